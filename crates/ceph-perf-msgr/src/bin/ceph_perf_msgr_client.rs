@@ -1,0 +1,2 @@
+//! ceph_perf_msgr_client.
+fn main() {}

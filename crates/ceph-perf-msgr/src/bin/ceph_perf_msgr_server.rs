@@ -1,0 +1,2 @@
+//! ceph_perf_msgr_server.
+fn main() {}

@@ -1,0 +1,5 @@
+//! Buffers: ropes of reference-counted segments.
+
+mod rope;
+
+pub use rope::Rope;

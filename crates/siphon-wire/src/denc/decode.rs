@@ -1,0 +1,246 @@
+use bytes::Bytes;
+
+use super::error::{DecodeError, DecodeErrorKind};
+
+/// A value that can be read from Ceph's wire format.
+pub trait Decode: Sized {
+    /// Reads one value from the front of `dec`.
+    ///
+    /// # Errors
+    /// If the bytes are not an encoding of this type; the decoder must not be used further.
+    fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError>;
+
+    /// Reads a value that fills `input` to its last byte.
+    ///
+    /// # Errors
+    /// As [`Decode::decode`], and if bytes are left over.
+    fn from_bytes(input: &Bytes) -> Result<Self, DecodeError> {
+        let mut dec = Decoder::new(input);
+        let value = Self::decode(&mut dec)?;
+        dec.finish()?;
+        Ok(value)
+    }
+}
+
+/// Reads values from shared bytes, and never beyond them.
+///
+/// Byte sequences come out as slices that share the input's memory. Every error tells the offset
+/// and the innermost type, which [`Decoder::typed`] and [`Decoder::versioned`] set.
+///
+/// ```
+/// use bytes::Bytes;
+/// use siphon_wire::Decoder;
+/// let input = Bytes::from_static(&[2, 1, 5, 0, 0, 0, 7, 0, 0, 0, 99]);
+/// let mut dec = Decoder::new(&input);
+/// // The fifth byte of the section was appended by a version newer than ours, and is skipped.
+/// let value = dec.versioned("thing_t", 1, |dec, _version| dec.u32()).unwrap();
+/// assert_eq!(value, 7);
+/// dec.finish().unwrap();
+/// ```
+#[derive(Debug)]
+pub struct Decoder<'a> {
+    input: &'a Bytes,
+    /// Invariant: `at <= end <= input.len()`.
+    at: usize,
+    end: usize,
+    type_name: &'static str,
+}
+
+macro_rules! get {
+    ($($name:ident: $ty:ty;)*) => {$(
+        #[doc = concat!("Reads a little-endian `", stringify!($ty), "`.\n\n# Errors\nIf the input is too short.")]
+        #[inline]
+        pub fn $name(&mut self) -> Result<$ty, DecodeError> {
+            Ok(<$ty>::from_le_bytes(self.array()?))
+        }
+    )*};
+}
+
+impl<'a> Decoder<'a> {
+    /// A decoder at the first byte of `input`.
+    pub fn new(input: &'a Bytes) -> Self {
+        Self { input, at: 0, end: input.len(), type_name: "value" }
+    }
+
+    /// Bytes read so far.
+    pub fn offset(&self) -> usize {
+        self.at
+    }
+
+    /// Bytes left in the input, or in the innermost section.
+    pub fn remaining(&self) -> usize {
+        self.end - self.at
+    }
+
+    /// An error of `kind` at the current byte of the current type.
+    #[cold]
+    pub fn error(&self, kind: DecodeErrorKind) -> DecodeError {
+        DecodeError { type_name: self.type_name, offset: self.at, kind }
+    }
+
+    /// An error that says which value was expected and which was `found`.
+    #[cold]
+    pub fn invalid(&self, expected: &'static str, found: u64) -> DecodeError {
+        self.error(DecodeErrorKind::InvalidValue { expected, found })
+    }
+
+    /// Reads `N` bytes.
+    ///
+    /// # Errors
+    /// If the input is too short.
+    #[inline]
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        match self.input[self.at..self.end].first_chunk::<N>() {
+            Some(bytes) => {
+                self.at += N;
+                Ok(*bytes)
+            }
+            None => Err(self.truncated(N as u64)),
+        }
+    }
+
+    get! { u8: u8; u16: u16; u32: u32; u64: u64; i8: i8; i16: i16; i32: i32; i64: i64; f32: f32; f64: f64; }
+
+    /// Reads a boolean: any byte but 0 is true, as in Ceph.
+    ///
+    /// # Errors
+    /// If the input is too short.
+    #[inline]
+    pub fn bool(&mut self) -> Result<bool, DecodeError> {
+        Ok(self.u8()? != 0)
+    }
+
+    /// Reads `len` bytes without copying them.
+    ///
+    /// # Errors
+    /// If the input is too short.
+    #[inline]
+    pub fn raw(&mut self, len: usize) -> Result<Bytes, DecodeError> {
+        if len > self.remaining() {
+            return Err(self.truncated(len as u64));
+        }
+        let bytes = self.input.slice(self.at..self.at + len);
+        self.at += len;
+        Ok(bytes)
+    }
+
+    /// Passes over `len` bytes.
+    ///
+    /// # Errors
+    /// If the input is too short.
+    #[inline]
+    pub fn skip(&mut self, len: usize) -> Result<(), DecodeError> {
+        if len > self.remaining() {
+            return Err(self.truncated(len as u64));
+        }
+        self.at += len;
+        Ok(())
+    }
+
+    /// Reads a counted byte sequence (`bufferlist`) without copying it.
+    ///
+    /// # Errors
+    /// If the input is too short.
+    pub fn bytes(&mut self) -> Result<Bytes, DecodeError> {
+        let len = self.u32()?;
+        self.raw(len as usize)
+    }
+
+    /// Reads a container's element count, and checks it against the bytes that are left, so that
+    /// a caller may reserve that many elements. `min_size` is the encoded size in bytes of the
+    /// smallest possible element, at least 1.
+    ///
+    /// # Errors
+    /// If so many elements cannot follow.
+    pub fn count(&mut self, min_size: usize) -> Result<usize, DecodeError> {
+        let count = self.u32()?;
+        if count as usize > self.remaining() / min_size.max(1) {
+            let available = self.remaining();
+            return Err(self.error(DecodeErrorKind::ImpossibleCount { count, available }));
+        }
+        Ok(count as usize)
+    }
+
+    /// Reads any value.
+    ///
+    /// # Errors
+    /// As its type says.
+    #[inline]
+    pub fn value<T: Decode>(&mut self) -> Result<T, DecodeError> {
+        T::decode(self)
+    }
+
+    /// Names the type that `body` decodes, for errors.
+    ///
+    /// # Errors
+    /// As `body`.
+    #[inline]
+    pub fn typed<T>(
+        &mut self,
+        name: &'static str,
+        body: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        let outer = std::mem::replace(&mut self.type_name, name);
+        let value = body(self)?;
+        self.type_name = outer;
+        Ok(value)
+    }
+
+    /// Reads a versioned section: `body` gets the encoded version and sees the section only; what
+    /// it leaves unread was appended by a newer version and is skipped. `understood` is the newest
+    /// version that `body` knows.
+    ///
+    /// # Errors
+    /// If the section is too new or longer than the input, or as `body`.
+    pub fn versioned<T>(
+        &mut self,
+        name: &'static str,
+        understood: u8,
+        body: impl FnOnce(&mut Self, u8) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        self.typed(name, |dec| {
+            let version = dec.u8()?;
+            let compat = dec.u8()?;
+            if compat > understood {
+                return Err(dec.error(DecodeErrorKind::TooNew { compat, understood }));
+            }
+            dec.length_prefixed(|dec| body(dec, version))
+        })
+    }
+
+    /// Reads what stands behind its own length as a `u32`: `body` sees no more than that, and what
+    /// it leaves unread is skipped.
+    ///
+    /// # Errors
+    /// If the input is shorter than the length says, or as `body`.
+    pub fn length_prefixed<T>(
+        &mut self,
+        body: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        let length = self.u32()? as usize;
+        if length > self.remaining() {
+            return Err(self.truncated(length as u64));
+        }
+        let outer_end = std::mem::replace(&mut self.end, self.at + length);
+        let value = body(self)?;
+        self.at = self.end;
+        self.end = outer_end;
+        Ok(value)
+    }
+
+    /// Ends decoding.
+    ///
+    /// # Errors
+    /// If bytes are left over.
+    pub fn finish(self) -> Result<(), DecodeError> {
+        match self.remaining() {
+            0 => Ok(()),
+            count => Err(self.error(DecodeErrorKind::TrailingBytes { count })),
+        }
+    }
+
+    #[cold]
+    fn truncated(&self, needed: u64) -> DecodeError {
+        self.error(DecodeErrorKind::Truncated { needed, available: self.remaining() })
+    }
+}

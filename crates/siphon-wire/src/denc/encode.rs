@@ -1,0 +1,143 @@
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::types::Features;
+
+/// A value with a place in Ceph's wire format.
+pub trait Encode {
+    /// Appends the value, in the form that a peer with `enc.features()` understands.
+    fn encode(&self, enc: &mut Encoder);
+
+    /// The value alone, as bytes.
+    fn to_bytes(&self, features: Features) -> Bytes {
+        let mut enc = Encoder::new(features);
+        self.encode(&mut enc);
+        enc.finish()
+    }
+}
+
+/// Appends encoded values to a growing buffer; knows the features of the peer it encodes for.
+///
+/// ```
+/// use siphon_wire::{Encoder, types::Features};
+/// let mut enc = Encoder::new(Features::ALL);
+/// enc.versioned(2, 1, |enc| enc.u32(7));
+/// assert_eq!(&enc.finish()[..], [2, 1, 4, 0, 0, 0, 7, 0, 0, 0]);
+/// ```
+#[derive(Debug)]
+pub struct Encoder {
+    buf: BytesMut,
+    features: Features,
+}
+
+macro_rules! put {
+    ($($name:ident: $ty:ty, $put:ident;)*) => {$(
+        #[doc = concat!("Appends a little-endian `", stringify!($ty), "`.")]
+        #[inline]
+        pub fn $name(&mut self, value: $ty) {
+            self.buf.$put(value);
+        }
+    )*};
+}
+
+impl Encoder {
+    /// An empty encoder for a peer with `features`.
+    pub fn new(features: Features) -> Self {
+        Self::with_buffer(BytesMut::new(), features)
+    }
+
+    /// An encoder that appends to `buf`, which [`Encoder::into_buffer`] gives back.
+    pub fn with_buffer(buf: BytesMut, features: Features) -> Self {
+        Self { buf, features }
+    }
+
+    /// The features of the peer that will decode this.
+    pub fn features(&self) -> Features {
+        self.features
+    }
+
+    /// Bytes written so far.
+    pub fn len(&self) -> usize {
+        self.buf.len()
+    }
+
+    /// Whether nothing was written yet.
+    pub fn is_empty(&self) -> bool {
+        self.buf.is_empty()
+    }
+
+    put! {
+        u8: u8, put_u8;
+        u16: u16, put_u16_le;
+        u32: u32, put_u32_le;
+        u64: u64, put_u64_le;
+        i8: i8, put_i8;
+        i16: i16, put_i16_le;
+        i32: i32, put_i32_le;
+        i64: i64, put_i64_le;
+        f32: f32, put_f32_le;
+        f64: f64, put_f64_le;
+    }
+
+    /// Appends a boolean: one byte, 0 or 1.
+    #[inline]
+    pub fn bool(&mut self, value: bool) {
+        self.buf.put_u8(u8::from(value));
+    }
+
+    /// Appends bytes as they are, without a count.
+    #[inline]
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.buf.put_slice(bytes);
+    }
+
+    /// Appends a container's element count.
+    ///
+    /// # Panics
+    /// If there are more than 2^32 - 1 elements: no container of ours can get there.
+    #[inline]
+    pub fn count(&mut self, count: usize) {
+        self.u32(u32::try_from(count).expect("a container of fewer than 2^32 elements"));
+    }
+
+    /// Appends a counted byte sequence: Ceph's `bufferlist` or `std::string`.
+    #[inline]
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.count(bytes.len());
+        self.raw(bytes);
+    }
+
+    /// Appends any value.
+    #[inline]
+    pub fn value<T: Encode + ?Sized>(&mut self, value: &T) {
+        value.encode(self);
+    }
+
+    /// Writes a versioned section around what `body` appends.
+    pub fn versioned(&mut self, version: u8, compat: u8, body: impl FnOnce(&mut Self)) {
+        self.u8(version);
+        self.u8(compat);
+        self.length_prefixed(body);
+    }
+
+    /// Writes what `body` appends behind its own length as a `u32`.
+    ///
+    /// # Panics
+    /// If `body` appends 4 GiB or more.
+    pub fn length_prefixed(&mut self, body: impl FnOnce(&mut Self)) {
+        let at = self.buf.len();
+        self.u32(0);
+        body(self);
+        let length = u32::try_from(self.buf.len() - at - 4).expect("a section under 4 GiB");
+        self.buf[at..at + 4].copy_from_slice(&length.to_le_bytes());
+    }
+
+    /// What was written, as shared bytes.
+    pub fn finish(self) -> Bytes {
+        self.buf.freeze()
+    }
+
+    /// What was written, as a buffer that can grow further.
+    pub fn into_buffer(self) -> BytesMut {
+        self.buf
+    }
+}

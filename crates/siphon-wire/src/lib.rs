@@ -1,0 +1,10 @@
+//! Ceph's wire encoding: ropes of reference-counted segments, CRC-32C, `denc` (Ceph's own name
+//! for its encoding framework) and the base types that every message is made of.
+//!
+//! Nothing here opens a socket, reads a clock or starts a thread.
+
+pub mod buf;
+pub mod denc;
+pub mod types;
+
+pub use denc::{Decode, DecodeError, DecodeErrorKind, Decoder, Encode, Encoder};

@@ -1,0 +1,3 @@
+//! Ceph's base types.
+mod features;
+pub use features::Features;

@@ -1,0 +1,2 @@
+//! The siphon command.
+fn main() {}
