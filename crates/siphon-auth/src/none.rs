@@ -165,8 +165,7 @@ mod tests {
             payload: Bytes::new(),
         };
         for request in [cephx, secure] {
-            let AuthServerAnswer::BadMethod(refusal) =
-                AuthServer::request(&auth(), MON, &request)
+            let AuthServerAnswer::BadMethod(refusal) = AuthServer::request(&auth(), MON, &request)
             else {
                 panic!("accepted {request:?}");
             };

@@ -53,8 +53,11 @@ struct State {
 
 impl DispatchQueue {
     pub(crate) fn new(max_bytes: usize) -> Self {
-        let shared =
-            Shared { state: Mutex::default(), changed: Condvar::new(), max_bytes: max_bytes.max(1) };
+        let shared = Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            max_bytes: max_bytes.max(1),
+        };
         Self { shared: Arc::new(shared), thread: Mutex::new(None) }
     }
 
@@ -77,7 +80,11 @@ impl DispatchQueue {
             Item::Message(message) => {
                 state.bytes += message.payload.len();
                 let priority = message.header.priority;
-                state.messages.entry(priority).or_default().push_back(entry(Item::Message(message)));
+                state
+                    .messages
+                    .entry(priority)
+                    .or_default()
+                    .push_back(entry(Item::Message(message)));
             }
             // Behind everything that came before it, of whatever priority.
             Item::Reset(_) => {
@@ -159,9 +166,9 @@ impl State {
 fn deliver(chain: &Chain, connection: &Connection, item: Item) {
     match item {
         Item::Message(message) => {
-            let left = chain.iter().try_fold(*message, |message, dispatcher| {
-                dispatcher.dispatch(connection, message)
-            });
+            let left = chain
+                .iter()
+                .try_fold(*message, |message, dispatcher| dispatcher.dispatch(connection, message));
             if let Some(message) = left {
                 let msg_type = message.header.msg_type;
                 tracing::warn!(peer = %connection, msg_type, "no dispatcher takes this message");

@@ -45,7 +45,9 @@ impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused { addr, source } => write!(f, "nobody listens at {addr}: {source}"),
-            Self::Transport { doing, source } => write!(f, "transport failed while {doing}: {source}"),
+            Self::Transport { doing, source } => {
+                write!(f, "transport failed while {doing}: {source}")
+            }
             Self::Protocol(error) => write!(f, "{error}"),
             Self::PeerClosed { stage } => write!(f, "the peer closed the connection while {stage}"),
             Self::NoUsableAddress { addrs } => write!(

@@ -52,10 +52,9 @@ impl Stack {
         let count = config.ms_async_op_threads as usize;
         let loads: Arc<[Load]> = (0..count).map(|_| Load::default()).collect();
         let for_workers = Arc::clone(&loads);
-        let workers = NetworkStack::new(kind)
-            .spawn(count, move |index, peers| {
-                MessengerWorker::new(index, peers, Arc::clone(&for_workers))
-            })?;
+        let workers = NetworkStack::new(kind).spawn(count, move |index, peers| {
+            MessengerWorker::new(index, peers, Arc::clone(&for_workers))
+        })?;
         let senders = (0..workers.len()).map(|index| workers.sender(index)).collect();
         let inner = Inner { kind, senders, loads, workers: Mutex::new(Some(workers)) };
         Ok(Self { inner: Arc::new(inner) })

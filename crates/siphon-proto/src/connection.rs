@@ -133,11 +133,8 @@ impl Connection {
         if let Some(buffer) = lent {
             self.link.give_back(buffer);
         }
-        let result = if self.link.awaits_application() {
-            self.stash(bytes)
-        } else {
-            self.consume(bytes)
-        };
+        let result =
+            if self.link.awaits_application() { self.stash(bytes) } else { self.consume(bytes) };
         if let Err(error) = result {
             self.fail(error);
         }

@@ -111,9 +111,9 @@ impl fmt::Display for ProtocolError {
             Self::PeerMisbehaved(what) => write!(f, "the peer broke the protocol: {what}"),
             Self::PeerIncompatible(what) => write!(f, "the peer is incompatible: {what}"),
             Self::AuthRejected(error) => write!(f, "authentication failed: {error}"),
-            Self::ReadyTimeout => {
-                f.write_str("the peer did not finish the handshake in time (ms_connection_ready_timeout)")
-            }
+            Self::ReadyTimeout => f.write_str(
+                "the peer did not finish the handshake in time (ms_connection_ready_timeout)",
+            ),
             Self::IdleTimeout => {
                 f.write_str("the peer was silent for too long (ms_connection_idle_timeout)")
             }
@@ -132,9 +132,14 @@ impl fmt::Display for PeerMisbehaved {
             }
             Self::BadSignature => f.write_str("the signature of its handshake is wrong"),
             Self::NoAddress => f.write_str("it identifies itself without an address"),
-            Self::EndlessAuthentication => f.write_str("its authentication does not come to an end"),
+            Self::EndlessAuthentication => {
+                f.write_str("its authentication does not come to an end")
+            }
             Self::UnansweredFlood { bytes } => {
-                write!(f, "it sent {bytes} bytes without waiting for the answer to its authentication")
+                write!(
+                    f,
+                    "it sent {bytes} bytes without waiting for the answer to its authentication"
+                )
             }
         }
     }
@@ -158,7 +163,11 @@ impl fmt::Display for PeerIncompatible {
             }
             Self::ModeUnsupported(mode) => write!(f, "connection mode {mode} is not supported"),
             Self::SessionReset { full } => {
-                write!(f, "it reset the session{}", if *full { " and knows nothing of us" } else { "" })
+                write!(
+                    f,
+                    "it reset the session{}",
+                    if *full { " and knows nothing of us" } else { "" }
+                )
             }
         }
     }

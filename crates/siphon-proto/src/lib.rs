@@ -21,5 +21,7 @@ pub use config::{ConnectionConfig, Policies, Role};
 pub use connection::Connection;
 pub use error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
 pub use event::{AuthAnswer, AuthEvent, CloseReason, Event, PeerInfo};
-pub use message::{EncodePayload, Message, MessageHeader, OutMessage, OutPayload, Payload, Priority};
+pub use message::{
+    EncodePayload, Message, MessageHeader, OutMessage, OutPayload, Payload, Priority,
+};
 pub use policy::Policy;

@@ -68,7 +68,10 @@ enum Turn {
     /// It answers with a request, a payload or a verdict on a client.
     Application,
     /// It says whether it trusts a server that has finished with this.
-    Trust { global_id: u64, mode: ConnectionMode },
+    Trust {
+        global_id: u64,
+        mode: ConnectionMode,
+    },
 }
 
 /// A peer that authentication let pass: nothing but the end of it makes one.
@@ -202,11 +205,8 @@ impl Link {
         let ours = Self::banner(&self.config);
         theirs.check(ours)?;
         let both = BannerFeatures(theirs.supported.0 & ours.supported.0);
-        let revision = if both.contains(BannerFeatures::REVISION_1) {
-            Revision::Rev1
-        } else {
-            Revision::Rev0
-        };
+        let revision =
+            if both.contains(BannerFeatures::REVISION_1) { Revision::Rev1 } else { Revision::Rev0 };
         let protection = Protection::Crc { data: self.config.crc_data };
         let framing = Framing { revision, protection };
         let rx = Disassembler::new(framing, Limits::BEFORE_HELLO, self.config.pool.clone());
@@ -481,10 +481,7 @@ impl Link {
         self.control(Tag::SESSION_RESET, &SessionResetFrame { full: true }.payload());
     }
 
-    fn handle_server_ident(
-        &mut self,
-        ident: ServerIdent,
-    ) -> Result<Incoming, ProtocolError> {
+    fn handle_server_ident(&mut self, ident: ServerIdent) -> Result<Incoming, ProtocolError> {
         let (Stage::Ident(peer), Role::Client { target, .. }) = (&self.stage, &self.role) else {
             return Err(self.unexpected(Tag::SERVER_IDENT));
         };
@@ -561,4 +558,3 @@ fn flags(policy: &Policy) -> u64 {
 fn required(policy: &Policy) -> Features {
     Features(policy.features_required.0 | Features::MSG_ADDR2.0)
 }
-

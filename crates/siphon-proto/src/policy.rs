@@ -22,7 +22,13 @@ pub struct Policy {
 }
 
 impl Policy {
-    const fn new(lossy: bool, server: bool, standby: bool, resetcheck: bool, register: bool) -> Self {
+    const fn new(
+        lossy: bool,
+        server: bool,
+        standby: bool,
+        resetcheck: bool,
+        register: bool,
+    ) -> Self {
         Self {
             lossy,
             server,

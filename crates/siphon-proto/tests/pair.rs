@@ -158,9 +158,8 @@ fn a_client_that_lacks_features_is_told_which() {
     let server = server_config(Policy::STATELESS_SERVER.requiring(wanted));
     let mut pair = Pair::new(config, server);
     pair.run();
-    let expected = ProtocolError::PeerIncompatible(PeerIncompatible::WeLackFeatures(
-        wanted.missing_from(few),
-    ));
+    let expected =
+        ProtocolError::PeerIncompatible(PeerIncompatible::WeLackFeatures(wanted.missing_from(few)));
     assert_eq!(error(&pair.client.closed), &expected);
     assert_eq!(pair.server.closed, None, "the client may try again");
     pair.server.conn.handle_eof();

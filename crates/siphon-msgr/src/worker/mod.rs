@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use futures_channel::oneshot;
 use siphon_net::{
-    Accepted, Completion, EventCenter, Handler, ListenOptions, ListenerId, MailSender,
-    SocketId, SocketOptions,
+    Accepted, Completion, EventCenter, Handler, ListenOptions, ListenerId, MailSender, SocketId,
+    SocketOptions,
 };
 use siphon_proto::{OutMessage, OutPayload};
 use siphon_wire::buf::{Rope, SegmentPool};
@@ -201,7 +201,9 @@ impl MessengerWorker {
         let id = ConnectionId::next();
         let sender = self.peers[self.index].clone();
         let messenger = Arc::clone(messenger);
-        self.open(id, |worker| Remote::accept(center, id, sender, messenger, accepted, &worker.pool));
+        self.open(id, |worker| {
+            Remote::accept(center, id, sender, messenger, accepted, &worker.pool)
+        });
     }
 
     fn listen(&mut self, center: &mut EventCenter, listen: Listen) {

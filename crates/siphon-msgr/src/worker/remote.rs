@@ -157,7 +157,9 @@ impl Remote {
     ) {
         self.receiving = false;
         match result {
-            Ok(0) if self.ending == Ending::HalfClosed => self.failure = Some(CloseReason::Shutdown),
+            Ok(0) if self.ending == Ending::HalfClosed => {
+                self.failure = Some(CloseReason::Shutdown)
+            }
             Ok(0) => self.proto.handle_eof(),
             Ok(_) => self.proto.handle_recv(now, fill, bytes),
             Err(_) if self.ending == Ending::HalfClosed => {

@@ -41,7 +41,8 @@ impl fmt::Display for BannerFeatures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut names = Vec::new();
         let mut rest = self.0;
-        for (bit, name) in [(Self::REVISION_1.0, "revision-1"), (Self::COMPRESSION.0, "compression")]
+        for (bit, name) in
+            [(Self::REVISION_1.0, "revision-1"), (Self::COMPRESSION.0, "compression")]
         {
             if rest & bit != 0 {
                 names.push(name.to_owned());
@@ -136,9 +137,8 @@ impl BannerReader {
         if self.have.len() < whole {
             return Ok(None);
         }
-        let word = |at: usize| {
-            self.have[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
-        };
+        let word =
+            |at: usize| self.have[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         Ok(Some(Banner {
             supported: BannerFeatures(word(HEAD)),
             required: BannerFeatures(word(HEAD + 8)),

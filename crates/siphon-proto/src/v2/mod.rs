@@ -4,12 +4,12 @@ mod banner;
 mod frame;
 pub(crate) mod payload;
 
+pub(crate) use banner::BannerReader;
 pub use banner::{Banner, BannerError, BannerFeatures};
 pub use frame::{
     Assembler, Disassembler, Frame, FrameError, Framing, Limits, MessageFrame, MessageHeader2,
     Protection, Revision, SegmentName, Tag,
 };
-pub(crate) use banner::BannerReader;
 pub use payload::{
     AuthBadMethodFrame, AuthDoneFrame, AuthPayloadFrame, AuthRequestFrame, AuthSignatureFrame,
     ClientIdent, Hello, IdentMissingFeatures, KeepaliveFrame, ReconnectFrame, SequenceFrame,

@@ -6,7 +6,6 @@ use siphon_auth::{AuthMethod, ConnectionMode};
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityType, Features, Utime};
 use siphon_wire::{Decode, DecodeError, Decoder, Encode, Encoder};
 
-
 /// Most methods or modes that a list may have.
 const MAX_CHOICES: usize = 64;
 
@@ -246,4 +245,3 @@ fn take_list<T>(dec: &mut Decoder<'_>, wrap: impl Fn(u32) -> T) -> Result<Vec<T>
     }
     (0..count).map(|_| dec.u32().map(&wrap)).collect()
 }
-

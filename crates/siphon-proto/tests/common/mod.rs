@@ -173,7 +173,8 @@ impl Pair {
 
 /// A message with these parts.
 pub fn message(tid: u64, front: &[u8], middle: &[u8], data: &[u8]) -> OutMessage {
-    let header = MessageHeader { msg_type: 42, tid, version: 8, compat_version: 3, ..Default::default() };
+    let header =
+        MessageHeader { msg_type: 42, tid, version: 8, compat_version: 3, ..Default::default() };
     OutMessage::new(
         header,
         Payload {

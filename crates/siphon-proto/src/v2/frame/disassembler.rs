@@ -274,7 +274,8 @@ impl Disassembler {
         for index in 0..count {
             let at = 2 + 6 * index;
             lengths[index] = word(at);
-            page_aligned[index] = u16::from_le_bytes([block[at + 4], block[at + 5]]) >= PAGE_ALIGNMENT;
+            page_aligned[index] =
+                u16::from_le_bytes([block[at + 4], block[at + 5]]) >= PAGE_ALIGNMENT;
             self.check_length(tag, index, lengths[index])?;
         }
         if count > 1 && lengths[count - 1] == 0 {

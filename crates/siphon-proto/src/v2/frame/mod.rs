@@ -217,10 +217,9 @@ pub enum FrameError {
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PreambleCrc { expected, calculated } => write!(
-                f,
-                "the preamble's crc is {calculated:#010x}, it says {expected:#010x}"
-            ),
+            Self::PreambleCrc { expected, calculated } => {
+                write!(f, "the preamble's crc is {calculated:#010x}, it says {expected:#010x}")
+            }
             Self::SegmentCrc { tag, segment, expected, calculated } => write!(
                 f,
                 "the crc of {tag}'s {segment} is {calculated:#010x}, the frame says {expected:#010x}"
