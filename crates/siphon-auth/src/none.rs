@@ -71,12 +71,8 @@ impl AuthClient for AuthNone {
             EntityType::MON => NoneHello::MON,
             _ => NoneHello::AUTHORIZER,
         };
-        let hello = NoneHello {
-            mode,
-            entity_type: self.name.entity_type(),
-            id: self.id.clone(),
-            global_id: 0,
-        };
+        let hello =
+            NoneHello { mode, entity_type: self.name.kind, id: self.id.clone(), global_id: 0 };
         Ok(AuthRequest {
             method: AuthMethod::NONE,
             preferred_modes: vec![ConnectionMode::CRC],

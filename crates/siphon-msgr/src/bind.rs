@@ -18,7 +18,7 @@ pub(crate) fn bind(
     for addr in addrs {
         match bind_one(messenger, addr) {
             Ok(socket_addr) => {
-                let addr = addr.clone().with_type(AddrType::MSGR2).with_socket_addr(socket_addr);
+                let addr = (*addr).with_kind(AddrType::MSGR2).with_socket_addr(socket_addr);
                 bound.push(addr.with_nonce(messenger.nonce()));
             }
             Err(error) => {
@@ -32,9 +32,9 @@ pub(crate) fn bind(
 
 fn bind_one(messenger: &Arc<Shared>, addr: &EntityAddr) -> Result<SocketAddr, BindError> {
     let config = messenger.context().config();
-    let unusable = |why| BindError::Unusable { addr: addr.clone(), why };
+    let unusable = |why| BindError::Unusable { addr: *addr, why };
     let wanted = addr.socket_addr().ok_or_else(|| unusable("it has no IP address"))?;
-    match addr.addr_type() {
+    match addr.kind() {
         AddrType::MSGR2 | AddrType::ANY => {}
         AddrType::LEGACY => return Err(unusable("msgr1 is not spoken; use a v2 address")),
         _ => return Err(unusable("only v2 addresses can be listened at")),
@@ -56,15 +56,15 @@ fn bind_one(messenger: &Arc<Shared>, addr: &EntityAddr) -> Result<SocketAddr, Bi
                 Ok(socket_addr) => return Ok(socket_addr),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                     if ports.start() == ports.end() && attempt + 1 == tries {
-                        return Err(BindError::Listen { addr: addr.clone(), source: error });
+                        return Err(BindError::Listen { addr: *addr, source: error });
                     }
                 }
-                Err(source) => return Err(BindError::Listen { addr: addr.clone(), source }),
+                Err(source) => return Err(BindError::Listen { addr: *addr, source }),
             }
         }
     }
     let (min, max) = (ports.next().unwrap_or(min), max);
-    Err(BindError::NoFreePort { addr: addr.clone(), min, max, tries })
+    Err(BindError::NoFreePort { addr: *addr, min, max, tries })
 }
 
 /// One attempt, on the worker that keeps the listening sockets.

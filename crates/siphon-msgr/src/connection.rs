@@ -204,6 +204,10 @@ impl Connection {
         self.mail(Mail::Loopback(self.clone()));
     }
 
+    pub(crate) fn replace(&self) {
+        self.mail(Mail::Replace(self.inner.id));
+    }
+
     pub(crate) fn continue_later(&self) {
         self.mail(Mail::Continue(self.inner.id));
     }

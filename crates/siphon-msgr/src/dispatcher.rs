@@ -62,7 +62,7 @@ pub trait Dispatcher: Send + Sync {
         false
     }
 
-    /// The peer forgot the session: messages may be lost.
+    /// The peer forgot this session and opened a new one: messages may be lost.
     fn handle_remote_reset(&self, _connection: &Connection) {}
 
     /// Nobody listened where we wanted to connect to; a reset follows.

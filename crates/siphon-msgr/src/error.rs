@@ -35,6 +35,8 @@ pub enum CloseReason {
         /// The peer's addresses.
         addrs: EntityAddrVec,
     },
+    /// The same peer opened a new session, and so has forgotten this one.
+    Replaced,
     /// The application marked it down.
     MarkedDown,
     /// The messenger was shut down.
@@ -55,6 +57,7 @@ impl fmt::Display for CloseReason {
                 "none of the peer's addresses {addrs} can be used: an IP address with a port, of \
                  type v2, is needed"
             ),
+            Self::Replaced => f.write_str("the peer opened a new session instead"),
             Self::MarkedDown => f.write_str("marked down"),
             Self::Shutdown => f.write_str("the messenger was shut down"),
         }

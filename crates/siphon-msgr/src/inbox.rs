@@ -21,8 +21,8 @@ pub enum InboxEvent {
 /// Messages as a stream to be awaited, on any runtime or none: a [`Dispatcher`] for applications
 /// that ask and wait for answers.
 ///
-/// It holds what has arrived and was not taken yet; an application that does not keep up is held
-/// back by `ms_dispatch_throttle_bytes` only if it uses ordinary dispatch, which this does.
+/// It holds everything that has arrived and was not taken yet: it is for applications that ask and
+/// wait for answers, not for servers that anybody may flood.
 ///
 /// ```
 /// use siphon_msgr::Inbox;
@@ -33,21 +33,18 @@ pub enum InboxEvent {
 /// ```
 #[derive(Debug)]
 pub struct Inbox {
-    receiver: mpsc::Receiver<InboxEvent>,
+    receiver: mpsc::UnboundedReceiver<InboxEvent>,
 }
 
-/// Most events that wait in an inbox before the dispatch thread waits for the application.
-const MAX_WAITING: usize = 1024;
-
 struct Feed {
-    sender: std::sync::Mutex<mpsc::Sender<InboxEvent>>,
+    sender: mpsc::UnboundedSender<InboxEvent>,
 }
 
 impl Inbox {
     /// An inbox, and the dispatcher that fills it.
     pub fn new() -> (Arc<dyn Dispatcher>, Self) {
-        let (sender, receiver) = mpsc::channel(MAX_WAITING);
-        (Arc::new(Feed { sender: std::sync::Mutex::new(sender) }), Self { receiver })
+        let (sender, receiver) = mpsc::unbounded();
+        (Arc::new(Feed { sender }), Self { receiver })
     }
 
     /// The next event; none once the messenger is gone. Dropping the future loses nothing.
@@ -57,11 +54,9 @@ impl Inbox {
 }
 
 impl Feed {
-    /// Waits on the dispatch thread while the inbox is full, which stops the reading behind it.
     fn put(&self, event: InboxEvent) {
-        let mut sender = self.sender.lock().unwrap_or_else(|p| p.into_inner());
         // An error says that nobody will ever read this.
-        let _ = pollster::block_on(futures_util::SinkExt::send(&mut *sender, event));
+        let _ = self.sender.unbounded_send(event);
     }
 }
 

@@ -68,10 +68,15 @@ pub(crate) struct Shared {
     chain: Chain,
     queue: DispatchQueue,
     addrs: Mutex<Addrs>,
-    directory: Mutex<HashMap<EntityAddrVec, Weak<Inner>>>,
+    /// Connections that we made, by the addresses that were asked for.
+    directory: Directory,
+    /// Sessions that we accepted and that a peer has one of, by the addresses it goes by.
+    accepted: Directory,
     global_seq: AtomicU64,
     stopping: AtomicBool,
 }
+
+type Directory = Mutex<HashMap<EntityAddrVec, Weak<Inner>>>;
 
 #[derive(Debug, Default)]
 struct Addrs {
@@ -181,6 +186,7 @@ impl MessengerBuilder {
             queue,
             addrs: Mutex::default(),
             directory: Mutex::default(),
+            accepted: Mutex::default(),
             global_seq: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         };
@@ -191,8 +197,8 @@ impl MessengerBuilder {
 impl Messenger {
     /// A messenger for the entity `name`, over the workers of `stack`.
     pub fn builder(context: &Context, stack: &Stack, name: EntityName) -> MessengerBuilder {
-        let auth = Arc::new(AuthNone::new(name, name.num().to_string()));
-        let nonce = match name.entity_type() {
+        let auth = Arc::new(AuthNone::new(name, name.num.to_string()));
+        let nonce = match name.kind {
             EntityType::CLIENT => rand::random(),
             _ => 0,
         };
@@ -342,6 +348,20 @@ impl Shared {
         }
     }
 
+    /// A peer has one session with us: a new one ends the one before.
+    pub(crate) fn register(&self, connection: &Connection) {
+        let mut accepted = lock(&self.accepted);
+        accepted.retain(|_, known| known.strong_count() > 0);
+        let addrs = connection.peer_addrs().clone();
+        let before = accepted.insert(addrs, connection.downgrade()).and_then(|it| it.upgrade());
+        drop(accepted);
+        if let Some(before) = before.map(Connection::from_inner)
+            && before.close_reason().is_none()
+        {
+            before.replace();
+        }
+    }
+
     /// A peer says how our address looks from there: the first one that does is believed where we
     /// don't know it ourselves. Returns our addresses.
     pub(crate) fn learned_addr(&self, seen: &EntityAddr) -> EntityAddrVec {
@@ -353,16 +373,16 @@ impl Shared {
             return addrs.mine.clone();
         };
         if !addrs.bound {
-            if addrs.mine.is_blank() {
-                addrs.mine = EntityAddrVec::from(seen.clone().learned(self.nonce));
+            if addrs.mine.front().is_blank_ip() {
+                addrs.mine = EntityAddrVec::from(siphon_proto::learned_addr(*seen, self.nonce));
                 tracing::debug!(addrs = %addrs.mine, "learned our address from a peer");
             }
         } else if addrs.mine.iter().any(is_unspecified) {
             let known = addrs.mine.iter().map(|addr| match addr.socket_addr() {
                 Some(bound) if bound.ip().is_unspecified() && bound.is_ipv4() == ip.is_ipv4() => {
-                    addr.clone().with_socket_addr(SocketAddr::new(ip, bound.port()))
+                    (*addr).with_socket_addr(SocketAddr::new(ip, bound.port()))
                 }
-                _ => addr.clone(),
+                _ => *addr,
             });
             addrs.mine = known.collect();
             tracing::debug!(addrs = %addrs.mine, "learned our address from a peer");

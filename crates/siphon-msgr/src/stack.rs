@@ -17,7 +17,6 @@ pub struct Stack {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     kind: StackKind,
     senders: Vec<MailSender<Mail>>,
@@ -55,7 +54,7 @@ impl Stack {
         let workers = NetworkStack::new(kind).spawn(count, move |index, peers| {
             MessengerWorker::new(index, peers, Arc::clone(&for_workers))
         })?;
-        let senders = (0..workers.len()).map(|index| workers.sender(index)).collect();
+        let senders = workers.senders().to_vec();
         let inner = Inner { kind, senders, loads, workers: Mutex::new(Some(workers)) };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -90,6 +89,15 @@ impl Stack {
             kept
         };
         self.inner.senders.iter().map(send).collect()
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stack")
+            .field("kind", &self.kind)
+            .field("workers", &self.senders.len())
+            .finish_non_exhaustive()
     }
 }
 

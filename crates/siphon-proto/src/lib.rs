@@ -21,6 +21,7 @@ pub use config::{ConnectionConfig, Policies, Role};
 pub use connection::Connection;
 pub use error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
 pub use event::{AuthAnswer, AuthEvent, CloseReason, Event, PeerInfo};
+pub use link::learned_addr;
 pub use message::{
     EncodePayload, Message, MessageHeader, OutMessage, OutPayload, Payload, Priority,
 };

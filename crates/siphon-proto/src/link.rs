@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use siphon_auth::{AuthMethod, AuthRequest, BadMethod, ConnectionMode, Keys};
 use siphon_wire::buf::{Rope, SegmentBuf};
-use siphon_wire::types::{EntityAddrVec, EntityName, EntityType, Features};
+use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, Features};
 
 use crate::config::{ConnectionConfig, Role};
 use crate::error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
@@ -213,10 +213,10 @@ impl Link {
         self.wire = Wire::Framed { rx: Box::new(rx), tx: Assembler::new(framing), revision };
         self.stage = Stage::Hello;
         let peer_addr = match &self.role {
-            Role::Client { target, .. } => target.clone(),
-            Role::Server { peer_addr } => peer_addr.clone(),
+            Role::Client { target, .. } => *target,
+            Role::Server { peer_addr } => *peer_addr,
         };
-        let hello = Hello { entity_type: self.config.name.entity_type(), peer_addr };
+        let hello = Hello { entity_type: self.config.name.kind, peer_addr };
         self.control(Tag::HELLO, &hello.payload());
         Ok(())
     }
@@ -279,9 +279,9 @@ impl Link {
         events: &mut VecDeque<Event>,
     ) -> Result<(), ProtocolError> {
         let peer_type = hello.entity_type;
-        if self.config.addrs.is_blank() {
+        if self.config.addrs.front().is_blank_ip() {
             // Until the application says what it makes of it; others connect to no port of ours.
-            let learned = hello.peer_addr.clone().learned(self.config.nonce);
+            let learned = learned_addr(hello.peer_addr, self.config.nonce);
             self.config.addrs = EntityAddrVec::from(learned);
         }
         events.push_back(Event::LearnedAddr(hello.peer_addr));
@@ -427,8 +427,8 @@ impl Link {
             let policy = self.config.policies.of(peer.peer_type);
             let ident = ClientIdent {
                 addrs: self.config.addrs.clone(),
-                target_addr: target.clone(),
-                gid: self.config.name.num(),
+                target_addr: *target,
+                gid: self.config.name.num,
                 global_seq: self.config.global_seq,
                 supported_features: policy.features_supported,
                 required_features: required(&policy),
@@ -448,7 +448,7 @@ impl Link {
         let Stage::Ident(peer) = &self.stage else {
             return Err(self.unexpected(Tag::CLIENT_IDENT));
         };
-        if ident.addrs.is_blank() {
+        if ident.addrs.front().is_blank_ip() {
             return Err(PeerMisbehaved::NoAddress.into());
         }
         if !self.config.addrs.contains(&ident.target_addr) {
@@ -456,7 +456,7 @@ impl Link {
             return Err(PeerIncompatible::WrongTarget { target: ident.target_addr, ours }.into());
         }
         let policy = self.config.policies.of(peer.peer_type);
-        let missing = required(&policy).missing_from(ident.supported_features);
+        let missing = ident.supported_features.missing(required(&policy));
         if missing != Features::NONE {
             self.refused = Some(PeerIncompatible::PeerLacksFeatures(missing).into());
             let frame = IdentMissingFeatures { features: missing };
@@ -465,7 +465,7 @@ impl Link {
         }
         let answer = ServerIdent {
             addrs: self.config.addrs.clone(),
-            gid: self.config.name.num(),
+            gid: self.config.name.num,
             global_seq: self.config.global_seq,
             supported_features: policy.features_supported,
             required_features: required(&policy),
@@ -486,11 +486,11 @@ impl Link {
             return Err(self.unexpected(Tag::SERVER_IDENT));
         };
         if !ident.addrs.contains(target) {
-            let (target, identifies_as) = (target.clone(), ident.addrs);
+            let (target, identifies_as) = (*target, ident.addrs);
             return Err(PeerIncompatible::WrongServer { target, identifies_as }.into());
         }
         let mut policy = self.config.policies.of(peer.peer_type);
-        let missing = ident.required_features.missing_from(policy.features_supported);
+        let missing = policy.features_supported.missing(ident.required_features);
         if missing != Features::NONE {
             return Err(PeerIncompatible::WeLackFeatures(missing).into());
         }
@@ -557,4 +557,16 @@ fn flags(policy: &Policy) -> u64 {
 /// Nobody can decode an address vector without these (`msgr2_required` of Ceph's `frames_v2.h`).
 fn required(policy: &Policy) -> Features {
     Features(policy.features_required.0 | Features::MSG_ADDR2.0)
+}
+
+/// The address of an entity that listens nowhere, as peers see it: without a port, told from others
+/// at its host by a nonce (`AsyncMessenger::learned_addr` of Ceph's `msg/async/AsyncMessenger.cc`).
+///
+/// ```
+/// use siphon_wire::types::EntityAddr;
+/// let seen: EntityAddr = "v2:192.168.1.2:40000/0".parse().unwrap();
+/// assert_eq!(siphon_proto::learned_addr(seen, 7).to_string(), "192.168.1.2:0/7");
+/// ```
+pub fn learned_addr(seen: EntityAddr, nonce: u32) -> EntityAddr {
+    seen.with_kind(AddrType::ANY).with_port(0).with_nonce(nonce)
 }

@@ -22,10 +22,6 @@ impl OutQueue {
         self.len
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     pub(crate) fn push(&mut self, message: OutMessage) {
         let priority = message.header.priority;
         if self.classes.len() >= Self::MAX_IDLE_CLASSES {
@@ -68,7 +64,7 @@ mod tests {
         }
         let tids: Vec<u64> = std::iter::from_fn(|| queue.pop()).map(|m| m.header.tid).collect();
         assert_eq!(tids, [6, 2, 5, 1, 4, 3]);
-        assert!(queue.is_empty());
+        assert_eq!(queue.len(), 0);
     }
 
     #[test]

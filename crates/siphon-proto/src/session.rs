@@ -57,10 +57,6 @@ impl Session {
         self.queue.len() + unacked as usize
     }
 
-    pub(crate) fn has_queued(&self) -> bool {
-        !self.queue.is_empty()
-    }
-
     /// Numbers the next message to send; its header acknowledges what we received.
     pub(crate) fn next_outgoing(&mut self) -> Option<(MessageHeader2, Payload)> {
         let OutMessage { mut header, payload } = self.queue.pop()?;

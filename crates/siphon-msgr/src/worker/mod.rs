@@ -40,6 +40,8 @@ pub(crate) enum Mail {
     Keepalive(ConnectionId),
     MarkDown(ConnectionId),
     MarkDisposable(ConnectionId),
+    /// The peer is back with a new session.
+    Replace(ConnectionId),
     Resume(ConnectionId),
     /// More is to be sent than one turn allows.
     Continue(ConnectionId),
@@ -152,17 +154,14 @@ impl MessengerWorker {
             Mail::Adopt(messenger, accepted) => self.adopt(center, &messenger, accepted),
             Mail::Listen(listen) => self.listen(center, *listen),
             Mail::Unlisten(messenger) => self.unlisten(center, &messenger),
-            Mail::MarkDown(id) => {
-                if let Some(Owned::Remote(remote)) = self.remove(id) {
-                    remote.close(center, CloseReason::MarkedDown);
-                }
-            }
+            Mail::MarkDown(id) => self.end(center, id, CloseReason::MarkedDown),
+            Mail::Replace(id) => self.end(center, id, CloseReason::Replaced),
             Mail::Shutdown(messenger, deadline, done) => {
                 self.unlisten(center, &messenger);
                 let ids: Vec<_> = self.connections_of(&messenger);
                 for id in ids {
                     match self.connections.get(&id) {
-                        Some(Owned::Loopback(_)) => drop(self.remove(id)),
+                        Some(Owned::Loopback(_)) => self.end(center, id, CloseReason::Shutdown),
                         _ => self.change(id, Remote::finish),
                     }
                 }
@@ -239,6 +238,14 @@ impl MessengerWorker {
         Some(owned)
     }
 
+    fn end(&mut self, center: &mut EventCenter, id: ConnectionId, reason: CloseReason) {
+        match self.remove(id) {
+            Some(Owned::Remote(remote)) => remote.close(center, reason),
+            Some(Owned::Loopback(connection)) => connection.set_closed(reason),
+            None => {}
+        }
+    }
+
     fn connections_of(&self, messenger: &Arc<Shared>) -> Vec<ConnectionId> {
         let is_of = |owned: &Owned| {
             let connection = match owned {
@@ -261,10 +268,10 @@ impl MessengerWorker {
                 return true;
             }
             for id in left {
-                if let Some(Owned::Remote(remote)) = self.remove(id) {
+                if let Some(Owned::Remote(remote)) = self.connections.get(&id) {
                     tracing::warn!(peer = %remote.handle, "left at the end of the shutdown's time");
-                    remote.close(center, CloseReason::Shutdown);
                 }
+                self.end(center, id, CloseReason::Shutdown);
             }
             false
         });
@@ -347,10 +354,8 @@ impl Handler for MessengerWorker {
                 continue;
             };
             remote.dirty = false;
-            if let Some(reason) = remote.pump(center, &mut self.transmit)
-                && let Some(Owned::Remote(remote)) = self.remove(id)
-            {
-                remote.close(center, reason);
+            if let Some(reason) = remote.pump(center, &mut self.transmit) {
+                self.end(center, id, reason);
             }
         }
         self.dirty = dirty;

@@ -74,7 +74,7 @@ impl Remote {
         }
         let Some((target, addr)) = handle.target().msgr2().and_then(|target| {
             let addr = target.socket_addr().filter(|addr| addr.port() != 0)?;
-            Some((target.clone(), addr))
+            Some((target, addr))
         }) else {
             let addrs = handle.target().clone();
             return Err((handle, CloseReason::NoUsableAddress { addrs }));
@@ -85,7 +85,7 @@ impl Remote {
         };
         let config = handle.messenger().connection_config(pool);
         let expected = (peer_type != EntityType::ANY).then_some(peer_type);
-        let role = Role::Client { target: target.clone(), peer_type: expected };
+        let role = Role::Client { target: target, peer_type: expected };
         let proto = siphon_proto::Connection::new(config, role, center.now());
         Ok(Self::new(handle, proto, socket, target, Transport::Connecting))
     }
@@ -99,7 +99,7 @@ impl Remote {
         pool: &SegmentPool,
     ) -> Result<Self, (Connection, CloseReason)> {
         let addr = EntityAddr::msgr2(accepted.peer_addr(), 0);
-        let handle = Connection::new(id, sender, messenger, EntityAddrVec::from(addr.clone()));
+        let handle = Connection::new(id, sender, messenger, EntityAddrVec::from(addr));
         let socket = match center.adopt(accepted, &socket_options(handle.messenger())) {
             Ok(socket) => socket,
             Err(error) => {
@@ -108,7 +108,7 @@ impl Remote {
             }
         };
         let config = handle.messenger().connection_config(pool);
-        let role = Role::Server { peer_addr: addr.clone() };
+        let role = Role::Server { peer_addr: addr };
         let proto = siphon_proto::Connection::new(config, role, center.now());
         let mut remote = Self::new(handle, proto, socket, addr, Transport::Open);
         remote.accepted = true;
@@ -227,6 +227,10 @@ impl Remote {
         let was_open = self.handle.peer().is_some();
         match &reason {
             CloseReason::MarkedDown | CloseReason::Shutdown => self.handle.set_closed(reason),
+            CloseReason::Replaced => {
+                self.handle.set_closed(reason);
+                let _ = enqueue(&self.handle, Item::RemoteReset); // it reads no more
+            }
             _ if self.accepted && !was_open => {
                 // The application never heard of it; whoever runs the server wants to know.
                 tracing::warn!(peer = %self.addr, %reason, "a peer did not get as far as a session");
@@ -250,7 +254,7 @@ impl Remote {
                 }
                 Event::LearnedAddr(seen) => {
                     let addrs = self.handle.messenger().learned_addr(&seen);
-                    if !addrs.is_blank() {
+                    if !addrs.front().is_blank_ip() {
                         self.proto.set_addrs(addrs);
                     }
                 }
@@ -268,7 +272,11 @@ impl Remote {
 
     fn handle_ready(&mut self, peer: PeerInfo) {
         tracing::debug!(peer = %peer.name, addrs = %peer.addrs, features = %peer.features, "session open");
+        let registered = !peer.policy.lossy || peer.policy.register_lossy_clients;
         self.handle.set_peer(peer);
+        if self.accepted && registered {
+            self.handle.messenger().register(&self.handle);
+        }
         let chain = self.handle.messenger().chain();
         if self.accepted {
             chain.iter().for_each(|d| d.handle_fast_accept(&self.handle));
@@ -403,7 +411,7 @@ fn server_answer(answer: AuthServerAnswer) -> AuthAnswer {
 fn connect_failed(addr: &EntityAddr, error: io::Error) -> CloseReason {
     let source = Arc::new(error);
     match source.kind() {
-        io::ErrorKind::ConnectionRefused => CloseReason::Refused { addr: addr.clone(), source },
+        io::ErrorKind::ConnectionRefused => CloseReason::Refused { addr: *addr, source },
         _ => CloseReason::Transport { doing: "connecting", source },
     }
 }

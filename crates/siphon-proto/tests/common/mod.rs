@@ -1,5 +1,7 @@
 //! Two connections, a network of memory between them, and virtual time, in one object.
 
+#![allow(dead_code, unreachable_pub)] // each test program uses its share
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
