@@ -1,1 +1,21 @@
-//! See the crate's description in Cargo.toml.
+//! The messenger benchmark: what `siphon perf` and `ceph_perf_msgr_*` run, and the raw limit that
+//! plain TCP sockets set to it.
+//!
+//! A [`Server`] answers `MOSDOp` by `MOSDOpReply`. A [`Client`] has jobs, each a messenger with one
+//! connection, that keep a number of operations in flight and count what was answered.
+
+mod client;
+mod cpu;
+mod measure;
+mod raw;
+mod report;
+mod server;
+mod work;
+
+pub use client::{Client, ClientError, ClientOptions};
+pub use cpu::CpuTime;
+pub use measure::{Limit, Measurement, Progress, Workload};
+pub use raw::{RawPeers, RawServer};
+pub use report::{Comparison, Figures, LatencyUs, Report};
+pub use server::{Server, ServerOptions};
+pub use work::wire_lengths;
