@@ -50,7 +50,7 @@ type Pages = Box<[Page]>;
 /// A page-aligned buffer that is filled from its front: `filled <= len <= capacity`. Its bytes are
 /// always initialised, with whatever they last held.
 pub struct SegmentBuf {
-    /// None only while it is being dropped.
+    /// Empty only while it is being dropped.
     pages: Pages,
     len: usize,
     filled: usize,
@@ -68,7 +68,9 @@ impl SegmentPool {
         let pages = class_of(len);
         let recycled = self.shared.lock().take(pages);
         let pages = recycled.unwrap_or_else(|| zeroed(pages));
-        SegmentBuf { pages, len, filled: 0, home: Arc::clone(&self.shared) }
+        let segment = SegmentBuf { pages, len, filled: 0, home: Arc::clone(&self.shared) };
+        segment.invariants();
+        segment
     }
 
     /// Bytes of segments that are kept and not in use.
@@ -148,12 +150,17 @@ impl SegmentBuf {
     pub fn advance(&mut self, count: usize) {
         assert!(count <= self.remaining(), "advanced by {count} of {}", self.remaining());
         self.filled += count;
+        self.invariants();
     }
 
     /// What was filled, as shared bytes. The memory goes back to the pool when the last of them is
     /// dropped.
     pub fn freeze(self) -> Bytes {
         Bytes::from_owner(self)
+    }
+
+    fn invariants(&self) {
+        assert!(self.filled <= self.len && self.len <= self.pages.len() * PAGE);
     }
 
     fn bytes(&self) -> &[u8] {

@@ -55,6 +55,14 @@ impl Rope {
         }
     }
 
+    /// Puts a segment before the others without copying it, and moves their handles by one place.
+    pub fn push_front(&mut self, segment: Bytes) {
+        if !segment.is_empty() {
+            self.len += segment.len();
+            self.segments.insert(0, segment);
+        }
+    }
+
     /// Moves all of `other` to the end; `other` is empty afterwards and keeps its capacity.
     pub fn append(&mut self, other: &mut Self) {
         self.len += std::mem::take(&mut other.len);
@@ -114,6 +122,47 @@ impl Rope {
         slice
     }
 
+    /// Takes the first `at` bytes off.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[must_use]
+    pub fn split_to(&mut self, at: usize) -> Self {
+        let tail = self.split_off(at);
+        std::mem::replace(self, tail)
+    }
+
+    /// Keeps the first `at` bytes, and takes the others off.
+    ///
+    /// # Panics
+    /// If there are fewer than `at`.
+    #[must_use]
+    pub fn split_off(&mut self, at: usize) -> Self {
+        let tail = self.slice(at..self.len);
+        self.truncate(at);
+        tail
+    }
+
+    /// Keeps `len` bytes at most, from the front.
+    pub fn truncate(&mut self, len: usize) {
+        while self.len > len {
+            let excess = self.len - len;
+            let last = self.segments.last_mut().expect("bytes are in segments");
+            if last.len() > excess {
+                last.truncate(last.len() - excess);
+                self.len = len;
+            } else {
+                self.len -= last.len();
+                self.segments.pop();
+            }
+        }
+    }
+
+    /// The bytes in order.
+    pub fn iter(&self) -> impl Iterator<Item = u8> {
+        self.segments.iter().flatten().copied()
+    }
+
     /// All bytes in one piece: copied only if there are several segments.
     pub fn to_bytes(&self) -> Bytes {
         match &self.segments[..] {
@@ -161,11 +210,49 @@ impl FromIterator<Bytes> for Rope {
     }
 }
 
+impl IntoIterator for Rope {
+    type Item = Bytes;
+    type IntoIter = smallvec::IntoIter<[Bytes; 1]>;
+
+    /// The segments.
+    fn into_iter(self) -> Self::IntoIter {
+        self.segments.into_iter()
+    }
+}
+
+/// Reads from the front, and drops what was read.
+impl Buf for Rope {
+    fn remaining(&self) -> usize {
+        self.len
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.segments.first().map_or(&[], |segment| segment)
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.io_slices(slices)
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.drain_front(count);
+    }
+
+    fn copy_to_bytes(&mut self, len: usize) -> Bytes {
+        self.split_to(len).to_bytes()
+    }
+}
+
 /// Ropes are equal if their bytes are, however they are cut.
 impl PartialEq for Rope {
     fn eq(&self, other: &Self) -> bool {
-        let bytes = |rope: &Self| rope.segments.clone().into_iter().flatten();
-        self.len == other.len && bytes(self).eq(bytes(other))
+        let mut rest = self.clone();
+        self.len == other.len
+            && other.segments.iter().all(|segment| {
+                let same = rest.starts_with(segment);
+                rest.drain_front(segment.len());
+                same
+            })
     }
 }
 
@@ -173,13 +260,38 @@ impl Eq for Rope {}
 
 impl PartialEq<[u8]> for Rope {
     fn eq(&self, other: &[u8]) -> bool {
-        let mut rest = other;
-        self.len == other.len()
-            && self.segments.iter().all(|segment| {
-                let (head, tail) = rest.split_at(segment.len());
-                rest = tail;
-                segment == head
-            })
+        self.len == other.len() && self.starts_with(other)
+    }
+}
+
+impl<const N: usize> PartialEq<[u8; N]> for Rope {
+    fn eq(&self, other: &[u8; N]) -> bool {
+        *self == other[..]
+    }
+}
+
+impl<const N: usize> PartialEq<&[u8; N]> for Rope {
+    fn eq(&self, other: &&[u8; N]) -> bool {
+        *self == other[..]
+    }
+}
+
+impl PartialEq<Bytes> for Rope {
+    fn eq(&self, other: &Bytes) -> bool {
+        *self == other[..]
+    }
+}
+
+impl Rope {
+    fn starts_with(&self, mut bytes: &[u8]) -> bool {
+        for segment in &self.segments {
+            let (head, tail) = bytes.split_at(segment.len().min(bytes.len()));
+            if !segment.starts_with(head) {
+                return false;
+            }
+            bytes = tail;
+        }
+        bytes.is_empty()
     }
 }
 
@@ -228,6 +340,43 @@ mod tests {
         assert_eq!((a.to_bytes(), b.len()), (Bytes::from_static(b"abc"), 0));
         b.append(&mut a);
         assert_eq!(b.len(), 3);
+    }
+
+    #[test]
+    fn every_cut_gives_two_ropes_that_make_the_whole() {
+        let whole = b"abcdefg";
+        for at in 0..=7 {
+            let mut head = rope(&["ab", "c", "defg"]);
+            let mut tail = head.split_off(at);
+            assert_eq!(
+                (&head, &tail),
+                (&rope(&["abcdefg"]).slice(0..at), &rope(&["abcdefg"]).slice(at..7))
+            );
+            head.append(&mut tail);
+            assert_eq!(head, whole);
+            let front = head.split_to(at);
+            assert_eq!(front, whole[..at]);
+            assert_eq!(head, whole[at..]);
+            assert!(front.iter().chain(head.iter()).eq(*whole));
+        }
+    }
+
+    #[test]
+    fn the_front_grows_too() {
+        let mut rope = rope(&["b"]);
+        rope.push_front(Bytes::from_static(b"a"));
+        rope.push_front(Bytes::new());
+        assert_eq!((rope.len(), rope.segments().len()), (2, 2));
+        assert_eq!(rope, b"ab");
+    }
+
+    #[test]
+    fn it_reads_like_any_buffer() {
+        let mut rope = rope(&["abc", "defgh", "i"]);
+        assert_eq!(rope.get_u32(), u32::from_be_bytes(*b"abcd"));
+        assert_eq!(rope.copy_to_bytes(5), "efghi");
+        assert!(!rope.has_remaining());
+        assert!(rope.chunk().is_empty());
     }
 
     #[test]
