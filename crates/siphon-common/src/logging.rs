@@ -28,7 +28,7 @@ pub const DEFAULT_LEVEL: &str = "warn";
 pub enum LogError {
     /// The directives cannot be parsed.
     #[error(
-        "bad log level '{directives}': {source}; \
+        "bad log level '{directives}': \
          it takes error, warn, info, debug, trace, off, or target=level, separated by commas"
     )]
     Directives {

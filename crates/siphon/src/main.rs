@@ -1,2 +1,80 @@
-//! The siphon command.
-fn main() {}
+//! `siphon`: measure, test and question the network of a Ceph cluster.
+
+mod address;
+mod echo;
+mod monitor;
+mod perf;
+mod size;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measure, test and question the network of a Ceph cluster.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    /// What to log on stderr: error, warn, info, debug, trace, or a filter as
+    /// `siphon_msgr=debug,warn` [default: $SIPHON_LOG, else warn]
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure the messenger: rate, bandwidth, latency, CPU time
+    Perf(perf::Args),
+    /// Be a messenger that answers pings and the benchmark
+    Echo(echo::Args),
+    /// Ask a daemon how it is
+    Ping {
+        #[command(subcommand)]
+        target: monitor::PingTarget,
+    },
+    /// Get the map of monitors from one of them
+    Monmap(monitor::MonmapArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = siphon_common::logging::install(cli.log.as_deref())
+        .map_err(anyhow::Error::from)
+        .and_then(|()| match cli.command {
+            Command::Perf(args) => perf::run(args),
+            Command::Echo(args) => echo::run(&args),
+            Command::Ping { target } => monitor::ping(&target),
+            Command::Monmap(args) => monitor::monmap(&args),
+        });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("siphon: {}", describe(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error and its causes, without those that the one before has said already.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

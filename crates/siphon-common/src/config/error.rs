@@ -2,7 +2,9 @@ use std::path::PathBuf;
 
 use super::{MAX_FILE_BYTES, OptionInfo};
 
-/// Why an option was not taken. Each is the user's to mend, and says where.
+/// Why an option was not taken. Each is the user's to mend.
+///
+/// A cause is in `source` and not in the text: print the chain.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -37,7 +39,7 @@ pub enum ConfigError {
         flag: String,
     },
     /// A configuration file cannot be read.
-    #[error("cannot read the configuration file {}: {source}", .path.display())]
+    #[error("cannot read the configuration file {}", .path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -51,7 +53,7 @@ pub enum ConfigError {
         path: PathBuf,
     },
     /// A line of a configuration file breaks its grammar.
-    #[error("{} line {line}: {rule}", .path.display())]
+    #[error("in {} line {line}: {rule}", .path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
@@ -61,14 +63,14 @@ pub enum ConfigError {
         rule: SyntaxRule,
     },
     /// An option that we know has a bad value in a configuration file.
-    #[error("{} line {line}: {source}", .path.display())]
+    #[error("in {} line {line}", .path.display())]
     InFile {
         /// The file.
         path: PathBuf,
         /// Counted from 1.
         line: usize,
         /// What is wrong.
-        source: Box<ConfigError>,
+        source: Box<Self>,
     },
 }
 

@@ -1,0 +1,69 @@
+//! Real Ceph peers for tests and benchmarks.
+//!
+//! - [`CephMon`]: a throw-away monitor, from the `ceph-mon` package of the system.
+//! - [`CephTree`]: Ceph's own test programs (`ceph_perf_msgr_server` and others), of another release
+//!   than the system's, unpacked beside it and run without installing anything.
+//! - [`ceph`]: the system's `ceph` command line.
+//! - [`Leash`]: a process that ends, at the latest, when ours does.
+//!
+//! A peer that this machine cannot have is [`PeerError::Unavailable`]; one that it has but that does
+//! not run is [`PeerError::Failed`]. A test begins with [`require`], which skips it for the first
+//! and fails it for the second:
+//!
+//! ```no_run
+//! use siphon_peers::{CephMon, MonOptions, require};
+//!
+//! fn ping_answers() {
+//!     let Some(mon) = require(CephMon::start(MonOptions::default())) else { return };
+//!     println!("a monitor at {}", mon.addr_v2().unwrap());
+//! }
+//! ```
+//!
+//! `cargo xtask peers` gets everything beforehand.
+#![allow(clippy::disallowed_methods, reason = "waits for processes by the clock")]
+
+mod apt;
+mod error;
+mod leash;
+mod mon;
+mod ports;
+mod scratch;
+mod tree;
+
+use std::process::Command;
+
+pub use error::{Missing, PeerError, require};
+pub use leash::{Leash, run};
+pub use mon::{CephMon, MonOptions, MonProtocols};
+pub use ports::free_ports;
+pub use tree::{CephTree, PerfClient, TREE_RELEASE};
+
+/// Arguments with which a Ceph program asks for no keys: without them it looks for a keyring in
+/// `/etc/ceph`, and complains that there is none.
+pub const AUTH_NONE: [&str; 3] =
+    ["--auth_client_required=none", "--auth_cluster_required=none", "--auth_service_required=none"];
+
+/// The system's `ceph` command line with authentication none, reading no file and no variable of
+/// the user's. It gives up on a monitor that does not answer within 10 s.
+///
+/// ```no_run
+/// let mut ping = siphon_peers::ceph()?;
+/// ping.args(["-m", "v2:127.0.0.1:3300", "ping", "mon.a"]);
+/// # Ok::<(), siphon_peers::PeerError>(())
+/// ```
+///
+/// # Errors
+/// [`PeerError::Unavailable`]: it is not installed.
+pub fn ceph() -> Result<Command, PeerError> {
+    let mut command = clean(Command::new(apt::program("ceph", "ceph-common")?));
+    command.args(["-c", "/dev/null", "--connect-timeout", "10"]).args(AUTH_NONE);
+    Ok(command)
+}
+
+/// Takes from a command what Ceph would read from the environment.
+fn clean(mut command: Command) -> Command {
+    for variable in ["CEPH_CONF", "CEPH_ARGS", "CEPH_KEYRING", "CEPH_LIB"] {
+        command.env_remove(variable);
+    }
+    command
+}

@@ -1,0 +1,74 @@
+//! The peers themselves: they start, answer, come back and end.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use siphon_peers::{
+    CephMon, CephTree, MonOptions, MonProtocols, PeerError, PerfClient, free_ports, require, run,
+};
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+fn ping(mon: &CephMon) -> Result<String, PeerError> {
+    let mut ping = mon.ceph()?;
+    ping.args(["ping", "mon.a"]);
+    Ok(String::from_utf8_lossy(&run(ping, TIMEOUT)?.stdout).into_owned())
+}
+
+#[test]
+fn a_monitor_answers_comes_back_and_leaves_nothing() {
+    let options = MonOptions { debug_ms: 1, config: vec![], protocols: MonProtocols::Both };
+    let Some(mut mon) = require(CephMon::start(options)) else { return };
+    let (v2, v1) = (mon.addr_v2().unwrap(), mon.addr_v1().unwrap());
+    for addr in [v2, v1] {
+        TcpStream::connect(addr).unwrap();
+    }
+    assert!(mon.admin("mon_status").unwrap().contains(mon.fsid()));
+    let Some(answer) = require(ping(&mon)) else { return };
+    assert!(answer.contains(&v2.to_string()), "{answer}");
+    assert!(mon.log().contains("ping magic: 0"), "debug_ms has no effect");
+
+    let first = mon.process().pid();
+    mon.kill().unwrap();
+    assert!(!mon.process().is_running() && TcpStream::connect(v2).is_err());
+    mon.restart().unwrap();
+    assert_ne!(mon.process().pid(), first);
+    assert!(require(ping(&mon)).unwrap().contains("leader"));
+
+    let dir = mon.config_file().parent().unwrap().to_owned();
+    let pid = mon.process().pid();
+    drop(mon);
+    assert!(!dir.exists() && TcpStream::connect(v2).is_err());
+    assert!(!PathBuf::from(format!("/proc/{pid}")).exists());
+}
+
+#[test]
+fn a_monitor_speaks_one_protocol_only() {
+    for protocols in [MonProtocols::V1, MonProtocols::V2] {
+        let options = MonOptions { protocols, ..MonOptions::default() };
+        let Some(mon) = require(CephMon::start(options)) else { return };
+        assert_eq!(mon.addr_v1().is_some(), protocols == MonProtocols::V1);
+        assert_eq!(mon.addr_v2().is_some(), protocols == MonProtocols::V2);
+        let Some(answer) = require(ping(&mon)) else { return };
+        assert!(answer.contains("leader"), "{answer}");
+    }
+}
+
+#[test]
+fn ceph_s_benchmark_answers_every_message_with_and_without_its_sleep() {
+    let Some(tree) = require(CephTree::open()) else { return };
+    let Some(quick) = require(tree.without_idle_sleep()) else { return };
+    for tree in [tree, quick] {
+        let [port] = free_ports();
+        let addr = ([127, 0, 0, 1], port).into();
+        let log = std::env::temp_dir().join(format!("siphon-peers-{port}.log"));
+        let server = tree.perf_server(addr, 1, &["--ms_async_op_threads=1"], &log).unwrap();
+        let work = PerfClient { addr, jobs: 1, depth: 8, ops: 500, size: 4096 };
+        let time = tree.perf_client(work, &[], TIMEOUT);
+        drop(server);
+        let _ = fs::remove_file(log);
+        assert!(time.unwrap() > Duration::ZERO);
+    }
+}

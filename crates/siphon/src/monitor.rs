@@ -1,0 +1,164 @@
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::Subcommand;
+use serde_json::{Value, json};
+use siphon_auth::AuthNone;
+use siphon_common::{Config, Context};
+use siphon_messages::mon::{MonInfo, MonMap};
+use siphon_messages::{MMonGetMap, MMonMap, MPing, TypedMessage};
+use siphon_msgr::{Connection, Inbox, InboxEvent, Messenger, Stack};
+use siphon_proto::v2::BannerFeatures;
+use siphon_proto::{Message, OutMessage, Policy};
+use siphon_wire::types::{EntityAddrVec, EntityName, EntityType};
+
+use crate::address;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PingTarget {
+    /// Ask a monitor; it answers with its state as JSON
+    Mon(MonitorArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct MonitorArgs {
+    /// The monitor: HOST, HOST:PORT or an address of Ceph's; port 3300 by default
+    addr: String,
+    /// Who asks: the id of client.ID
+    #[arg(long, default_value = "admin", value_name = "ID")]
+    id: String,
+    /// Give up after so many seconds of silence
+    #[arg(long, default_value_t = 10.0, value_name = "S")]
+    timeout: f64,
+    /// Don't offer revision 1 of msgr2
+    #[arg(long)]
+    rev0: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct MonmapArgs {
+    #[command(flatten)]
+    monitor: MonitorArgs,
+    /// Print JSON, with the names of `ceph mon dump -f json`
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn ping(target: &PingTarget) -> Result<()> {
+    let PingTarget::Mon(args) = target;
+    let answer = ask(args, MPing::question().into_out(), MPing::TYPE)?;
+    let ping = MPing::from_message(&answer)?;
+    println!("{}", ping.text.as_deref().unwrap_or_default().trim_end());
+    Ok(())
+}
+
+pub(crate) fn monmap(args: &MonmapArgs) -> Result<()> {
+    let answer = ask(&args.monitor, MMonGetMap.into_out(), MMonMap::TYPE)?;
+    let map = MMonMap::from_message(&answer)?.monmap;
+    if args.json {
+        println!("{}", to_json(&map));
+    } else {
+        print!("{map}");
+    }
+    Ok(())
+}
+
+/// Sends one message to a monitor, and waits for the first answer of `wanted` type.
+fn ask(args: &MonitorArgs, question: OutMessage, wanted: u16) -> Result<Message> {
+    let addrs = address::resolve(&args.addr, Some(address::MON_PORT))?;
+    let timeout = Duration::try_from_secs_f64(args.timeout)
+        .ok()
+        .filter(|timeout| !timeout.is_zero())
+        .ok_or_else(|| anyhow!("--timeout {}: not a time to wait", args.timeout))?;
+    // One question needs one worker, and the messenger's own times end the waiting.
+    let config = Config {
+        ms_async_op_threads: 1,
+        ms_connection_ready_timeout: timeout,
+        ms_connection_idle_timeout: timeout,
+        ..Config::default()
+    };
+    let context = Context::new(config);
+    let stack = Stack::new(&context)?;
+    let name = EntityName::new(EntityType::CLIENT, 0);
+    let features = if args.rev0 { BannerFeatures::NONE } else { BannerFeatures::REVISION_1 };
+    let (dispatcher, mut inbox) = Inbox::new();
+    let messenger = Messenger::builder(&context, &stack, name)
+        .default_policy(Policy::LOSSY_CLIENT)
+        .auth_client(std::sync::Arc::new(AuthNone::new(name, args.id.as_str())))
+        .banner_features(features)
+        .dispatcher_tail(dispatcher)
+        .start()?;
+    let connection = messenger.connect_to(EntityType::MON, addrs.clone());
+    let answer = pollster::block_on(answer(&connection, &mut inbox, question, wanted, &addrs));
+    pollster::block_on(messenger.shutdown_within(timeout));
+    answer
+}
+
+async fn answer(
+    connection: &Connection,
+    inbox: &mut Inbox,
+    question: OutMessage,
+    wanted: u16,
+    addrs: &EntityAddrVec,
+) -> Result<Message> {
+    let lost = || format!("no answer from the monitor at {addrs}");
+    connection.ready().await.with_context(lost)?;
+    connection.send(question).with_context(lost)?;
+    loop {
+        match inbox.next().await {
+            Some(InboxEvent::Message(_, message)) if message.header.msg_type == wanted => {
+                return Ok(message);
+            }
+            Some(InboxEvent::Message(..)) => {} // a monitor also tells what nobody asked for
+            Some(InboxEvent::Reset(_, reason)) => return Err(reason).with_context(lost),
+            None => return Err(anyhow!(lost())),
+        }
+    }
+}
+
+/// The names and shapes of `ceph mon dump -f json`.
+fn to_json(map: &MonMap) -> Value {
+    let names = |names: &mut dyn Iterator<Item = String>| names.collect::<Vec<_>>();
+    let mons: Vec<_> = map.by_rank().map(|(rank, mon)| mon_to_json(rank, mon)).collect();
+    json!({
+        "epoch": map.epoch.0,
+        "fsid": map.fsid.to_string(),
+        "modified": map.last_changed.to_string(),
+        "created": map.created.to_string(),
+        "min_mon_release": map.min_mon_release.0,
+        "min_mon_release_name": map.min_mon_release.to_string(),
+        "election_strategy": map.strategy.0,
+        "disallowed_leaders": names(&mut map.disallowed_leaders.iter().map(ToString::to_string)),
+        "stretch_mode": map.stretch_mode_enabled,
+        "tiebreaker_mon": map.tiebreaker_mon.to_string(),
+        "removed_ranks": map.removed_ranks,
+        "features": {
+            "persistent": names(&mut map.persistent_features.names().map(str::to_owned)),
+            "optional": names(&mut map.optional_features.names().map(str::to_owned)),
+        },
+        "mons": mons,
+    })
+}
+
+fn mon_to_json(rank: usize, mon: &MonInfo) -> Value {
+    let addr = |addr: &siphon_wire::types::EntityAddr| {
+        json!({
+            "type": addr.kind().to_string(),
+            "addr": addr.socket_addr().map(|addr| addr.to_string()),
+            "nonce": addr.nonce(),
+        })
+    };
+    let location: serde_json::Map<_, _> = mon
+        .crush_location
+        .iter()
+        .map(|(kind, bucket)| (kind.to_string(), Value::String(bucket.to_string())))
+        .collect();
+    json!({
+        "rank": rank,
+        "name": mon.name.to_string(),
+        "public_addrs": { "addrvec": mon.public_addrs.iter().map(addr).collect::<Vec<_>>() },
+        "priority": mon.priority,
+        "weight": mon.weight,
+        "crush_location": location,
+    })
+}

@@ -1,0 +1,333 @@
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use siphon_common::{Config, Context};
+use siphon_msgr::{Messenger, Stack};
+use siphon_perf::{
+    Client, ClientOptions, Comparison, Figures, Limit, Measurement, Progress, RawPeers, RawServer,
+    Report, Server, ServerOptions, Workload, wire_lengths,
+};
+use siphon_proto::Policy;
+use siphon_proto::v2::BannerFeatures;
+use siphon_wire::types::{EntityAddrVec, EntityName, EntityType};
+
+use crate::address;
+use crate::size::Size;
+
+/// Turns of messenger and plain sockets with `--baseline`.
+const ROUNDS: u32 = 5;
+/// What runs before the first round, and is not counted.
+const WARM_UP: Duration = Duration::from_millis(200);
+/// How often the progress bar is drawn anew.
+const TICK: Duration = Duration::from_millis(100);
+
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    side: Option<Side>,
+    #[command(flatten)]
+    work: WorkArgs,
+    #[command(flatten)]
+    stack: StackArgs,
+    /// Also measure, in turn with the messenger, what plain TCP sockets reach with the same bytes
+    /// at the same depth
+    #[arg(long)]
+    baseline: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Side {
+    /// Answer the benchmark until interrupted; Ceph's own ceph_perf_msgr_client can be the peer
+    Server {
+        /// Where to listen: IP:PORT
+        addr: String,
+        /// How long each request takes, in microseconds
+        #[arg(long, default_value_t = 0, value_name = "US")]
+        think_time: u64,
+        /// Threads that do the thinking
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        threads: usize,
+        #[command(flatten)]
+        stack: StackArgs,
+    },
+    /// Measure against a server; Ceph's own ceph_perf_msgr_server can be the peer
+    Client {
+        /// The server: HOST:PORT
+        addr: String,
+        #[command(flatten)]
+        work: WorkArgs,
+        #[command(flatten)]
+        stack: StackArgs,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct WorkArgs {
+    /// Data of each request in bytes: 4096, 4K, 4M
+    #[arg(long, default_value = "4K")]
+    size: Size,
+    /// Connections at the same time, each with a messenger of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: u16,
+    /// Operations in flight on each connection
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    depth: u32,
+    /// Measure so many seconds
+    #[arg(long, default_value_t = 5.0, value_name = "S", conflicts_with = "ops")]
+    seconds: f64,
+    /// Measure so many operations of each job
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    ops: Option<u64>,
+    /// Sleep so many microseconds on the worker when an answer comes
+    #[arg(long, default_value_t = 0, value_name = "US")]
+    client_think_time: u64,
+    /// Don't offer revision 1 of msgr2
+    #[arg(long)]
+    rev0: bool,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct StackArgs {
+    /// Network stack
+    #[arg(long, default_value = "posix")]
+    stack: String,
+    /// Worker threads of the stack (ms_async_op_threads)
+    #[arg(long, value_name = "N")]
+    workers: Option<u16>,
+    /// Any option of the messenger, as in ceph.conf: -o ms_tcp_nodelay=false
+    #[arg(short = 'o', value_name = "NAME=VALUE")]
+    option: Vec<String>,
+}
+
+impl StackArgs {
+    pub(crate) fn context(&self) -> Result<Context> {
+        let mut config = Config::default();
+        config.set("ms_type", &self.stack)?;
+        if let Some(workers) = self.workers {
+            config.set("ms_async_op_threads", &workers.to_string())?;
+        }
+        for option in &self.option {
+            let Some((name, value)) = option.split_once('=') else {
+                bail!("-o {option}: write NAME=VALUE");
+            };
+            config.set(name.trim(), value.trim())?;
+        }
+        Ok(Context::new(config))
+    }
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    match args.side {
+        None => run_both(&args.work, &args.stack, args.baseline),
+        Some(Side::Server { addr, think_time, threads, stack }) => {
+            let think_time = Duration::from_micros(think_time);
+            serve(&addr, ServerOptions { threads, think_time }, &stack)
+        }
+        Some(Side::Client { addr, work, stack }) => run_client(&addr, &work, &stack),
+    }
+}
+
+fn run_both(work: &WorkArgs, stack: &StackArgs, baseline: bool) -> Result<()> {
+    let workload = work.workload()?;
+    let context = stack.context()?;
+    let stack = Stack::new(&context)?;
+    let server = start_server(&context, &stack, "127.0.0.1:0", ServerOptions::default())?;
+    let client = Client::connect(&context, &stack, &server.addrs(), workload.jobs, work.options())?;
+    let raw = match baseline {
+        true => {
+            let (request, answer) = wire_lengths(workload.size);
+            let peers = RawPeers { request, answer };
+            Some((RawServer::start(peers).context("cannot start the baseline's server")?, peers))
+        }
+        false => None,
+    };
+    let (ours, raws) = measure(&client, raw.as_ref(), &workload)?;
+    let mut report = report(&client, &stack, &workload, &ours);
+    if !raws.is_empty() {
+        report.comparison = Some(compare(&ours, &raws, workload.size));
+    }
+    client.shutdown();
+    pollster::block_on(server.shutdown());
+    print(&report, work.json)
+}
+
+fn run_client(addr: &str, work: &WorkArgs, stack: &StackArgs) -> Result<()> {
+    let workload = work.workload()?;
+    let server = address::resolve(addr, None)?;
+    let context = stack.context()?;
+    let stack = Stack::new(&context)?;
+    let client = Client::connect(&context, &stack, &server, workload.jobs, work.options())?;
+    let (ours, _) = measure(&client, None, &workload)?;
+    let report = report(&client, &stack, &workload, &ours);
+    client.shutdown();
+    print(&report, work.json)
+}
+
+fn serve(addr: &str, options: ServerOptions, stack: &StackArgs) -> Result<()> {
+    let context = stack.context()?;
+    let stack = Stack::new(&context)?;
+    let server = start_server(&context, &stack, addr, options)?;
+    println!("answering the benchmark at {}, until interrupted", server.addrs());
+    loop {
+        std::thread::park();
+    }
+}
+
+fn start_server(
+    context: &Context,
+    stack: &Stack,
+    addr: &str,
+    options: ServerOptions,
+) -> Result<Messenger> {
+    let messenger = Messenger::builder(context, stack, EntityName::new(EntityType::OSD, 0))
+        .default_policy(Policy::STATELESS_SERVER)
+        .dispatcher_tail(Arc::new(Server::new(options)?))
+        .start()?;
+    let addrs: EntityAddrVec = match addr.parse::<EntityAddrVec>() {
+        Ok(addrs) => addrs,
+        Err(_) => address::resolve(addr, None)?,
+    };
+    messenger.bind(&addrs)?;
+    Ok(messenger)
+}
+
+/// Measures in rounds, in turn with the raw limit if there is one.
+fn measure(
+    client: &Client,
+    raw: Option<&(RawServer, RawPeers)>,
+    workload: &Workload,
+) -> Result<(Vec<Measurement>, Vec<Measurement>)> {
+    let rounds = if raw.is_some() { ROUNDS } else { 1 };
+    let round = Workload { limit: divide(workload.limit, rounds), ..*workload };
+    let warm_up = Workload { limit: Limit::Time(WARM_UP), ..*workload };
+    let (mut ours, mut raws) = (Vec::new(), Vec::new());
+    if matches!(workload.limit, Limit::Time(_)) {
+        client.measure(&warm_up, &Arc::new(Progress::new(workload.jobs)))?;
+        if let Some((server, peers)) = raw {
+            server.measure(*peers, &warm_up, &Arc::new(Progress::new(workload.jobs)))?;
+        }
+    }
+    for _ in 0..rounds {
+        ours.push(shown("siphon", &round, |progress| Ok(client.measure(&round, progress)?))?);
+        if let Some((server, peers)) = raw {
+            let run = |progress: &_| Ok(server.measure(*peers, &round, progress)?);
+            raws.push(shown("plain TCP", &round, run)?);
+        }
+    }
+    Ok((ours, raws))
+}
+
+/// Runs a measurement with a progress bar that shows the live rate, on a terminal.
+fn shown(
+    what: &'static str,
+    workload: &Workload,
+    measure: impl FnOnce(&Arc<Progress>) -> Result<Measurement>,
+) -> Result<Measurement> {
+    let progress = Arc::new(Progress::new(workload.jobs));
+    if !std::io::stderr().is_terminal() {
+        return measure(&progress);
+    }
+    let (length, template) = match workload.limit {
+        Limit::Operations(count) => {
+            (count * workload.jobs as u64, "{prefix:9} {wide_bar} {pos}/{len} op {msg}")
+        }
+        Limit::Time(time) => (time.as_millis() as u64, "{prefix:9} {wide_bar} {elapsed} {msg}"),
+    };
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::with_template(template)?);
+    bar.set_prefix(what);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let drawing = scope.spawn(|| {
+            let mut before = 0;
+            while !over.load(Ordering::Acquire) {
+                std::thread::park_timeout(TICK);
+                let answered = progress.answered();
+                let rate = (answered - before) as f64 / TICK.as_secs_f64();
+                before = answered;
+                bar.set_message(format!("{rate:.0} op/s"));
+                bar.set_position(match workload.limit {
+                    Limit::Operations(_) => answered,
+                    Limit::Time(_) => (bar.elapsed().as_millis() as u64).min(length),
+                });
+            }
+        });
+        let result = measure(&progress);
+        over.store(true, Ordering::Release);
+        drawing.thread().unpark();
+        let _ = drawing.join(); // a bar that cannot be drawn spoils no measurement
+        bar.finish_and_clear();
+        result
+    })
+}
+
+fn report(client: &Client, stack: &Stack, workload: &Workload, rounds: &[Measurement]) -> Report {
+    let protocol = client.protocol().to_owned();
+    Report::new(stack.kind().to_string(), protocol, workload, &sum(rounds))
+}
+
+fn compare(ours: &[Measurement], raws: &[Measurement], size: usize) -> Comparison {
+    let mut ratios: Vec<f64> =
+        ours.iter().zip(raws).map(|(ours, raw)| ours.rate() / raw.rate()).collect();
+    ratios.sort_by(f64::total_cmp);
+    Comparison { raw: Figures::new(&sum(raws), size), ratio_to_raw: ratios[ratios.len() / 2] }
+}
+
+fn sum(rounds: &[Measurement]) -> Measurement {
+    let mut total = Measurement::new();
+    rounds.iter().for_each(|round| total.add(round));
+    total
+}
+
+fn print(report: &Report, json: bool) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(())
+}
+
+fn divide(limit: Limit, rounds: u32) -> Limit {
+    match limit {
+        Limit::Operations(count) => Limit::Operations(count.div_ceil(rounds.into())),
+        Limit::Time(time) => Limit::Time(time / rounds),
+    }
+}
+
+impl WorkArgs {
+    fn workload(&self) -> Result<Workload> {
+        let most = siphon_proto::v2::Limits::SESSION.data as usize;
+        if self.size.0 > most {
+            bail!("--size {}: a message carries at most {most} bytes of data", self.size.0);
+        }
+        let limit = match self.ops {
+            Some(ops) => Limit::Operations(ops),
+            None => {
+                let time = Duration::try_from_secs_f64(self.seconds).ok();
+                let time = time.filter(|time| *time >= Duration::from_millis(10));
+                let Some(time) = time else {
+                    bail!("--seconds {}: at least 0.01 seconds are measured", self.seconds);
+                };
+                Limit::Time(time)
+            }
+        };
+        let (jobs, depth) = (self.jobs.into(), self.depth as usize);
+        Ok(Workload { size: self.size.0, jobs, depth, limit })
+    }
+
+    fn options(&self) -> ClientOptions {
+        let banner_features =
+            if self.rev0 { BannerFeatures::NONE } else { BannerFeatures::REVISION_1 };
+        ClientOptions { think_time: Duration::from_micros(self.client_think_time), banner_features }
+    }
+}
