@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use siphon_common::Context;
-use siphon_messages::CEPH_MSG_OSD_OPREPLY;
+use siphon_messages::{MOSDOpReply, TypedMessage};
 use siphon_msgr::{CloseReason, Connection, Dispatcher, Messenger, Stack};
 use siphon_proto::v2::{BannerFeatures, Revision};
 use siphon_proto::{Message, Policy};
@@ -253,7 +253,7 @@ impl Run {
 
 impl Dispatcher for JobDispatcher {
     fn can_fast_dispatch(&self, message: &Message) -> bool {
-        message.header.msg_type == CEPH_MSG_OSD_OPREPLY
+        message.header.msg_type == MOSDOpReply::TYPE
     }
 
     fn fast_dispatch(&self, connection: &Connection, message: Message) {

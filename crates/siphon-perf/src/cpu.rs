@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 use serde::Serialize;
 
 /// Processor time of this process.
@@ -14,11 +16,14 @@ pub struct CpuTime {
 impl CpuTime {
     /// What the process has used so far.
     pub fn now() -> Self {
-        let seconds = |time: rustix::process::Timeval| {
-            time.tv_sec as f64 + time.tv_usec as f64 / 1e6
-        };
-        let usage = rustix::process::getrusage(rustix::process::Resource::SelfProcess);
-        Self { user: seconds(usage.ru_utime), system: seconds(usage.ru_stime) }
+        let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+        // It fails for no process but one that asks with a wrong constant.
+        match getrusage(UsageWho::RUSAGE_SELF) {
+            Ok(usage) => {
+                Self { user: seconds(usage.user_time()), system: seconds(usage.system_time()) }
+            }
+            Err(_) => Self::default(),
+        }
     }
 
     /// What it has used since.

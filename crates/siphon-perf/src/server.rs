@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use siphon_messages::CEPH_MSG_OSD_OP;
+use siphon_messages::{MOSDOp, TypedMessage};
 use siphon_msgr::{Connection, Dispatcher};
 use siphon_proto::Message;
 
@@ -58,7 +58,7 @@ impl Server {
 
 impl Dispatcher for Server {
     fn can_fast_dispatch(&self, message: &Message) -> bool {
-        message.header.msg_type == CEPH_MSG_OSD_OP
+        message.header.msg_type == MOSDOp::TYPE
     }
 
     fn fast_dispatch(&self, connection: &Connection, message: Message) {

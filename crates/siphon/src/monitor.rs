@@ -5,7 +5,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use siphon_auth::AuthNone;
 use siphon_common::{Config, Context};
-use siphon_messages::mon::{MonInfo, MonMap};
+use siphon_messages::mon::{MonFeatures, MonInfo, MonMap};
 use siphon_messages::{MMonGetMap, MMonMap, MPing, TypedMessage};
 use siphon_msgr::{Connection, Inbox, InboxEvent, Messenger, Stack};
 use siphon_proto::v2::BannerFeatures;
@@ -71,12 +71,10 @@ fn ask(args: &MonitorArgs, question: OutMessage, wanted: u16) -> Result<Message>
         .filter(|timeout| !timeout.is_zero())
         .ok_or_else(|| anyhow!("--timeout {}: not a time to wait", args.timeout))?;
     // One question needs one worker, and the messenger's own times end the waiting.
-    let config = Config {
-        ms_async_op_threads: 1,
-        ms_connection_ready_timeout: timeout,
-        ms_connection_idle_timeout: timeout,
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.ms_async_op_threads = 1;
+    config.ms_connection_ready_timeout = timeout;
+    config.ms_connection_idle_timeout = timeout;
     let context = Context::new(config);
     let stack = Stack::new(&context)?;
     let name = EntityName::new(EntityType::CLIENT, 0);
@@ -118,7 +116,7 @@ async fn answer(
 
 /// The names and shapes of `ceph mon dump -f json`.
 fn to_json(map: &MonMap) -> Value {
-    let names = |names: &mut dyn Iterator<Item = String>| names.collect::<Vec<_>>();
+    let leaders: Vec<_> = map.disallowed_leaders.iter().map(ToString::to_string).collect();
     let mons: Vec<_> = map.by_rank().map(|(rank, mon)| mon_to_json(rank, mon)).collect();
     json!({
         "epoch": map.epoch.0,
@@ -128,16 +126,25 @@ fn to_json(map: &MonMap) -> Value {
         "min_mon_release": map.min_mon_release.0,
         "min_mon_release_name": map.min_mon_release.to_string(),
         "election_strategy": map.strategy.0,
-        "disallowed_leaders": names(&mut map.disallowed_leaders.iter().map(ToString::to_string)),
+        "disallowed_leaders": leaders,
         "stretch_mode": map.stretch_mode_enabled,
         "tiebreaker_mon": map.tiebreaker_mon.to_string(),
         "removed_ranks": map.removed_ranks,
         "features": {
-            "persistent": names(&mut map.persistent_features.names().map(str::to_owned)),
-            "optional": names(&mut map.optional_features.names().map(str::to_owned)),
+            "persistent": feature_names(map.persistent_features),
+            "optional": feature_names(map.optional_features),
         },
         "mons": mons,
     })
+}
+
+/// Features without a name are told by their bit.
+fn feature_names(features: MonFeatures) -> Vec<String> {
+    let name = |(bit, name): (MonFeatures, Option<&str>)| match name {
+        Some(name) => name.to_owned(),
+        None => format!("{:#x}", bit.0),
+    };
+    features.iter().map(name).collect()
 }
 
 fn mon_to_json(rank: usize, mon: &MonInfo) -> Value {
