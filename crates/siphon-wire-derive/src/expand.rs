@@ -26,6 +26,7 @@ pub(crate) fn encode(input: &DeriveInput) -> Result<TokenStream> {
     Ok(quote! {
         #[automatically_derived]
         impl #impl_generics ::siphon_wire::Encode for #ident #ty_generics #where_clause {
+            #[inline]
             #[allow(unused_variables)]
             fn encode(&self, __enc: &mut ::siphon_wire::Encoder) {
                 #body
@@ -59,6 +60,7 @@ pub(crate) fn decode(input: &DeriveInput) -> Result<TokenStream> {
             const MIN_SIZE: usize =
                 #head #( + <#types as ::siphon_wire::Decode>::MIN_SIZE )*;
 
+            #[inline]
             #[allow(unused_variables)]
             fn decode(
                 __dec: &mut ::siphon_wire::Decoder<'_>,
