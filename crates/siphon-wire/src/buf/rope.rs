@@ -264,6 +264,12 @@ impl PartialEq<[u8]> for Rope {
     }
 }
 
+impl PartialEq<&[u8]> for Rope {
+    fn eq(&self, other: &&[u8]) -> bool {
+        *self == **other
+    }
+}
+
 impl<const N: usize> PartialEq<[u8; N]> for Rope {
     fn eq(&self, other: &[u8; N]) -> bool {
         *self == other[..]

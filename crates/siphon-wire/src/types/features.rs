@@ -1,7 +1,7 @@
 use std::fmt;
 use std::ops::{BitAnd, BitOr, Sub};
 
-use crate::{Decode, DecodeError, Decoder, Encode, Encoder};
+use crate::{Decode, Encode};
 
 /// A set of Ceph's feature bits (`include/ceph_features.h`), by which two peers agree on what
 /// they may send each other.
@@ -18,7 +18,7 @@ use crate::{Decode, DecodeError, Decoder, Encode, Encoder};
 /// assert!(!peer.contains(Features::SERVER_NAUTILUS));
 /// assert_eq!(peer.missing(Features::MSG_ADDR2 | Features::CEPHX_V2).to_string(), "CEPHX_V2");
 /// ```
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Features(pub u64);
 
 /// What the bits of each incarnation come with (`CEPH_FEATURE_INCARNATION_*`), by its number.
@@ -149,7 +149,8 @@ impl Features {
     /// No feature.
     pub const NONE: Self = Self(0);
 
-    /// What a daemon of Pacific (16.2) supports: its `CEPH_FEATURES_SUPPORTED_DEFAULT`.
+    /// What a daemon of Pacific (16.2) supports: its `CEPH_FEATURES_SUPPORTED_DEFAULT`. It still
+    /// advertises `MON_SINGLE_PAXOS`, and so seems to have `SERVER_REEF`, to Ceph as to us.
     pub const PACIFIC: Self = Self(0x3f01_cfb9_fffd_ffff);
 
     /// What a daemon of Reef (18.2) supports: its `CEPH_FEATURES_SUPPORTED_DEFAULT`.
@@ -186,6 +187,9 @@ impl Features {
     }
 
     /// What is in this set and not in `other`.
+    ///
+    /// Without a feature, the bits that mark its incarnation are gone too, and with them all
+    /// features of that incarnation: this makes sets of what is missing, not sets to advertise.
     #[inline]
     pub const fn difference(self, other: Self) -> Self {
         Self(self.0 & !other.0)
@@ -203,7 +207,7 @@ impl Features {
         self.0 == 0
     }
 
-    /// The features' names, one for each bit that is set and known, from the lowest bit up.
+    /// The features' names, one for each bit that is set, from the lowest bit up.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         (0..u64::BITS).filter_map(move |bit| self.name_of(bit))
     }
@@ -244,18 +248,15 @@ impl Sub for Features {
     }
 }
 
-/// The names, separated by `|`; `bit52` where there is no name, `none` for the empty set.
+/// The names, separated by `|`; `none` for the empty set.
 impl fmt::Display for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
             return f.write_str("none");
         }
         let mut separator = "";
-        for bit in (0..u64::BITS).filter(|bit| self.0 & 1 << bit != 0) {
-            match self.name_of(bit) {
-                Some(name) => write!(f, "{separator}{name}")?,
-                None => write!(f, "{separator}bit{bit}")?,
-            }
+        for name in self.names() {
+            write!(f, "{separator}{name}")?;
             separator = "|";
         }
         Ok(())
@@ -276,22 +277,6 @@ impl fmt::Debug for Features {
 impl fmt::LowerHex for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::LowerHex::fmt(&self.0, f)
-    }
-}
-
-impl Encode for Features {
-    #[inline]
-    fn encode(&self, enc: &mut Encoder) {
-        enc.u64(self.0);
-    }
-}
-
-impl Decode for Features {
-    const MIN_SIZE: usize = 8;
-
-    #[inline]
-    fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        dec.u64().map(Self)
     }
 }
 
@@ -329,6 +314,11 @@ mod tests {
             let expected = !matches!(meaning.bit, 38 | 44 | 45 | 49..=55);
             assert_eq!(Features::PACIFIC.contains(meaning.mask()), expected, "{}", meaning.name);
         }
+    }
+
+    #[test]
+    fn every_bit_has_a_name() {
+        assert_eq!(Features(u64::MAX).names().count(), 64);
     }
 
     #[test]
