@@ -3,9 +3,13 @@
 //!
 //! Nothing here opens a socket, reads a clock or starts a thread.
 
+// The derives name their traits by this crate's name, also within it.
+extern crate self as siphon_wire;
+
 pub mod buf;
 pub mod crc32c;
 pub mod denc;
 pub mod types;
 
 pub use denc::{Decode, DecodeError, DecodeErrorKind, Decoder, Encode, Encoder};
+pub use siphon_wire_derive::{Decode, Encode};

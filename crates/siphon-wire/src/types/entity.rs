@@ -6,7 +6,7 @@ use crate::{Decode, DecodeError, Decoder, Encode, Encoder};
 
 /// What kind of process takes part (`CEPH_ENTITY_TYPE_*` of `include/msgr.h`). Each is a bit, so
 /// that a set of kinds can be told in one byte too.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct EntityType(pub u8);
 
 const TYPE_NAMES: [(EntityType, &str); 6] = [
@@ -69,20 +69,6 @@ impl FromStr for EntityType {
     }
 }
 
-impl Encode for EntityType {
-    #[inline]
-    fn encode(&self, enc: &mut Encoder) {
-        enc.u8(self.0);
-    }
-}
-
-impl Decode for EntityType {
-    #[inline]
-    fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        dec.u8().map(Self)
-    }
-}
-
 /// A process in the cluster: its kind and number (`entity_name_t`), such as `osd.3`.
 ///
 /// ```
@@ -91,7 +77,8 @@ impl Decode for EntityType {
 /// assert_eq!(name, EntityName::osd(3));
 /// assert_eq!(EntityName::new(EntityType::CLIENT, EntityName::NEW).to_string(), "client.?");
 /// ```
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[denc(name = "entity_name_t")]
 pub struct EntityName {
     /// The kind of process.
     pub kind: EntityType,
@@ -167,22 +154,6 @@ impl FromStr for EntityName {
             Some(Self { kind, num })
         };
         parse().ok_or_else(|| ParseError::new("an entity name, such as osd.3 or client.?", text))
-    }
-}
-
-impl Encode for EntityName {
-    #[inline]
-    fn encode(&self, enc: &mut Encoder) {
-        enc.value(&self.kind);
-        enc.i64(self.num);
-    }
-}
-
-impl Decode for EntityName {
-    const MIN_SIZE: usize = 9;
-
-    fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        dec.typed("entity_name_t", |dec| Ok(Self { kind: dec.value()?, num: dec.value()? }))
     }
 }
 

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::ops::{BitAnd, BitOr, Sub};
 
-use crate::{Decode, DecodeError, Decoder, Encode, Encoder};
+use crate::{Decode, Encode};
 
 /// A set of Ceph's feature bits (`include/ceph_features.h`), by which two peers agree on what
 /// they may send each other.
@@ -18,7 +18,7 @@ use crate::{Decode, DecodeError, Decoder, Encode, Encoder};
 /// assert!(!peer.contains(Features::SERVER_NAUTILUS));
 /// assert_eq!(peer.missing(Features::MSG_ADDR2 | Features::CEPHX_V2).to_string(), "CEPHX_V2");
 /// ```
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Features(pub u64);
 
 /// What the bits of each incarnation come with (`CEPH_FEATURE_INCARNATION_*`), by its number.
@@ -276,22 +276,6 @@ impl fmt::Debug for Features {
 impl fmt::LowerHex for Features {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::LowerHex::fmt(&self.0, f)
-    }
-}
-
-impl Encode for Features {
-    #[inline]
-    fn encode(&self, enc: &mut Encoder) {
-        enc.u64(self.0);
-    }
-}
-
-impl Decode for Features {
-    const MIN_SIZE: usize = 8;
-
-    #[inline]
-    fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        dec.u64().map(Self)
     }
 }
 

@@ -4,7 +4,7 @@ use super::{ByteString, EntityName};
 use crate::{Decode, DecodeError, Decoder, Encode, Encoder};
 
 /// A snapshot's number (`snapid_t`).
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct SnapId(pub u64);
 
 impl SnapId {
@@ -29,22 +29,6 @@ impl fmt::Display for SnapId {
 impl fmt::Debug for SnapId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-impl Encode for SnapId {
-    #[inline]
-    fn encode(&self, enc: &mut Encoder) {
-        enc.u64(self.0);
-    }
-}
-
-impl Decode for SnapId {
-    const MIN_SIZE: usize = 8;
-
-    #[inline]
-    fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        dec.u64().map(Self)
     }
 }
 

@@ -21,7 +21,7 @@ pub struct PgId {
 }
 
 /// Which part of an erasure-coded object (`shard_id_t`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct ShardId(pub i8);
 
 impl ShardId {
@@ -37,7 +37,8 @@ impl Default for ShardId {
 }
 
 /// A shard of a placement group (`spg_t`), such as `3.1fs2`; `3.1f` if it is not sharded.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[denc(version = 1, name = "spg_t")]
 pub struct SpgId {
     /// The placement group.
     pub pg: PgId,
@@ -127,37 +128,6 @@ impl Decode for PgId {
             let _preferred = dec.i32()?;
             Ok(pg)
         })
-    }
-}
-
-impl Encode for ShardId {
-    #[inline]
-    fn encode(&self, enc: &mut Encoder) {
-        enc.i8(self.0);
-    }
-}
-
-impl Decode for ShardId {
-    #[inline]
-    fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        dec.i8().map(Self)
-    }
-}
-
-impl Encode for SpgId {
-    fn encode(&self, enc: &mut Encoder) {
-        enc.versioned(1, 1, |enc| {
-            enc.value(&self.pg);
-            enc.value(&self.shard);
-        });
-    }
-}
-
-impl Decode for SpgId {
-    const MIN_SIZE: usize = 6 + PgId::MIN_SIZE + ShardId::MIN_SIZE;
-
-    fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        dec.versioned("spg_t", 1, |dec, _| Ok(Self { pg: dec.value()?, shard: dec.value()? }))
     }
 }
 

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::{Decode, DecodeError, Decoder, Encode, Encoder};
+use crate::{Decode, Encode};
 
 /// A time since 1970, or a span (`utime_t`): seconds and nanoseconds, 32 bits each.
 ///
@@ -14,7 +14,8 @@ use crate::{Decode, DecodeError, Decoder, Encode, Encoder};
 /// assert_eq!(time.to_string(), "2017-07-14T02:40:00.250000Z");
 /// assert_eq!(Duration::from(Utime::new(2, 5)), Duration::new(2, 5));
 /// ```
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[denc(name = "utime_t")]
 pub struct Utime {
     /// Whole seconds.
     pub sec: u32,
@@ -113,22 +114,6 @@ fn civil(days: u32) -> (u32, u32, u32) {
     let month =
         if months_since_march < 10 { months_since_march + 3 } else { months_since_march - 9 };
     (400 * era + year_of_era + u32::from(month <= 2), month, day)
-}
-
-impl Encode for Utime {
-    #[inline]
-    fn encode(&self, enc: &mut Encoder) {
-        enc.u32(self.sec);
-        enc.u32(self.nsec);
-    }
-}
-
-impl Decode for Utime {
-    const MIN_SIZE: usize = 8;
-
-    fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        dec.typed("utime_t", |dec| Ok(Self { sec: dec.u32()?, nsec: dec.u32()? }))
-    }
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@ use std::fmt;
 use crate::{Decode, DecodeError, Decoder, Encode, Encoder};
 
 /// The number of a map, which grows by one with each change (`epoch_t`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Epoch(pub u32);
 
 /// The number of a change (`version_t`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Version(pub u64);
 
 /// A change to an object: the map under which it was made, and its number (`eversion_t`).
@@ -54,38 +54,6 @@ impl fmt::Display for EVersion {
 impl fmt::Debug for EVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-impl Encode for Epoch {
-    #[inline]
-    fn encode(&self, enc: &mut Encoder) {
-        enc.u32(self.0);
-    }
-}
-
-impl Decode for Epoch {
-    const MIN_SIZE: usize = 4;
-
-    #[inline]
-    fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        dec.u32().map(Self)
-    }
-}
-
-impl Encode for Version {
-    #[inline]
-    fn encode(&self, enc: &mut Encoder) {
-        enc.u64(self.0);
-    }
-}
-
-impl Decode for Version {
-    const MIN_SIZE: usize = 8;
-
-    #[inline]
-    fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        dec.u64().map(Self)
     }
 }
 
