@@ -1,1 +1,28 @@
-//! See the crate's description in Cargo.toml.
+//! Typed Ceph messages, one file each, under their names in Ceph's `src/messages`.
+//!
+//! A [`TypedMessage`] becomes an [`OutMessage`](siphon_proto::OutMessage) to be sent, and is read
+//! from a [`Message`](siphon_proto::Message) that arrived:
+//!
+//! ```
+//! use siphon_messages::{MPing, TypedMessage};
+//! use siphon_wire::types::Features;
+//!
+//! let message = MPing::answer("{}").to_message(Features::ALL);
+//! assert_eq!(MPing::from_message(&message)?.text.as_deref(), Some("{}"));
+//! # Ok::<(), siphon_messages::MessageError>(())
+//! ```
+//!
+//! Messages of peers since Luminous (12) are written in the form that the peer's features ask
+//! for; many older forms can be read.
+
+#![forbid(unsafe_code)]
+
+mod messages;
+pub mod mon;
+pub mod osd;
+mod typed;
+
+pub use messages::{
+    MMonGetMap, MMonMap, MMonSubscribe, MMonSubscribeAck, MOSDOp, MOSDOpReply, MPing, SubscribeItem,
+};
+pub use typed::{MessageError, TypedMessage};

@@ -1,0 +1,32 @@
+use siphon_proto::{MessageHeader, Payload};
+use siphon_wire::DecodeError;
+use siphon_wire::types::Features;
+
+use super::{decode_front, front_only};
+use crate::TypedMessage;
+use crate::mon::MonMap;
+
+/// The map of the cluster's monitors, as a monitor sends it to who asked or subscribed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MMonMap {
+    /// The map.
+    pub monmap: MonMap,
+}
+
+impl TypedMessage for MMonMap {
+    const TYPE: u16 = 4;
+    const NAME: &'static str = "mon_map";
+    const VERSION: u16 = 1;
+    const COMPAT_VERSION: u16 = 1;
+    const BY_FEATURES: bool = true;
+
+    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
+        front_only(features, |enc| enc.length_prefixed(|enc| enc.value(&self.monmap)))
+    }
+
+    fn decode_payload(_header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {
+        decode_front(&payload.front, "MMonMap", |dec| {
+            dec.length_prefixed(|dec| Ok(Self { monmap: dec.value()? }))
+        })
+    }
+}

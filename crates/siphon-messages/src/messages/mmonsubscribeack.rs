@@ -1,0 +1,41 @@
+use std::fmt;
+
+use siphon_proto::{MessageHeader, Payload};
+use siphon_wire::DecodeError;
+use siphon_wire::types::{Features, Uuid};
+
+use super::{decode_front, front_only};
+use crate::TypedMessage;
+
+/// Accepts a subscription of a peer without `MON_STATEFUL_SUB`, who has to renew it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MMonSubscribeAck {
+    /// After how many seconds to renew the subscription.
+    pub interval: u32,
+    /// The cluster's id.
+    pub fsid: Uuid,
+}
+
+impl TypedMessage for MMonSubscribeAck {
+    const TYPE: u16 = 16;
+    const NAME: &'static str = "mon_subscribe_ack";
+    const VERSION: u16 = 1;
+    const COMPAT_VERSION: u16 = 1;
+
+    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
+        front_only(features, |enc| {
+            enc.u32(self.interval);
+            enc.value(&self.fsid);
+        })
+    }
+
+    fn decode_payload(_header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {
+        decode_front(&payload.front, "MMonSubscribeAck", |dec| {
+            Ok(Self { interval: dec.u32()?, fsid: dec.value()? })
+        })
+    }
+
+    fn print(&self, _header: &MessageHeader, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mon_subscribe_ack({}s)", self.interval)
+    }
+}

@@ -1,0 +1,67 @@
+//! The messages, each in a file of its name in Ceph.
+
+mod mmongetmap;
+mod mmonmap;
+mod mmonsubscribe;
+mod mmonsubscribeack;
+mod mosdop;
+mod mosdopreply;
+mod mping;
+
+pub use mmongetmap::MMonGetMap;
+pub use mmonmap::MMonMap;
+pub use mmonsubscribe::{MMonSubscribe, SubscribeItem};
+pub use mmonsubscribeack::MMonSubscribeAck;
+pub use mosdop::MOSDOp;
+pub use mosdopreply::MOSDOpReply;
+pub use mping::MPing;
+
+use bytes::{Bytes, BytesMut};
+use siphon_proto::Payload;
+use siphon_wire::types::Features;
+use siphon_wire::{DecodeError, DecodeErrorKind, Decoder, Encoder};
+
+/// Room for a small message's front, so that encoding one allocates once.
+const FRONT_CAPACITY: usize = 256;
+
+/// A payload that has only a front, which `body` writes.
+fn front_only(features: Features, body: impl FnOnce(&mut Encoder)) -> Payload {
+    Payload { front: encode_front(features, body), ..Payload::default() }
+}
+
+fn encode_front(features: Features, body: impl FnOnce(&mut Encoder)) -> Bytes {
+    let mut enc = Encoder::with_buffer(BytesMut::with_capacity(FRONT_CAPACITY), features);
+    body(&mut enc);
+    enc.finish()
+}
+
+/// Reads `front` to its last byte.
+fn decode_front<T>(
+    front: &Bytes,
+    name: &'static str,
+    body: impl FnOnce(&mut Decoder<'_>) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    let mut dec = Decoder::new(front);
+    let value = dec.typed(name, body)?;
+    dec.finish()?;
+    Ok(value)
+}
+
+/// Refuses versions outside of `oldest..=newest`. Unlike a versioned section, a message's front
+/// may gain fields in its middle, so a version that is not known cannot be read at all.
+fn check_version(
+    dec: &Decoder<'_>,
+    version: u16,
+    oldest: u8,
+    newest: u8,
+) -> Result<(), DecodeError> {
+    let version = u8::try_from(version).unwrap_or(u8::MAX);
+    if version < oldest {
+        return Err(dec.error(DecodeErrorKind::TooOld { version, oldest }));
+    }
+    if version > newest {
+        let kind = DecodeErrorKind::TooNew { compat: version, understood: newest };
+        return Err(dec.error(kind));
+    }
+    Ok(())
+}

@@ -1,0 +1,326 @@
+use std::fmt;
+
+use siphon_proto::{MessageHeader, Payload};
+use siphon_wire::buf::Rope;
+use siphon_wire::types::{
+    BlkinTrace, ByteString, EVersion, EntityName, Epoch, Features, HObject, ObjectLocator, PgId,
+    ReqId, SnapId, SpgId, Utime,
+};
+use siphon_wire::{DecodeError, Decoder, Encoder};
+
+use super::{check_version, decode_front, encode_front};
+use crate::TypedMessage;
+use crate::osd::{OsdFlags, OsdOp, OtelTrace, decode_ops, encode_ops, merge_data, print_ops};
+
+/// Asks an OSD to apply operations to an object.
+///
+/// Versions 2 to 9 of the encoding are read; 7, 8 and 9 are written, by the peer's features: 7
+/// for those before Luminous, 9 since Reef.
+///
+/// ```
+/// use siphon_messages::{MOSDOp, TypedMessage};
+/// use siphon_wire::types::{Features, HObject, PgId, SpgId};
+///
+/// let object = HObject::new(1, "name", 0);
+/// let mut request = MOSDOp::new(0, object, SpgId::from(PgId { pool: 1, seed: 0 }));
+/// request.write(0, bytes::Bytes::from_static(b"content").into());
+/// let message = request.to_message(Features::ALL);
+/// assert_eq!(message.payload.data, b"content"[..]);
+/// assert_eq!(MOSDOp::from_message(&message)?.ops, request.ops);
+/// # Ok::<(), siphon_messages::MessageError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MOSDOp {
+    /// The placement group that the sender thinks the object is in.
+    pub pgid: SpgId,
+    /// The hash of the object's name or key.
+    pub hash: u32,
+    /// The version of the OSD map that the sender went by.
+    pub osdmap_epoch: Epoch,
+    /// How to treat the request.
+    pub flags: OsdFlags,
+    /// Who first made this request, if that is not the message's sender and its transaction.
+    pub reqid: ReqId,
+    /// The Blkin trace that it belongs to.
+    pub trace: BlkinTrace,
+    /// The OpenTelemetry trace that it belongs to; sent to peers since Reef.
+    pub otel_trace: OtelTrace,
+    /// Which of the sender's lives this is.
+    pub client_inc: u32,
+    /// When the sender changed the object, for changes.
+    pub mtime: Utime,
+    /// The object's pool, namespace and key.
+    pub locator: ObjectLocator,
+    /// The object's name.
+    pub oid: ByteString,
+    /// What to do, in order; all or nothing.
+    pub ops: Vec<OsdOp>,
+    /// The snapshot to read.
+    pub snapid: SnapId,
+    /// The newest snapshot, for changes.
+    pub snap_seq: SnapId,
+    /// The existing snapshots, newest first, for changes.
+    pub snaps: Vec<SnapId>,
+    /// How often this was sent before; -1 if not known.
+    pub retry_attempt: i32,
+}
+
+impl MOSDOp {
+    /// A request for `object`, which the sender thinks is in `pgid`, without operations.
+    pub fn new(client_inc: u32, object: HObject, pgid: SpgId) -> Self {
+        // Ceph places an object without name by its hash.
+        let hash = if object.oid.is_empty() { i64::from(object.hash) } else { -1 };
+        Self {
+            pgid,
+            hash: object.hash,
+            osdmap_epoch: Epoch::default(),
+            flags: OsdFlags::NONE,
+            // An OSD can tell the sender's lives apart before it has read `client_inc`.
+            reqid: ReqId { incarnation: client_inc.cast_signed(), ..ReqId::default() },
+            trace: BlkinTrace::default(),
+            otel_trace: OtelTrace::default(),
+            client_inc,
+            mtime: Utime::default(),
+            locator: ObjectLocator {
+                pool: object.pool,
+                key: if hash == -1 { object.key } else { ByteString::new() },
+                namespace: object.namespace,
+                hash,
+            },
+            oid: object.oid,
+            ops: Vec::new(),
+            snapid: object.snap,
+            snap_seq: SnapId::default(),
+            snaps: Vec::new(),
+            retry_attempt: -1,
+        }
+    }
+
+    /// Adds an operation that writes `data` at `offset`.
+    pub fn write(&mut self, offset: u64, data: Rope) {
+        self.ops.push(OsdOp::write(offset, data));
+    }
+
+    /// Adds an operation that reads `length` bytes from `offset` on.
+    pub fn read(&mut self, offset: u64, length: u64) {
+        self.ops.push(OsdOp::read(offset, length));
+    }
+
+    /// The object.
+    pub fn object(&self) -> HObject {
+        let mut object = HObject::min();
+        object.oid = self.oid.clone();
+        object.key = self.locator.key.clone();
+        object.snap = self.snapid;
+        object.hash = self.hash;
+        object.pool = self.locator.pool;
+        object.namespace = self.locator.namespace.clone();
+        object
+    }
+
+    /// The placement group before the pool's number of them is applied: the full hash.
+    pub fn raw_pg(&self) -> PgId {
+        PgId { pool: self.pgid.pg.pool, seed: self.hash }
+    }
+
+    /// What identifies the request: its explicit id, or the transaction `tid` of `source`.
+    pub fn effective_reqid(&self, source: EntityName, tid: u64) -> ReqId {
+        if self.reqid.name != EntityName::default() || self.reqid.tid != 0 {
+            return self.reqid;
+        }
+        ReqId { name: source, incarnation: self.reqid.incarnation, tid }
+    }
+
+    /// Prints the message as the log of an OSD does that got it from `source`.
+    pub(crate) fn print_from(
+        &self,
+        source: EntityName,
+        header: &MessageHeader,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        let reqid = self.effective_reqid(source, header.tid);
+        write!(f, "osd_op({reqid} {} {} ", self.pgid, self.object())?;
+        print_ops(f, &self.ops, "in")?;
+        write!(f, " snapc {}=[", self.snap_seq)?;
+        for (n, snap) in self.snaps.iter().enumerate() {
+            write!(f, "{}{snap}", if n == 0 { "" } else { "," })?;
+        }
+        f.write_str("]")?;
+        if self.flags.contains(OsdFlags::RETRY) {
+            write!(f, " RETRY={}", self.retry_attempt)?;
+        }
+        write!(f, " {} e{})", self.flags, self.osdmap_epoch)
+    }
+}
+
+impl TypedMessage for MOSDOp {
+    const TYPE: u16 = 42;
+    const NAME: &'static str = "osd_op";
+    const VERSION: u16 = 9;
+    const COMPAT_VERSION: u16 = 3;
+    const BY_FEATURES: bool = true;
+
+    fn encode_payload(&self, features: Features, header: &mut MessageHeader) -> Payload {
+        header.version = if !features.contains(Features::RESEND_ON_SPLIT) {
+            7
+        } else if !features.contains(Features::SERVER_REEF) {
+            8
+        } else {
+            9
+        };
+        let first_extent = self.ops.iter().find_map(OsdOp::as_extent);
+        // Only the position within a page matters, so the upper bits may go.
+        header.data_off = first_extent.map_or(0, |extent| extent.offset as u16);
+        let front = encode_front(features, |enc| {
+            if header.version == 7 {
+                self.encode_v7_head(enc);
+            } else {
+                self.encode_head(enc, header.version);
+            }
+            self.encode_rest(enc);
+        });
+        Payload { front, data: merge_data(&self.ops), ..Payload::default() }
+    }
+
+    fn decode_payload(header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {
+        decode_front(&payload.front, "MOSDOp", |dec| {
+            check_version(dec, header.version, OLDEST, 9)?;
+            match header.version {
+                ..7 => Self::decode_v6(dec, header.version, &payload.data),
+                version => {
+                    let mut request = Self::decode_head(dec, version)?;
+                    request.decode_rest(dec, &payload.data)?;
+                    Ok(request)
+                }
+            }
+        })
+    }
+
+    fn print(&self, header: &MessageHeader, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.print_from(EntityName::default(), header, f)
+    }
+}
+
+/// Version 1 leaves it to the OSD to hash the object's name; peers that old have no msgr2.
+const OLDEST: u8 = 2;
+
+/// What an OSD reads first, to find the placement group whose queue the request goes to; and
+/// what it reads when the request's turn comes.
+impl MOSDOp {
+    fn encode_head(&self, enc: &mut Encoder, version: u16) {
+        enc.value(&self.pgid);
+        enc.u32(self.hash);
+        enc.value(&self.osdmap_epoch);
+        enc.u32(self.flags.0);
+        enc.value(&self.reqid);
+        enc.value(&self.trace);
+        if version >= 9 {
+            enc.value(&self.otel_trace);
+        }
+    }
+
+    fn encode_v7_head(&self, enc: &mut Encoder) {
+        enc.value(&self.raw_pg());
+        enc.value(&self.osdmap_epoch);
+        enc.u32(self.flags.0);
+        enc.value(&EVersion::default()); // of a replayed request, once
+        enc.value(&self.reqid);
+    }
+
+    fn encode_rest(&self, enc: &mut Encoder) {
+        enc.u32(self.client_inc);
+        enc.value(&self.mtime);
+        enc.value(&self.locator);
+        enc.value(&self.oid);
+        // A request has few operations; what does not fit in the count would not be a request.
+        let count = u16::try_from(self.ops.len()).unwrap_or(u16::MAX);
+        enc.u16(count);
+        encode_ops(enc, &self.ops[..usize::from(count)]);
+        enc.value(&self.snapid);
+        enc.value(&self.snap_seq);
+        enc.value(&self.snaps);
+        enc.i32(self.retry_attempt);
+        // Those of the connection; whoever forwards a request tells the OSD by them what its
+        // client understands.
+        enc.u64(enc.features().0);
+    }
+
+    fn decode_head(dec: &mut Decoder<'_>, version: u16) -> Result<Self, DecodeError> {
+        let (pgid, hash) = if version >= 8 {
+            (dec.value()?, dec.u32()?)
+        } else {
+            let raw_pg: PgId = dec.value()?;
+            (SpgId::from(raw_pg), raw_pg.seed)
+        };
+        let mut request = Self::new(0, HObject::min(), pgid);
+        request.hash = hash;
+        request.osdmap_epoch = dec.value()?;
+        request.flags = OsdFlags(dec.u32()?);
+        if version == 7 {
+            let _reassert_version: EVersion = dec.value()?;
+        }
+        request.reqid = dec.value()?;
+        if version >= 8 {
+            request.trace = dec.value()?;
+        }
+        if version >= 9 {
+            request.otel_trace = dec.value()?;
+        }
+        Ok(request)
+    }
+
+    fn decode_rest(&mut self, dec: &mut Decoder<'_>, data: &Rope) -> Result<(), DecodeError> {
+        self.client_inc = dec.u32()?;
+        self.mtime = dec.value()?;
+        self.locator = dec.value()?;
+        self.oid = dec.value()?;
+        self.decode_ops(dec, data)?;
+        self.retry_attempt = dec.i32()?;
+        let _features = dec.u64()?;
+        Ok(())
+    }
+
+    fn decode_ops(&mut self, dec: &mut Decoder<'_>, data: &Rope) -> Result<(), DecodeError> {
+        let count = dec.u16()?;
+        self.ops = decode_ops(dec, count.into(), Some(data))?;
+        self.snapid = dec.value()?;
+        self.snap_seq = dec.value()?;
+        self.snaps = dec.value()?;
+        Ok(())
+    }
+
+    /// Versions 2 to 6, which were not read in two steps.
+    fn decode_v6(dec: &mut Decoder<'_>, version: u16, data: &Rope) -> Result<Self, DecodeError> {
+        let mut request = Self::new(dec.u32()?, HObject::min(), SpgId::default());
+        request.osdmap_epoch = dec.value()?;
+        request.flags = OsdFlags(dec.u32()?);
+        request.mtime = dec.value()?;
+        let _reassert_version: EVersion = dec.value()?;
+        request.locator = dec.value()?;
+        let raw_pg = if version < 3 { decode_old_pg(dec)? } else { dec.value()? };
+        request.pgid = raw_pg.into();
+        request.hash = raw_pg.seed;
+        request.oid = dec.value()?;
+        request.decode_ops(dec, data)?;
+        if version >= 4 {
+            request.retry_attempt = dec.i32()?;
+        }
+        if version >= 5 {
+            let _features = dec.u64()?;
+        }
+        if version >= 6 {
+            let reqid: ReqId = dec.value()?;
+            if reqid.name != EntityName::default() || reqid.tid != 0 {
+                request.reqid = reqid;
+            }
+        }
+        Ok(request)
+    }
+}
+
+/// A placement group of before pools had 64-bit numbers (`ceph_pg`).
+fn decode_old_pg(dec: &mut Decoder<'_>) -> Result<PgId, DecodeError> {
+    let _preferred = dec.u16()?;
+    let seed = dec.u16()?;
+    Ok(PgId { pool: dec.u32()?.into(), seed: seed.into() })
+}
