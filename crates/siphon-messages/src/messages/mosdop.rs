@@ -15,14 +15,13 @@ use crate::osd::{OsdFlags, OsdOp, OtelTrace, decode_ops, encode_ops, merge_data,
 /// Asks an OSD to apply operations to an object.
 ///
 /// Versions 2 to 9 of the encoding are read; 7, 8 and 9 are written, by the peer's features: 7
-/// for those before Luminous, 9 since Reef.
+/// for those before Luminous, 9 since Squid.
 ///
 /// ```
 /// use siphon_messages::{MOSDOp, TypedMessage};
-/// use siphon_wire::types::{Features, HObject, PgId, SnapId, SpgId};
+/// use siphon_wire::types::{Features, HObject, PgId, SpgId};
 ///
-/// let mut object = HObject::min();
-/// (object.pool, object.oid, object.snap) = (1, "name".into(), SnapId::HEAD);
+/// let object = HObject::new(1, "name", 0);
 /// let mut request = MOSDOp::new(0, object, SpgId::from(PgId { pool: 1, seed: 0 }));
 /// request.write(0, bytes::Bytes::from_static(b"content").into());
 /// let message = request.to_message(Features::ALL);
@@ -44,7 +43,7 @@ pub struct MOSDOp {
     pub reqid: ReqId,
     /// The Blkin trace that it belongs to.
     pub trace: BlkinTrace,
-    /// The OpenTelemetry trace that it belongs to; sent to peers since Reef.
+    /// The OpenTelemetry trace that it belongs to; sent to peers since Squid.
     pub otel_trace: OtelTrace,
     /// Which of the sender's lives this is.
     pub client_inc: u32,
@@ -164,7 +163,7 @@ impl TypedMessage for MOSDOp {
     fn encode_payload(&self, features: Features, header: &mut MessageHeader) -> Payload {
         header.version = if !features.contains(Features::RESEND_ON_SPLIT) {
             7
-        } else if !features.contains(Features::SERVER_REEF) {
+        } else if !features.contains(Features::SERVER_SQUID) {
             8
         } else {
             9

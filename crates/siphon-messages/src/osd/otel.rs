@@ -1,6 +1,6 @@
 use siphon_wire::{Decode, DecodeError, Decoder, Encode, Encoder};
 
-/// Which span of an OpenTelemetry trace a message belongs to (`jspan_context`, since Reef).
+/// Which span of an OpenTelemetry trace a message belongs to (`jspan_context`, since Squid).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct OtelTrace {
     /// The span; `None` if the sender does not trace.
@@ -18,13 +18,13 @@ pub struct OtelSpan {
     pub flags: u8,
 }
 
-/// Senders that were built without tracing write an empty section, others a byte that tells
-/// whether a span follows. Without a span we write the former.
+/// A byte tells whether a span follows. It is missing from senders that were built without
+/// tracing; it is always written here, because receivers built with it read it unasked.
 impl Encode for OtelTrace {
     fn encode(&self, enc: &mut Encoder) {
         enc.versioned(1, 1, |enc| {
+            enc.bool(self.span.is_some());
             if let Some(span) = &self.span {
-                enc.bool(true);
                 enc.raw(&span.trace_id);
                 enc.raw(&span.span_id);
                 enc.u8(span.flags);
@@ -45,5 +45,29 @@ impl Decode for OtelTrace {
             let span = OtelSpan { trace_id: dec.array()?, span_id: dec.array()?, flags: dec.u8()? };
             Ok(Self { span: Some(span) })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use siphon_wire::types::Features;
+
+    use super::*;
+
+    #[test]
+    fn with_and_without_a_span() {
+        let wire = b"\x01\x01\x1a\0\0\0\x01TRACE-ID-OF-16-BSPAN-ID8\x01";
+        let span = OtelSpan { trace_id: *b"TRACE-ID-OF-16-B", span_id: *b"SPAN-ID8", flags: 1 };
+        let trace = OtelTrace { span: Some(span) };
+        assert_eq!(OtelTrace::from_bytes(&Bytes::from_static(wire)).unwrap(), trace);
+        assert_eq!(&trace.to_bytes(Features::ALL)[..], wire);
+
+        let none = OtelTrace::default();
+        assert_eq!(&none.to_bytes(Features::ALL)[..], b"\x01\x01\x01\0\0\0\0");
+        let untraced: [&[u8]; 2] = [b"\x01\x01\x01\0\0\0\0", b"\x01\x01\0\0\0\0"];
+        for wire in untraced {
+            assert_eq!(OtelTrace::from_bytes(&Bytes::copy_from_slice(wire)).unwrap(), none);
+        }
     }
 }
