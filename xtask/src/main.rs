@@ -1,2 +1,50 @@
-//! Chores.
-fn main() {}
+//! The project's chores: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask peers`.
+#![allow(clippy::disallowed_methods, reason = "tells how long its steps take")]
+
+mod install;
+mod steps;
+mod test;
+mod tidy;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's chores.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Chore {
+    /// The whole verification, which installs what is missing first
+    Test {
+        /// Also look for known vulnerabilities of dependencies (needs the network)
+        #[arg(long)]
+        advisories: bool,
+    },
+    /// What no compiler checks: layers, purity, unsafe, lengths, leftovers
+    Tidy,
+    /// Install and unpack the real Ceph peers of tests and benchmarks
+    Peers,
+}
+
+fn main() -> ExitCode {
+    let done = match Chore::parse() {
+        Chore::Test { advisories } => test::run(advisories),
+        Chore::Tidy => tidy::run(),
+        Chore::Peers => install::peers().map(|skipped| {
+            skipped.iter().for_each(|reason| println!("not available: {reason}"));
+        }),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The top of the workspace.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}

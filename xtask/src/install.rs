@@ -1,0 +1,97 @@
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Result;
+use siphon_peers::{CephTree, PeerError};
+
+use crate::steps::{call, cargo};
+
+/// The programs that tests use, and Debian's packages that have them.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("ceph-mon", "ceph-mon"),
+    ("ceph", "ceph-common"),
+    ("monmaptool", "ceph-common"),
+    ("mmdebstrap", "mmdebstrap"),
+];
+
+/// Installs and unpacks the peers; returns why some cannot be had here.
+pub(crate) fn peers() -> Result<Vec<String>> {
+    let mut missing = packages()?;
+    match CephTree::open() {
+        Ok(tree) => println!("Ceph's tools are in {}", tree.root().display()),
+        Err(PeerError::Unavailable(reason)) => missing.push(reason.to_string()),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(missing)
+}
+
+/// Installs the packages that are missing, where that is possible.
+fn packages() -> Result<Vec<String>> {
+    let mut packages: Vec<&str> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| find(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(Vec::new());
+    }
+    if find("apt-get").is_none() || !is_root()? {
+        let reason = "is not installed, which takes root on Debian; the tests that need it skip";
+        return Ok(packages.iter().map(|package| format!("{package} {reason}")).collect());
+    }
+    let apt = || {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    call(apt().args(["update", "--quiet"]))?;
+    let install = ["install", "--quiet", "--yes", "--no-install-recommends"];
+    call(apt().args(install).args(packages))?;
+    Ok(Vec::new())
+}
+
+/// The installation of cargo-deny, which takes minutes and goes on beside the other steps.
+pub(crate) enum Deny {
+    Present,
+    Building(Child),
+}
+
+impl Deny {
+    /// Begins the installation, if it is needed.
+    pub(crate) fn begin() -> Result<Self> {
+        if find("cargo-deny").is_some() {
+            return Ok(Self::Present);
+        }
+        println!("cargo-deny is not installed: its build goes on beside the next steps");
+        let install = cargo(&["install", "--locked", "--quiet", "cargo-deny"]);
+        let mut command = Command::new("nice");
+        command.arg(install.get_program()).args(install.get_args());
+        Ok(Self::Building(command.stdin(Stdio::null()).spawn()?))
+    }
+
+    /// Waits for the end of the installation; tells whether it is there.
+    pub(crate) fn wait(self) -> Result<bool> {
+        match self {
+            Self::Present => Ok(true),
+            Self::Building(mut child) => Ok(child.wait()?.success()),
+        }
+    }
+}
+
+/// An executable by its name, in the search path or where cargo installs.
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(cargo_home.map(|home| home.join("bin")))
+        .chain(["/usr/bin", "/usr/sbin"].map(PathBuf::from))
+        .map(|dir| dir.join(program))
+        .find(|path| path.is_file())
+}
+
+fn is_root() -> Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    // This process's own entry belongs to its effective user.
+    Ok(Path::new("/proc/self").metadata()?.uid() == 0)
+}

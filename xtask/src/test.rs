@@ -1,0 +1,43 @@
+use anyhow::Result;
+
+use crate::install::{self, Deny};
+use crate::steps::{Steps, call, cargo};
+use crate::tidy;
+
+/// The whole verification, in order; ends at the first failure.
+pub(crate) fn run(advisories: bool) -> Result<()> {
+    let mut steps = Steps::default();
+    let deny = Deny::begin()?;
+    steps.step("peers", |steps| {
+        install::peers()?.into_iter().try_for_each(|reason| steps.skip(reason))
+    })?;
+    steps.step("fmt", |_| call(&mut cargo(&["fmt", "--all", "--check"])))?;
+    steps.step("tidy", |_| tidy::run())?;
+    steps.step("clippy", |_| {
+        let args = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+        call(&mut cargo(&args))
+    })?;
+    steps.step("doc", |_| {
+        let args = ["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"];
+        call(cargo(&args).env("RUSTDOCFLAGS", "-D warnings"))
+    })?;
+    // With the examples of the documentation.
+    steps.step("test", |_| call(&mut cargo(&["test", "--workspace", "--locked"])))?;
+    steps.step("deny", |steps| {
+        if !deny.wait()? {
+            return steps.skip("cargo-deny cannot be installed".to_owned());
+        }
+        call(&mut cargo(&[
+            "deny",
+            "--workspace",
+            "check",
+            "--hide-inclusion-graph",
+            "bans",
+            "licenses",
+            "sources",
+        ]))?;
+        if advisories { call(&mut cargo(&["deny", "check", "advisories"])) } else { Ok(()) }
+    })?;
+    steps.summary();
+    Ok(())
+}
