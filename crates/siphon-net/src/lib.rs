@@ -1,1 +1,42 @@
-//! See the crate's description in Cargo.toml.
+//! Network stacks, event centers and workers: how bytes come and go. Nothing here knows what the
+//! bytes mean.
+//!
+//! - A [`NetworkStack`] gives each worker a [`Driver`], which takes ops and gives [`Completion`]s.
+//!   The `posix` stack ([`PosixDriver`]) makes them from readiness.
+//! - A [`Worker`] owns an [`EventCenter`] (driver and [`Timers`]), a [`Mailbox`] and a [`Handler`],
+//!   and runs them in turns: wait, apply what came, drain what follows from it.
+//! - A [`MailSender`] is how any other thread reaches what a worker owns.
+//!
+//! ```text
+//!           ┌──────────────────── Worker::step ────────────────────┐
+//!  Driver::wait ── Completion ─▶ handle_completion ┐               │
+//!  Timers ─────── token ───────▶ handle_timer ─────┼─▶ drain ── ops ─▶ Driver
+//!  Mailbox ────── batch ───────▶ handle_mail ──────┘     │
+//!     ▲                                                  │
+//!     └── MailSender (any thread, this one included) ◀───┘
+//! ```
+
+mod center;
+mod driver;
+mod error;
+mod fill;
+mod mailbox;
+mod posix;
+mod slab;
+mod stack;
+mod sync;
+mod timers;
+mod worker;
+
+pub use center::EventCenter;
+pub use driver::{
+    Accepted, Completion, Driver, FileId, Interest, ListenOptions, ListenerId, SendStatus,
+    SocketId, SocketOptions, Wait,
+};
+pub use error::{ListenError, UnknownStack, WorkerError, WorkerFailure};
+pub use fill::FillBuf;
+pub use mailbox::{MailSender, Mailbox, SendError, mailbox};
+pub use posix::{PosixDriver, SCRATCH_BYTES};
+pub use stack::{NetworkStack, PosixStack, StackKind};
+pub use timers::{TimerId, Timers};
+pub use worker::{Handler, Seat, Worker, Workers};

@@ -1,0 +1,306 @@
+//! Workers: the threads that own connections, and the loop that they run.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crate::center::EventCenter;
+use crate::driver::{Completion, Wait};
+use crate::error::{WorkerError, WorkerFailure};
+use crate::mailbox::{MailSender, Mailbox, mailbox};
+use crate::stack::NetworkStack;
+
+/// Most times that a turn takes mail that came while it worked, before it looks at the sockets
+/// again. A handler that mails itself in each round would else never return to them.
+const MAIL_ROUNDS: usize = 4;
+
+/// What a worker runs: state machines that are fed, and then drained.
+///
+/// In each turn of the worker's loop come any number of `handle_*` calls, which change state only,
+/// and then at least one [`drain`](Self::drain), which does everything that has become possible.
+/// The first turn does not wait, so that a new handler is drained at once.
+pub trait Handler {
+    /// What other threads tell it.
+    type Mail: Send + 'static;
+
+    /// Something that was asked of the driver has happened.
+    fn handle_completion(&mut self, now: Instant, completion: Completion<'_>);
+
+    /// The timer with this token has expired.
+    fn handle_timer(&mut self, now: Instant, token: u64);
+
+    /// A mail came.
+    fn handle_mail(&mut self, now: Instant, mail: Self::Mail);
+
+    /// Polls every state machine to its end, then submits one batch of ops.
+    fn drain(&mut self, center: &mut EventCenter);
+
+    /// Whether the worker may end. Asked after each turn.
+    fn is_done(&self) -> bool;
+}
+
+/// A handler with its event center and mailbox: one worker, be it on a thread of its own
+/// ([`run`](Self::run)) or one of several that a simulator [`step`](Self::step)s in one thread.
+pub struct Worker<H: Handler> {
+    handler: H,
+    center: EventCenter,
+    mailbox: Mailbox<H::Mail>,
+    batch: Vec<H::Mail>,
+    started: bool,
+}
+
+impl<H: Handler> Worker<H> {
+    /// Puts the parts together; `mailbox` will wake `center`.
+    pub fn new(center: EventCenter, mailbox: Mailbox<H::Mail>, handler: H) -> Self {
+        mailbox.set_waker(center.waker());
+        Self { handler, center, mailbox, batch: Vec::new(), started: false }
+    }
+
+    /// One turn of the loop: waits, to `limit` at most; applies completions, timers and mail;
+    /// drains, and drains again where mail came meanwhile. Gives the number of things applied.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Driver::wait`](crate::Driver::wait): the worker is at its end.
+    pub fn step(&mut self, limit: Wait) -> io::Result<usize> {
+        let limit = self.patience(limit);
+        let mut applied = 0;
+        let handler = &mut self.handler;
+        self.center.wait(limit, &mut |now, completion| {
+            applied += 1;
+            handler.handle_completion(now, completion);
+        })?;
+        let now = self.center.now();
+        while let Some(token) = self.center.pop_expired_timer() {
+            applied += 1;
+            self.handler.handle_timer(now, token);
+        }
+        applied += self.apply_mail(now);
+        self.handler.drain(&mut self.center);
+        for _ in 0..MAIL_ROUNDS {
+            let mails = self.apply_mail(now);
+            if mails == 0 {
+                break;
+            }
+            applied += mails;
+            self.handler.drain(&mut self.center);
+        }
+        Ok(applied)
+    }
+
+    /// Steps until the handler is done.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step).
+    pub fn run(&mut self) -> io::Result<()> {
+        while !self.handler.is_done() {
+            self.step(Wait::Forever)?;
+        }
+        Ok(())
+    }
+
+    /// The handler.
+    pub fn handler(&self) -> &H {
+        &self.handler
+    }
+
+    /// The handler, to be changed from outside the loop: it is drained in the next step.
+    pub fn handler_mut(&mut self) -> &mut H {
+        &mut self.handler
+    }
+
+    /// The event center.
+    pub fn center(&self) -> &EventCenter {
+        &self.center
+    }
+
+    /// How long this turn may sleep: not at all in the first, nor with mail there.
+    fn patience(&mut self, limit: Wait) -> Wait {
+        let first = !std::mem::replace(&mut self.started, true);
+        if first || limit == Wait::Poll || !self.mailbox.prepare_sleep() {
+            return Wait::Poll;
+        }
+        limit
+    }
+
+    fn apply_mail(&mut self, now: Instant) -> usize {
+        if !self.mailbox.take(&mut self.batch) {
+            return 0;
+        }
+        let mails = self.batch.len();
+        for mail in self.batch.drain(..) {
+            self.handler.handle_mail(now, mail);
+        }
+        mails
+    }
+}
+
+impl<H: Handler> fmt::Debug for Worker<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("center", &self.center).finish_non_exhaustive()
+    }
+}
+
+/// What a handler's factory gets to know.
+#[derive(Debug)]
+pub struct Seat<M> {
+    /// Which worker this is, from 0.
+    pub index: usize,
+    /// The mailboxes of all workers, this one's among them.
+    pub senders: Arc<[MailSender<M>]>,
+    /// The worker's time.
+    pub now: Instant,
+}
+
+/// The running workers of a stack.
+///
+/// Dropping it leaves them running, each until its handler is done.
+///
+/// ```
+/// use std::time::Instant;
+/// use siphon_net::{Completion, EventCenter, Handler, StackKind, Workers};
+///
+/// struct UntilTold(bool);
+///
+/// impl Handler for UntilTold {
+///     type Mail = ();
+///     fn handle_completion(&mut self, _: Instant, _: Completion<'_>) {}
+///     fn handle_timer(&mut self, _: Instant, _: u64) {}
+///     fn handle_mail(&mut self, _: Instant, (): ()) {
+///         self.0 = true;
+///     }
+///     fn drain(&mut self, _: &mut EventCenter) {}
+///     fn is_done(&self) -> bool {
+///         self.0
+///     }
+/// }
+///
+/// let stack = StackKind::Posix.open();
+/// let workers = Workers::spawn(stack, 2, |_seat| UntilTold(false)).unwrap();
+/// for index in 0..workers.len() {
+///     workers.sender(index).send(()).unwrap();
+/// }
+/// workers.join().unwrap();
+/// ```
+#[derive(Debug)]
+pub struct Workers<M> {
+    senders: Arc<[MailSender<M>]>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl<M: Send + 'static> Workers<M> {
+    /// Starts `count` workers, in threads named `msgr-worker-N` as Ceph's are. Each makes its
+    /// driver and then, by `factory`, its handler on its own thread: neither needs to be `Send`.
+    ///
+    /// # Errors
+    ///
+    /// What the system says to threads and drivers. None of the workers runs then.
+    pub fn spawn<H, F>(stack: Arc<dyn NetworkStack>, count: usize, factory: F) -> io::Result<Self>
+    where
+        H: Handler<Mail = M>,
+        F: Fn(Seat<M>) -> H + Send + Sync + 'static,
+    {
+        let (senders, mailboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mailbox()).unzip();
+        let senders: Arc<[MailSender<M>]> = senders.into();
+        let factory = Arc::new(factory);
+        // Each worker reports its driver here, and begins when all have one.
+        let (ready, all_ready) = mpsc::channel();
+        let mut begins = Vec::with_capacity(count);
+        let mut threads = Vec::with_capacity(count);
+        for (index, mailbox) in mailboxes.into_iter().enumerate() {
+            let (stack, factory) = (Arc::clone(&stack), Arc::clone(&factory));
+            let (senders, ready) = (Arc::clone(&senders), ready.clone());
+            let (begin, may_begin) = mpsc::channel();
+            begins.push(begin);
+            let body = move || {
+                let Some(center) = open_center(&*stack, index, &ready, &may_begin) else {
+                    return Ok(());
+                };
+                let handler = factory(Seat { index, senders, now: center.now() });
+                Worker::new(center, mailbox, handler).run()
+            };
+            threads.push(thread::Builder::new().name(format!("msgr-worker-{index}")).spawn(body)?);
+        }
+        drop(ready);
+        for _ in 0..count {
+            all_ready.recv().unwrap_or_else(|_| Err(io::Error::other("a worker panicked")))?;
+        }
+        for begin in begins {
+            // A worker that ended meanwhile says so in `join`.
+            let _ = begin.send(());
+        }
+        Ok(Self { senders, threads })
+    }
+
+    /// The mailbox of worker `index`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such worker.
+    pub fn sender(&self, index: usize) -> &MailSender<M> {
+        &self.senders[index]
+    }
+
+    /// All mailboxes, by worker.
+    pub fn senders(&self) -> &Arc<[MailSender<M>]> {
+        &self.senders
+    }
+
+    /// How many workers there are.
+    pub fn len(&self) -> usize {
+        self.senders.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.senders.is_empty()
+    }
+
+    /// Waits until every handler is done.
+    ///
+    /// # Errors
+    ///
+    /// The first worker that panicked or whose driver failed; others are logged.
+    pub fn join(self) -> Result<(), WorkerError> {
+        let mut first = None;
+        for (worker, thread) in self.threads.into_iter().enumerate() {
+            let cause = match thread.join() {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => WorkerFailure::Driver(error),
+                Err(panic) => WorkerFailure::Panicked(panic_message(&*panic)),
+            };
+            let error = WorkerError { worker, cause };
+            tracing::error!(%error);
+            first.get_or_insert(error);
+        }
+        first.map_or(Ok(()), Err)
+    }
+}
+
+/// The worker's event center, once all others have theirs. `None` where one of them has not.
+fn open_center(
+    stack: &dyn NetworkStack,
+    index: usize,
+    ready: &mpsc::Sender<io::Result<()>>,
+    may_begin: &mpsc::Receiver<()>,
+) -> Option<EventCenter> {
+    let (outcome, center) = match stack.driver(index) {
+        Ok(driver) => (Ok(()), Some(EventCenter::new(driver))),
+        Err(error) => (Err(error), None),
+    };
+    ready.send(outcome).ok()?;
+    may_begin.recv().ok()?;
+    center
+}
+
+/// What a panic said: `panic!` gives a string in either of two shapes.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let message = panic.downcast_ref::<&str>().copied();
+    let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    message.unwrap_or("(no message)").to_owned()
+}
