@@ -131,8 +131,12 @@ impl EventCenter {
     }
 
     /// As [`Driver::shutdown_write`].
-    pub fn shutdown_write(&mut self, id: SocketId) {
-        self.driver.shutdown_write(id);
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn shutdown_write(&mut self, id: SocketId) -> io::Result<()> {
+        self.driver.shutdown_write(id)
     }
 
     /// As [`Driver::close`].

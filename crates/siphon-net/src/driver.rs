@@ -88,8 +88,13 @@ pub trait Driver {
 
     /// Ends our direction once the send in flight, if any, is done. The peer reads end of file.
     ///
-    /// Later sends fail with [`io::ErrorKind::BrokenPipe`]; receiving goes on.
-    fn shutdown_write(&mut self, id: SocketId);
+    /// Later sends fail with [`io::ErrorKind::BrokenPipe`]; receiving goes on. Where a send is in
+    /// flight or the socket still connects, the end follows by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotConnected`] where there is nobody to tell it to (any more).
+    fn shutdown_write(&mut self, id: SocketId) -> io::Result<()>;
 
     /// Closes the socket and drops the receive and the send in flight.
     ///

@@ -19,7 +19,6 @@
 mod center;
 mod driver;
 mod error;
-mod fill;
 mod mailbox;
 mod posix;
 mod slab;
@@ -28,15 +27,17 @@ mod sync;
 mod timers;
 mod worker;
 
+/// What a receive is filled into: page-aligned, initialised memory.
+pub use siphon_wire::buf::SegmentBuf as FillBuf;
+
 pub use center::EventCenter;
 pub use driver::{
     Accepted, Completion, Driver, FileId, Interest, ListenOptions, ListenerId, SendStatus,
     SocketId, SocketOptions, Wait,
 };
 pub use error::{ListenError, UnknownStack, WorkerError, WorkerFailure};
-pub use fill::FillBuf;
-pub use mailbox::{MailSender, Mailbox, SendError, mailbox};
+pub use mailbox::{MailSender, Mailbox, mailbox};
 pub use posix::{PosixDriver, SCRATCH_BYTES};
-pub use stack::{NetworkStack, PosixStack, StackKind};
+pub use stack::{NetworkStack, StackKind};
 pub use timers::{TimerId, Timers};
-pub use worker::{Handler, Seat, Worker, Workers};
+pub use worker::{Handler, Worker, Workers};

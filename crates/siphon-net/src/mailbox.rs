@@ -15,13 +15,13 @@ use crate::sync::{Arc, Mutex, MutexGuard};
 ///
 /// ```
 /// let (sender, mut mailbox) = siphon_net::mailbox();
-/// sender.send("first").unwrap();
-/// sender.clone().send("second").unwrap();
+/// sender.send("first");
+/// sender.clone().send("second");
 /// let mut batch = Vec::new();
 /// assert!(mailbox.take(&mut batch));
 /// assert_eq!(batch, ["first", "second"]);
 /// drop(mailbox);
-/// assert_eq!(sender.send("late").unwrap_err().0, "late");
+/// assert!(sender.is_closed());
 /// ```
 pub fn mailbox<M>() -> (MailSender<M>, Mailbox<M>) {
     let state = State { mail: Vec::new(), asleep: false, closed: false };
@@ -39,10 +39,6 @@ pub struct Mailbox<M> {
     shared: Arc<Shared<M>>,
 }
 
-/// The worker is gone; here is the mail back.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct SendError<M>(pub M);
-
 struct Shared<M> {
     state: Mutex<State<M>>,
     /// Set once, before the receiver first sleeps.
@@ -58,24 +54,28 @@ struct State<M> {
 }
 
 impl<M> MailSender<M> {
-    /// Sends; the worker is woken if it sleeps.
+    /// Sends; the worker is woken if it sleeps. Mail of one sender stays in order.
     ///
-    /// # Errors
-    ///
-    /// The worker has ended.
-    pub fn send(&self, mail: M) -> Result<(), SendError<M>> {
-        let wake = {
-            let mut state = self.shared.lock();
-            if state.closed {
-                return Err(SendError(mail));
-            }
-            state.mail.push(mail);
-            mem::take(&mut state.asleep)
-        };
+    /// Mail to a worker that has ended is dropped, as is mail that the worker ends without having
+    /// taken: what waits for an answer puts into its mail something whose drop tells.
+    pub fn send(&self, mail: M) {
+        let mut state = self.shared.lock();
+        if state.closed {
+            // With the lock free, since dropping mail may run anything, and send mail here.
+            drop(state);
+            return drop(mail);
+        }
+        state.mail.push(mail);
+        let wake = mem::take(&mut state.asleep);
+        drop(state);
         if wake && let Some(waker) = self.shared.waker.get() {
             waker.wake_by_ref();
         }
-        Ok(())
+    }
+
+    /// Whether the worker has ended.
+    pub fn is_closed(&self) -> bool {
+        self.shared.lock().closed
     }
 }
 
@@ -112,7 +112,7 @@ impl<M> Drop for Mailbox<M> {
             state.closed = true;
             mem::take(&mut state.mail)
         };
-        // With the lock free, since dropping mail may run anything, and send mail here.
+        // With the lock free, as in `send`.
         drop(mail);
     }
 }
@@ -141,17 +141,3 @@ impl<M> fmt::Debug for Mailbox<M> {
         f.debug_struct("Mailbox").finish_non_exhaustive()
     }
 }
-
-impl<M> fmt::Debug for SendError<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SendError(..)")
-    }
-}
-
-impl<M> fmt::Display for SendError<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the worker has ended")
-    }
-}
-
-impl<M> std::error::Error for SendError<M> {}

@@ -7,19 +7,93 @@ use std::sync::Arc;
 
 use crate::driver::Driver;
 use crate::error::UnknownStack;
+use crate::mailbox::MailSender;
 use crate::posix::PosixDriver;
+use crate::worker::{Handler, Workers};
 
-/// A way to move bytes. Several can run in one process at once.
+/// A way to move bytes, from which workers are started. Several can run in one process at once.
 ///
-/// A stack is shared by its workers' threads; each of them makes its own [`Driver`] from it.
-/// What one driver of a stack accepts, each of its drivers can adopt.
-pub trait NetworkStack: Send + Sync + 'static {
-    /// Makes the share of one worker; called on that worker's thread.
+/// Each worker's thread makes its own [`Driver`] from it. What one driver of a stack accepts, each
+/// of its drivers can adopt.
+///
+/// ```
+/// use std::time::Instant;
+/// use siphon_net::{Completion, EventCenter, Handler, NetworkStack, StackKind};
+///
+/// struct UntilTold(bool);
+///
+/// impl Handler for UntilTold {
+///     type Mail = ();
+///     fn handle_completion(&mut self, _: Instant, _: Completion<'_>) {}
+///     fn handle_timer(&mut self, _: Instant, _: u64) {}
+///     fn handle_mail(&mut self, _: Instant, (): ()) {
+///         self.0 = true;
+///     }
+///     fn drain(&mut self, _: &mut EventCenter) {}
+///     fn is_done(&self) -> bool {
+///         self.0
+///     }
+/// }
+///
+/// let stack = NetworkStack::new(StackKind::Posix);
+/// let workers = stack.spawn(2, |_index, _senders| UntilTold(false)).unwrap();
+/// for sender in workers.senders() {
+///     sender.send(());
+/// }
+/// workers.join().unwrap();
+/// ```
+#[derive(Clone)]
+pub struct NetworkStack {
+    name: &'static str,
+    open: Arc<OpenDriver>,
+}
+
+type OpenDriver = dyn Fn(usize) -> io::Result<Box<dyn Driver>> + Send + Sync;
+
+impl NetworkStack {
+    /// A stack that is built in.
+    pub fn new(kind: StackKind) -> Self {
+        Self::from_fn(kind.name(), move |_| kind.driver())
+    }
+
+    /// Any other stack: `open` makes the driver of the worker with the given number, and is called
+    /// on that worker's thread.
+    pub fn from_fn(
+        name: &'static str,
+        open: impl Fn(usize) -> io::Result<Box<dyn Driver>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { name, open: Arc::new(open) }
+    }
+
+    /// Makes one worker's share, for the calling thread.
     ///
     /// # Errors
     ///
-    /// What the system says.
-    fn driver(&self, worker: usize) -> io::Result<Box<dyn Driver>>;
+    /// Where the system has not what a driver needs.
+    pub fn driver(&self, worker: usize) -> io::Result<Box<dyn Driver>> {
+        (self.open)(worker)
+    }
+
+    /// Starts `count` workers, in threads named `msgr-worker-N` as Ceph's are. Each makes its
+    /// driver and then, by `factory`, its handler on its own thread: neither needs to be `Send`.
+    /// `factory` gets the worker's number and the mailboxes of all.
+    ///
+    /// # Errors
+    ///
+    /// What the system says to threads and drivers. No handler is made then.
+    pub fn spawn<H: Handler>(
+        &self,
+        count: usize,
+        factory: impl Fn(usize, Arc<[MailSender<H::Mail>]>) -> H + Send + Sync + 'static,
+    ) -> io::Result<Workers<H::Mail>> {
+        Workers::spawn(self, count, factory)
+    }
+}
+
+impl fmt::Debug for NetworkStack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("NetworkStack").field(&self.name).finish()
+    }
 }
 
 /// The stacks that a configuration can name.
@@ -34,10 +108,21 @@ impl StackKind {
     /// All of them.
     pub const ALL: &'static [Self] = &[Self::Posix];
 
-    /// The stack itself.
-    pub fn open(self) -> Arc<dyn NetworkStack> {
+    /// Its short name.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Posix => Arc::new(PosixStack),
+            Self::Posix => "posix",
+        }
+    }
+
+    /// A driver of it, for the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// Where the system has not what a driver needs.
+    pub fn driver(self) -> io::Result<Box<dyn Driver>> {
+        match self {
+            Self::Posix => Ok(Box::new(PosixDriver::new()?)),
         }
     }
 }
@@ -45,31 +130,19 @@ impl StackKind {
 /// Ceph's name for it, the value of `ms_type`.
 impl fmt::Display for StackKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Posix => "async+posix",
-        })
+        write!(f, "async+{}", self.name())
     }
 }
 
-/// From Ceph's `ms_type`, with or without its `async+`.
+/// From Ceph's `ms_type`, with or without its `async+`; Ceph's bare `async` is `async+posix`.
 impl FromStr for StackKind {
     type Err = UnknownStack;
 
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
+    fn from_str(name: &str) -> Result<Self, UnknownStack> {
         match name.strip_prefix("async+").unwrap_or(name) {
-            "posix" => Ok(Self::Posix),
+            "posix" | "async" => Ok(Self::Posix),
             _ => Err(UnknownStack(name.to_owned())),
         }
-    }
-}
-
-/// The stack of [`PosixDriver`]s.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PosixStack;
-
-impl NetworkStack for PosixStack {
-    fn driver(&self, _worker: usize) -> io::Result<Box<dyn Driver>> {
-        Ok(Box::new(PosixDriver::new()?))
     }
 }
 
@@ -82,7 +155,9 @@ mod tests {
         for &kind in StackKind::ALL {
             assert_eq!(kind.to_string().parse(), Ok(kind));
         }
-        assert_eq!("posix".parse(), Ok(StackKind::Posix));
+        for name in ["posix", "async"] {
+            assert_eq!(name.parse(), Ok(StackKind::Posix));
+        }
         let error = "async+dpdk".parse::<StackKind>().unwrap_err();
         assert!(error.to_string().contains("async+dpdk"), "{error}");
         assert!("async+async+posix".parse::<StackKind>().is_err());

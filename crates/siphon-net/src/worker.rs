@@ -146,47 +146,9 @@ impl<H: Handler> fmt::Debug for Worker<H> {
     }
 }
 
-/// What a handler's factory gets to know.
-#[derive(Debug)]
-pub struct Seat<M> {
-    /// Which worker this is, from 0.
-    pub index: usize,
-    /// The mailboxes of all workers, this one's among them.
-    pub senders: Arc<[MailSender<M>]>,
-    /// The worker's time.
-    pub now: Instant,
-}
-
 /// The running workers of a stack.
 ///
 /// Dropping it leaves them running, each until its handler is done.
-///
-/// ```
-/// use std::time::Instant;
-/// use siphon_net::{Completion, EventCenter, Handler, StackKind, Workers};
-///
-/// struct UntilTold(bool);
-///
-/// impl Handler for UntilTold {
-///     type Mail = ();
-///     fn handle_completion(&mut self, _: Instant, _: Completion<'_>) {}
-///     fn handle_timer(&mut self, _: Instant, _: u64) {}
-///     fn handle_mail(&mut self, _: Instant, (): ()) {
-///         self.0 = true;
-///     }
-///     fn drain(&mut self, _: &mut EventCenter) {}
-///     fn is_done(&self) -> bool {
-///         self.0
-///     }
-/// }
-///
-/// let stack = StackKind::Posix.open();
-/// let workers = Workers::spawn(stack, 2, |_seat| UntilTold(false)).unwrap();
-/// for index in 0..workers.len() {
-///     workers.sender(index).send(()).unwrap();
-/// }
-/// workers.join().unwrap();
-/// ```
 #[derive(Debug)]
 pub struct Workers<M> {
     senders: Arc<[MailSender<M>]>,
@@ -194,17 +156,12 @@ pub struct Workers<M> {
 }
 
 impl<M: Send + 'static> Workers<M> {
-    /// Starts `count` workers, in threads named `msgr-worker-N` as Ceph's are. Each makes its
-    /// driver and then, by `factory`, its handler on its own thread: neither needs to be `Send`.
-    ///
-    /// # Errors
-    ///
-    /// What the system says to threads and drivers. None of the workers runs then.
-    pub fn spawn<H, F>(stack: Arc<dyn NetworkStack>, count: usize, factory: F) -> io::Result<Self>
-    where
-        H: Handler<Mail = M>,
-        F: Fn(Seat<M>) -> H + Send + Sync + 'static,
-    {
+    /// As [`NetworkStack::spawn`].
+    pub(crate) fn spawn<H: Handler<Mail = M>>(
+        stack: &NetworkStack,
+        count: usize,
+        factory: impl Fn(usize, Arc<[MailSender<M>]>) -> H + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         let (senders, mailboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mailbox()).unzip();
         let senders: Arc<[MailSender<M>]> = senders.into();
         let factory = Arc::new(factory);
@@ -213,15 +170,15 @@ impl<M: Send + 'static> Workers<M> {
         let mut begins = Vec::with_capacity(count);
         let mut threads = Vec::with_capacity(count);
         for (index, mailbox) in mailboxes.into_iter().enumerate() {
-            let (stack, factory) = (Arc::clone(&stack), Arc::clone(&factory));
+            let (stack, factory) = (stack.clone(), Arc::clone(&factory));
             let (senders, ready) = (Arc::clone(&senders), ready.clone());
             let (begin, may_begin) = mpsc::channel();
             begins.push(begin);
             let body = move || {
-                let Some(center) = open_center(&*stack, index, &ready, &may_begin) else {
+                let Some(center) = open_center(&stack, index, &ready, &may_begin) else {
                     return Ok(());
                 };
-                let handler = factory(Seat { index, senders, now: center.now() });
+                let handler = factory(index, senders);
                 Worker::new(center, mailbox, handler).run()
             };
             threads.push(thread::Builder::new().name(format!("msgr-worker-{index}")).spawn(body)?);
@@ -247,7 +204,7 @@ impl<M: Send + 'static> Workers<M> {
     }
 
     /// All mailboxes, by worker.
-    pub fn senders(&self) -> &Arc<[MailSender<M>]> {
+    pub fn senders(&self) -> &[MailSender<M>] {
         &self.senders
     }
 
@@ -284,7 +241,7 @@ impl<M: Send + 'static> Workers<M> {
 
 /// The worker's event center, once all others have theirs. `None` where one of them has not.
 fn open_center(
-    stack: &dyn NetworkStack,
+    stack: &NetworkStack,
     index: usize,
     ready: &mpsc::Sender<io::Result<()>>,
     may_begin: &mpsc::Receiver<()>,

@@ -317,7 +317,7 @@ impl Driver for PosixDriver {
 
     fn send(&mut self, id: SocketId, rope: &mut Rope) -> SendStatus {
         let Some(socket) = self.socket(id) else {
-            *rope = Rope::new();
+            rope.clear();
             return SendStatus::Pending;
         };
         let status = socket.send(rope);
@@ -327,10 +327,8 @@ impl Driver for PosixDriver {
         status
     }
 
-    fn shutdown_write(&mut self, id: SocketId) {
-        if let Some(socket) = self.socket(id) {
-            socket.shutdown_write();
-        }
+    fn shutdown_write(&mut self, id: SocketId) -> io::Result<()> {
+        self.socket(id).ok_or(io::ErrorKind::NotConnected)?.shutdown_write()
     }
 
     fn close(&mut self, id: SocketId) {

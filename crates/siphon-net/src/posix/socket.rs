@@ -39,6 +39,7 @@ pub(super) struct Socket {
     receive: Receive,
     send: Send,
     outgoing: Outgoing,
+    /// The end of our direction was asked for and waits for the send in flight, or to be connected.
     shutdown: bool,
     /// Whether the driver's turn queue holds it.
     pub(super) queued: bool,
@@ -188,10 +189,17 @@ impl Socket {
         }
     }
 
-    pub(super) fn shutdown_write(&mut self) {
-        self.shutdown = true;
-        if matches!(self.send, Send::Idle) {
-            self.finish_send();
+    /// Ends our direction, after the send in flight.
+    pub(super) fn shutdown_write(&mut self) -> io::Result<()> {
+        match (&self.phase, &self.send) {
+            (Phase::Dead | Phase::Settled(Err(_)), _) | (_, Send::Failed(_)) => {
+                Err(io::ErrorKind::NotConnected.into())
+            }
+            (Phase::Open, Send::Idle) => Ok(net::shutdown(&self.fd, Shutdown::Write)?),
+            _ => {
+                self.shutdown = true;
+                Ok(())
+            }
         }
     }
 
@@ -266,6 +274,7 @@ impl Socket {
         self.send = Send::Idle;
         self.outgoing.clear();
         if self.shutdown && matches!(self.phase, Phase::Open) {
+            self.shutdown = false;
             // It fails only where the connection is gone already, which receiving tells.
             let _ = net::shutdown(&self.fd, Shutdown::Write);
         }
@@ -347,7 +356,7 @@ impl Outgoing {
     }
 
     fn clear(&mut self) {
-        self.rope = Rope::new();
+        self.rope.clear();
         self.remaining = 0;
     }
 
