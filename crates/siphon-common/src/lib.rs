@@ -1,1 +1,15 @@
-//! See the crate's description in Cargo.toml.
+//! What every mechanism crate and tool shares: configuration and logging under Ceph's names.
+//!
+//! There is no global. A [`Context`] is made once by the program, from a [`Config`], and passed to
+//! whatever needs it; two contexts with different options live side by side in one process. The one
+//! thing that a process has only once is its log, and only [`logging::install`] touches it.
+//!
+//! This crate knows nothing of the protocol: an option is a name, a type and a range here, and gets
+//! its meaning where it is read.
+
+pub mod config;
+mod context;
+pub mod logging;
+
+pub use config::{Config, ConfigError};
+pub use context::Context;

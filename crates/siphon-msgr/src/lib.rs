@@ -1,1 +1,22 @@
-//! See the crate's description in Cargo.toml.
+//! The Ceph messenger: connections, dispatchers, policies.
+//!
+//! A [`Stack`] has worker threads. [`Messenger`]s are entities over it; each [`Connection`] belongs
+//! to one worker for life, and whatever is done to it goes through that worker's mailbox. What
+//! arrives goes to the messenger's [`Dispatcher`]s, or to an [`Inbox`] that can be awaited.
+
+mod bind;
+mod connection;
+mod dispatch_queue;
+mod dispatcher;
+mod error;
+mod inbox;
+mod messenger;
+mod stack;
+mod worker;
+
+pub use connection::Connection;
+pub use dispatcher::Dispatcher;
+pub use error::{BindError, CloseReason, SendError};
+pub use inbox::{Inbox, InboxEvent};
+pub use messenger::{Messenger, MessengerBuilder};
+pub use stack::Stack;

@@ -1,7 +1,28 @@
-//! The Ceph messenger protocol as state machines that do no IO.
+//! The Ceph messenger protocol as state machines that do no IO: they open no socket, read no
+//! clock and start no thread. Bytes, time and randomness come in as arguments.
+//!
+//! [`Connection`] is the whole of it for one peer; its documentation has the calling contract.
+//! [`v2`] has the frames.
 
+#![forbid(unsafe_code)]
+
+mod config;
+mod connection;
+mod error;
+mod event;
+mod link;
 mod message;
+mod policy;
+mod queue;
+mod session;
+pub mod v2;
 
+pub use config::{ConnectionConfig, Policies, Role};
+pub use connection::Connection;
+pub use error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
+pub use event::{AuthAnswer, AuthEvent, CloseReason, Event, PeerInfo};
+pub use link::learned_addr;
 pub use message::{
     EncodePayload, Message, MessageHeader, OutMessage, OutPayload, Payload, Priority,
 };
+pub use policy::Policy;

@@ -4,6 +4,7 @@
 //! Nothing here opens a socket, reads a clock or starts a thread.
 
 pub mod buf;
+pub mod crc32c;
 pub mod denc;
 pub mod types;
 

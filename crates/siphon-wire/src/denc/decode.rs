@@ -4,6 +4,11 @@ use super::error::{DecodeError, DecodeErrorKind};
 
 /// A value that can be read from Ceph's wire format.
 pub trait Decode: Sized {
+    /// Length in bytes of the shortest encoding. A container's count is checked against it before
+    /// anything is reserved, so a value that is too small costs memory, one that is too large
+    /// refuses valid input.
+    const MIN_SIZE: usize = 1;
+
     /// Reads one value from the front of `dec`.
     ///
     /// # Errors
@@ -200,11 +205,35 @@ impl<'a> Decoder<'a> {
     ) -> Result<T, DecodeError> {
         self.typed(name, |dec| {
             let version = dec.u8()?;
-            let compat = dec.u8()?;
-            if compat > understood {
-                return Err(dec.error(DecodeErrorKind::TooNew { compat, understood }));
-            }
+            dec.compat(understood)?;
             dec.length_prefixed(|dec| body(dec, version))
+        })
+    }
+
+    /// Reads a structure that became a versioned section during its life: it always begins with
+    /// its version, from version `compat_since` on the compat version follows, from
+    /// `length_since` on the length too (Ceph's `DECODE_START_LEGACY_COMPAT_LEN`).
+    ///
+    /// # Errors
+    /// As [`Decoder::versioned`].
+    pub fn versioned_since<T>(
+        &mut self,
+        name: &'static str,
+        understood: u8,
+        compat_since: u8,
+        length_since: u8,
+        body: impl FnOnce(&mut Self, u8) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        self.typed(name, |dec| {
+            let version = dec.u8()?;
+            if version >= compat_since {
+                dec.compat(understood)?;
+            }
+            if version >= length_since {
+                dec.length_prefixed(|dec| body(dec, version))
+            } else {
+                body(dec, version)
+            }
         })
     }
 
@@ -239,8 +268,121 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    fn compat(&mut self, understood: u8) -> Result<(), DecodeError> {
+        let compat = self.u8()?;
+        if compat > understood {
+            return Err(self.error(DecodeErrorKind::TooNew { compat, understood }));
+        }
+        Ok(())
+    }
+
     #[cold]
     fn truncated(&self, needed: u64) -> DecodeError {
         self.error(DecodeErrorKind::Truncated { needed, available: self.remaining() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode<T>(
+        input: &'static [u8],
+        body: impl FnOnce(&mut Decoder<'_>) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        let input = Bytes::from_static(input);
+        let mut dec = Decoder::new(&input);
+        let value = body(&mut dec)?;
+        dec.finish()?;
+        Ok(value)
+    }
+
+    fn error<T: std::fmt::Debug>(
+        input: &'static [u8],
+        body: impl FnOnce(&mut Decoder<'_>) -> Result<T, DecodeError>,
+    ) -> DecodeError {
+        decode(input, body).unwrap_err()
+    }
+
+    #[test]
+    fn a_body_sees_no_more_than_its_section() {
+        let wire = &[1, 1, 2, 0, 0, 0, 7, 8, 9];
+        let error = error(wire, |dec| dec.versioned("thing_t", 1, |dec, _| dec.u32()));
+        assert_eq!(error.type_name, "thing_t");
+        assert_eq!(error.offset, 6);
+        assert_eq!(error.kind, DecodeErrorKind::Truncated { needed: 4, available: 2 });
+    }
+
+    #[test]
+    fn what_newer_versions_appended_is_skipped() {
+        let wire = &[9, 1, 3, 0, 0, 0, 7, 8, 9, 10];
+        let value = decode(wire, |dec| {
+            let inner = dec.versioned("thing_t", 1, |dec, version| Ok((version, dec.u8()?)))?;
+            Ok((inner, dec.u8()?))
+        });
+        assert_eq!(value, Ok(((9, 7), 10)));
+    }
+
+    #[test]
+    fn sections_for_newer_decoders_are_refused() {
+        let error = error(&[5, 4, 0, 0, 0, 0], |dec| dec.versioned("thing_t", 3, |_, _| Ok(())));
+        assert_eq!(error.offset, 2);
+        assert_eq!(error.kind, DecodeErrorKind::TooNew { compat: 4, understood: 3 });
+    }
+
+    #[test]
+    fn a_section_may_not_be_longer_than_what_encloses_it() {
+        let wire = &[1, 1, 6, 0, 0, 0, 1, 1, 1, 0, 0, 0, 7];
+        let error = error(wire, |dec| {
+            dec.versioned("outer_t", 1, |dec, _| dec.versioned("inner_t", 1, |dec, _| dec.u8()))
+        });
+        assert_eq!((error.type_name, error.offset), ("inner_t", 12));
+        assert_eq!(error.kind, DecodeErrorKind::Truncated { needed: 1, available: 0 });
+    }
+
+    #[test]
+    fn legacy_structures_gain_compat_and_length() {
+        let body = |dec: &mut Decoder<'_>| {
+            dec.versioned_since("thing_t", 4, 2, 3, |dec, version| Ok((version, dec.u8()?)))
+        };
+        assert_eq!(decode(&[1, 7], body), Ok((1, 7)));
+        assert_eq!(decode(&[2, 1, 7], body), Ok((2, 7)));
+        assert_eq!(decode(&[3, 1, 1, 0, 0, 0, 7], body), Ok((3, 7)));
+        assert_eq!(
+            error(&[2, 5, 7], body).kind,
+            DecodeErrorKind::TooNew { compat: 5, understood: 4 }
+        );
+    }
+
+    #[test]
+    fn the_type_after_an_inner_one_is_the_outer_one() {
+        let error = error(&[1], |dec| {
+            dec.typed("outer_t", |dec| {
+                dec.typed("inner_t", |dec| dec.u8())?;
+                dec.u8()
+            })
+        });
+        assert_eq!((error.type_name, error.offset), ("outer_t", 1));
+    }
+
+    #[test]
+    fn left_over_bytes_are_an_error() {
+        let error = error(&[1, 2, 3], |dec| dec.u8());
+        assert_eq!(error.kind, DecodeErrorKind::TrailingBytes { count: 2 });
+    }
+
+    #[test]
+    fn byte_sequences_share_the_inputs_memory() {
+        let input = Bytes::from(vec![2, 0, 0, 0, 7, 8]);
+        let bytes = Decoder::new(&input).bytes().unwrap();
+        assert_eq!(bytes.as_ptr(), input[4..].as_ptr());
+    }
+
+    #[test]
+    fn lengths_near_the_end_of_the_address_space_do_not_overflow() {
+        let huge = error(&[1, 2], |dec| dec.raw(usize::MAX));
+        assert_eq!(huge.kind, DecodeErrorKind::Truncated { needed: u64::MAX, available: 2 });
+        let huge = error(&[1, 2], |dec| dec.skip(usize::MAX));
+        assert_eq!(huge.kind, DecodeErrorKind::Truncated { needed: u64::MAX, available: 2 });
     }
 }

@@ -141,3 +141,27 @@ impl Encoder {
         self.buf
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_sections_have_their_own_lengths() {
+        let mut enc = Encoder::new(Features::ALL);
+        enc.versioned(3, 2, |enc| {
+            enc.u8(7);
+            enc.versioned(1, 1, |enc| enc.bytes(b"x"));
+        });
+        let wire = b"\x03\x02\x0c\0\0\0\x07\x01\x01\x05\0\0\0\x01\0\0\0x";
+        assert_eq!(&enc.finish()[..], wire);
+    }
+
+    #[test]
+    fn a_given_buffer_is_appended_to() {
+        let mut enc = Encoder::with_buffer(BytesMut::from(&b"ab"[..]), Features::ALL);
+        enc.length_prefixed(|enc| enc.bool(true));
+        assert_eq!(enc.len(), 7);
+        assert_eq!(&enc.into_buffer()[..], b"ab\x01\0\0\0\x01");
+    }
+}

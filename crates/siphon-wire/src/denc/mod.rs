@@ -15,6 +15,7 @@
 mod decode;
 mod encode;
 mod error;
+mod impls;
 
 pub use decode::{Decode, Decoder};
 pub use encode::{Encode, Encoder};

@@ -1,0 +1,172 @@
+use bytes::Bytes;
+use siphon_wire::types::{EntityName, EntityType, Features};
+use siphon_wire::{Encode, Encoder};
+
+use crate::traits::{
+    AuthClient, AuthError, AuthRequest, AuthServer, AuthServerAnswer, BadMethod, Keys, PeerContext,
+};
+use crate::{AuthMethod, ConnectionMode};
+
+/// `-EOPNOTSUPP`, which Ceph answers to a method or mode it does not have.
+const EOPNOTSUPP: i32 = -95;
+
+/// Authentication method `none`: both sides believe each other's names. Connection mode is `crc`,
+/// since there is no key for another.
+///
+/// ```
+/// use siphon_auth::{AuthClient, AuthMethod, AuthNone, PeerContext};
+/// use siphon_wire::types::{EntityName, EntityType};
+///
+/// let client = AuthNone::new(EntityName::new(EntityType::CLIENT, 0), "admin");
+/// let request = client.request(PeerContext { peer_type: EntityType::MON }).unwrap();
+/// assert_eq!(request.method, AuthMethod::NONE);
+/// ```
+#[derive(Clone, Debug)]
+pub struct AuthNone {
+    name: EntityName,
+    id: String,
+}
+
+/// What a client tells a monitor or another daemon of itself with method `none`
+/// (`AuthNoneAuthorizer` of Ceph's `auth/none/AuthNoneProtocol.h`, and `MonConnection` of
+/// `mon/MonClient.cc`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoneHello {
+    /// 10 (`AUTH_MODE_MON`) towards a monitor, 1 (`AUTH_MODE_AUTHORIZER`) towards others.
+    pub mode: u8,
+    /// The kind of client.
+    pub entity_type: EntityType,
+    /// Its id: `admin` of `client.admin`.
+    pub id: String,
+    /// Its global id, 0 if it has none yet.
+    pub global_id: u64,
+}
+
+impl Encode for NoneHello {
+    fn encode(&self, enc: &mut Encoder) {
+        enc.u8(self.mode);
+        enc.u32(u32::from(self.entity_type.0));
+        enc.bytes(self.id.as_bytes());
+        enc.u64(self.global_id);
+    }
+}
+
+impl NoneHello {
+    /// `AUTH_MODE_AUTHORIZER`.
+    pub const AUTHORIZER: u8 = 1;
+    /// `AUTH_MODE_MON`.
+    pub const MON: u8 = 10;
+}
+
+impl AuthNone {
+    /// For an entity `name`, known to daemons by `id` (`admin` of `client.admin`).
+    pub fn new(name: EntityName, id: impl Into<String>) -> Self {
+        Self { name, id: id.into() }
+    }
+}
+
+impl AuthClient for AuthNone {
+    fn request(&self, peer: PeerContext) -> Result<AuthRequest, AuthError> {
+        let mode = match peer.peer_type {
+            EntityType::MON => NoneHello::MON,
+            _ => NoneHello::AUTHORIZER,
+        };
+        let hello =
+            NoneHello { mode, entity_type: self.name.kind, id: self.id.clone(), global_id: 0 };
+        Ok(AuthRequest {
+            method: AuthMethod::NONE,
+            preferred_modes: vec![ConnectionMode::CRC],
+            payload: hello.to_bytes(Features::ALL),
+        })
+    }
+
+    fn bad_method(&self, _: PeerContext, refusal: BadMethod) -> Result<AuthRequest, AuthError> {
+        Err(AuthError::NoCommonMethod { refusal })
+    }
+
+    fn reply_more(&self, _: PeerContext, _: &Bytes) -> Result<Bytes, AuthError> {
+        Err(AuthError::UnexpectedStep { method: AuthMethod::NONE })
+    }
+
+    fn done(
+        &self,
+        _: PeerContext,
+        _global_id: u64,
+        mode: ConnectionMode,
+        _: &Bytes,
+    ) -> Result<Keys, AuthError> {
+        match mode {
+            ConnectionMode::CRC => Ok(Keys::None),
+            _ => Err(AuthError::ModeNotOffered { mode }),
+        }
+    }
+}
+
+impl AuthServer for AuthNone {
+    fn request(&self, _: PeerContext, request: &AuthRequest) -> AuthServerAnswer {
+        // A peer that names no preference takes what it is given.
+        let crc = request.preferred_modes.is_empty()
+            || request.preferred_modes.contains(&ConnectionMode::CRC);
+        if request.method == AuthMethod::NONE && crc {
+            AuthServerAnswer::Done {
+                global_id: 0,
+                mode: ConnectionMode::CRC,
+                payload: Bytes::new(),
+                keys: Keys::None,
+            }
+        } else {
+            AuthServerAnswer::BadMethod(BadMethod {
+                method: request.method,
+                result: EOPNOTSUPP,
+                allowed_methods: vec![AuthMethod::NONE],
+                allowed_modes: vec![ConnectionMode::CRC],
+            })
+        }
+    }
+
+    fn request_more(&self, _: PeerContext, _: &Bytes) -> Result<AuthServerAnswer, AuthError> {
+        Err(AuthError::UnexpectedStep { method: AuthMethod::NONE })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MON: PeerContext = PeerContext { peer_type: EntityType::MON };
+
+    fn auth() -> AuthNone {
+        AuthNone::new(EntityName::new(EntityType::CLIENT, 0), "admin")
+    }
+
+    #[test]
+    fn a_monitor_is_told_name_and_global_id() {
+        let request = AuthClient::request(&auth(), MON).unwrap();
+        let mut expected = vec![10, 8, 0, 0, 0, 5, 0, 0, 0];
+        expected.extend_from_slice(b"admin");
+        expected.extend_from_slice(&[0; 8]);
+        assert_eq!(&request.payload[..], &expected[..]);
+    }
+
+    #[test]
+    fn cephx_and_secure_only_are_refused_with_what_is_allowed() {
+        let cephx = AuthRequest {
+            method: AuthMethod::CEPHX,
+            preferred_modes: vec![ConnectionMode::CRC],
+            payload: Bytes::new(),
+        };
+        let secure = AuthRequest {
+            method: AuthMethod::NONE,
+            preferred_modes: vec![ConnectionMode::SECURE],
+            payload: Bytes::new(),
+        };
+        for request in [cephx, secure] {
+            let AuthServerAnswer::BadMethod(refusal) = AuthServer::request(&auth(), MON, &request)
+            else {
+                panic!("accepted {request:?}");
+            };
+            assert_eq!(refusal.allowed_methods, [AuthMethod::NONE]);
+            assert_eq!(refusal.allowed_modes, [ConnectionMode::CRC]);
+        }
+    }
+}

@@ -1,0 +1,208 @@
+use std::time::Duration;
+
+use super::error::{ConfigError, nearest};
+use super::value::{OptionKind, OptionValue};
+
+/// One row of the option table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct OptionInfo {
+    /// Ceph's name, with underscores.
+    pub name: &'static str,
+    /// Type, unit and range.
+    pub kind: OptionKind,
+    /// What it does, in a sentence.
+    pub description: &'static str,
+}
+
+/// Makes [`Config`], its defaults and the table of [`OptionInfo`] from rows of the form
+/// `name: type = default, kind, description;`.
+macro_rules! options {
+    ($($name:ident: $type:ty = $default:expr, $kind:expr, $description:literal;)*) => {
+        /// The options, each a typed field under Ceph's name; [`Config::options`] has the table.
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub struct Config {
+            $(#[doc = $description] pub $name: $type,)*
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        static TABLE: &[OptionInfo] = &[$(OptionInfo {
+            name: stringify!($name),
+            kind: $kind,
+            description: $description,
+        },)*];
+
+        impl Config {
+            fn slot_mut(&mut self, name: &str) -> Option<&mut dyn OptionValue> {
+                match name {
+                    $(stringify!($name) => Some(&mut self.$name),)*
+                    _ => None,
+                }
+            }
+
+            fn slot(&self, name: &str) -> Option<&dyn OptionValue> {
+                match name {
+                    $(stringify!($name) => Some(&self.$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+/// No wait that an option sets is longer than this: 30 days, in seconds.
+const MAX_SECONDS: u64 = 30 * 24 * 3600;
+const MAX_SIZE: u64 = 1 << 40;
+const PORT: OptionKind = OptionKind::Integer { min: 1, max: 65535 };
+const SECONDS: OptionKind = OptionKind::Seconds { min: 0, max: MAX_SECONDS };
+
+options! {
+    ms_type: String = "async+posix".to_owned(), OptionKind::Text,
+        "Messenger implementation to use: async+ and the name of a network stack";
+    ms_public_type: String = String::new(), OptionKind::Text,
+        "Messenger implementation for the public network; if empty, ms_type is used";
+    ms_learn_addr_from_peer: bool = true, OptionKind::Bool,
+        "Take as our own IP address the one from which our first peer sees us connect";
+    ms_tcp_nodelay: bool = true, OptionKind::Bool,
+        "Send at once what is queued (TCP_NODELAY: no Nagle's algorithm)";
+    ms_tcp_rcvbuf: u64 = 0, OptionKind::Size { min: 0, max: i32::MAX as u64 },
+        "Receive buffer of a TCP socket (SO_RCVBUF); 0 leaves it to the system";
+    ms_tcp_listen_backlog: u32 = 512, OptionKind::Integer { min: 1, max: i32::MAX as u64 },
+        "Connections that may wait to be accepted, see listen(2)";
+    ms_initial_backoff: Duration = Duration::from_millis(200), SECONDS,
+        "Wait before the first attempt to reconnect after a fault";
+    ms_max_backoff: Duration = Duration::from_secs(15), SECONDS,
+        "Longest wait between attempts to reconnect";
+    ms_crc_data: bool = true, OptionKind::Bool,
+        "Send and verify CRC-32C checksums of a message's data";
+    ms_crc_header: bool = true, OptionKind::Bool,
+        "Send and verify CRC-32C checksums of a message's header and front";
+    ms_dispatch_throttle_bytes: u64 = 100 << 20, OptionKind::Size { min: 0, max: MAX_SIZE },
+        "Messages that may be received but not yet handled, in bytes; 0 means no limit";
+    ms_bind_ipv4: bool = true, OptionKind::Bool,
+        "Bind servers to IPv4 addresses";
+    ms_bind_ipv6: bool = false, OptionKind::Bool,
+        "Bind servers to IPv6 addresses";
+    ms_bind_prefer_ipv4: bool = false, OptionKind::Bool,
+        "Where both are possible, prefer IPv4 to IPv6";
+    ms_bind_port_min: u16 = 6800, PORT,
+        "Lowest port that a daemon binds to";
+    ms_bind_port_max: u16 = 7300, PORT,
+        "Highest port that a daemon binds to";
+    ms_bind_retry_count: u32 = 3, OptionKind::Integer { min: 0, max: 1000 },
+        "Further attempts to bind when every port is taken";
+    ms_bind_retry_delay: Duration = Duration::from_secs(5), SECONDS,
+        "Wait between attempts to bind";
+    ms_bind_before_connect: bool = false, OptionKind::Bool,
+        "Bind a connecting socket to our own address first";
+    ms_connection_ready_timeout: Duration = Duration::from_secs(10), SECONDS,
+        "A connection that is not ready after this time is dead";
+    ms_connection_idle_timeout: Duration = Duration::from_secs(900), SECONDS,
+        "A connection on which nothing happened for this time is closed";
+    ms_async_op_threads: u32 = 3, OptionKind::Integer { min: 1, max: 24 },
+        "Workers (threads with an event center each) of a network stack";
+    ms_max_accept_failures: u32 = 4, OptionKind::Integer { min: 1, max: i32::MAX as u64 },
+        "Failures of accept(2) in a row, after which the listening address is given up";
+}
+
+impl Config {
+    /// The table of all options.
+    ///
+    /// ```
+    /// for option in siphon_common::Config::options() {
+    ///     println!("--{} {}: {}", option.name, option.kind, option.description);
+    /// }
+    /// ```
+    pub fn options() -> impl ExactSizeIterator<Item = &'static OptionInfo> {
+        TABLE.iter()
+    }
+
+    /// The row of an option, whose name may have `-` or spaces for `_`.
+    pub fn option(name: &str) -> Option<&'static OptionInfo> {
+        let name = normalize(name);
+        TABLE.iter().find(|option| option.name == name)
+    }
+
+    /// Sets an option from text, as a user wrote it.
+    ///
+    /// # Errors
+    /// [`ConfigError::UnknownOption`] and [`ConfigError::BadValue`]; the option keeps its value.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
+        let (Some(option), Some(slot)) = (Self::option(name), self.slot_mut(&normalize(name)))
+        else {
+            return Err(unknown(name));
+        };
+        slot.parse(option.kind, value.trim()).map_err(|reason| ConfigError::BadValue {
+            option,
+            value: value.to_owned(),
+            reason,
+        })
+    }
+
+    /// An option's value as text that [`Config::set`] takes; `None` if there is no such option.
+    pub fn value(&self, name: &str) -> Option<String> {
+        self.slot(&normalize(name)).map(OptionValue::render)
+    }
+}
+
+/// The error for a name that is not in the table.
+pub(super) fn unknown(name: &str) -> ConfigError {
+    let nearest = nearest(&normalize(name), TABLE.iter().map(|option| option.name));
+    ConfigError::UnknownOption { name: name.to_owned(), nearest }
+}
+
+/// Ceph's normal form of a name: no space around it, and `_` for each inner run of spaces and each
+/// `-`.
+pub(super) fn normalize(name: &str) -> String {
+    name.split_whitespace().collect::<Vec<_>>().join("_").replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_lies_in_its_own_range() {
+        let defaults = Config::default();
+        for option in Config::options() {
+            let mut config = Config::default();
+            let text = defaults.value(option.name).unwrap();
+            config.set(option.name, &text).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(config, defaults, "{}: {text}", option.name);
+        }
+    }
+
+    #[test]
+    fn a_name_may_have_dashes_or_spaces() {
+        let mut config = Config::default();
+        config.set("ms-tcp-rcvbuf", "1K").unwrap();
+        assert_eq!(config.ms_tcp_rcvbuf, 1024);
+        config.set("ms tcp  rcvbuf", "2Ki").unwrap();
+        assert_eq!(config.value("ms_tcp_rcvbuf").as_deref(), Some("2048"));
+    }
+
+    #[test]
+    fn a_bad_value_says_type_unit_and_range_and_changes_nothing() {
+        let mut config = Config::default();
+        for (name, value, words) in [
+            ("ms_async_op_threads", "25", ["integer", "1 to 24"]),
+            ("ms_async_op_threads", "-1", ["integer", "1 to 24"]),
+            ("ms_bind_port_max", "65536", ["integer", "1 to 65535"]),
+            ("ms_tcp_rcvbuf", "64Q", ["bytes", "unit"]),
+            ("ms_max_backoff", "soon", ["seconds", "0 to 2592000"]),
+            ("ms_max_backoff", "nan", ["seconds", "0 to 2592000"]),
+            ("ms_crc_data", "yes", ["true", "false"]),
+        ] {
+            let text = config.set(name, value).unwrap_err().to_string();
+            assert!(text.contains(name) && text.contains(value), "{text}");
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
+        }
+        assert_eq!(config, Config::default());
+    }
+}

@@ -1,0 +1,185 @@
+use std::fmt;
+use std::time::Duration;
+
+use super::error::ValueError;
+
+/// An option's type, with its unit and range.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum OptionKind {
+    /// Any text.
+    Text,
+    /// `true`, `false`, or an integer: 0 is false.
+    Bool,
+    /// A whole number, with Ceph's decimal suffixes: `K` is 1000.
+    Integer {
+        /// The least value.
+        min: u64,
+        /// The greatest value.
+        max: u64,
+    },
+    /// A number of bytes, with Ceph's binary suffixes: `K` and `Ki` are 1024, `B` is 1.
+    Size {
+        /// The least value, in bytes.
+        min: u64,
+        /// The greatest value, in bytes.
+        max: u64,
+    },
+    /// A time in seconds, with or without a fraction.
+    Seconds {
+        /// The least value, in seconds.
+        min: u64,
+        /// The greatest value, in seconds.
+        max: u64,
+    },
+}
+
+impl fmt::Display for OptionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text => f.write_str("text"),
+            Self::Bool => f.write_str("true or false"),
+            Self::Integer { min, max } => write!(f, "an integer from {min} to {max}"),
+            Self::Size { min, max } => {
+                write!(f, "bytes from {min} to {max}, also as 64K, 4M, 1G")
+            }
+            Self::Seconds { min, max } => write!(f, "seconds from {min} to {max}"),
+        }
+    }
+}
+
+/// A field of [`Config`](super::Config), set from text and shown as text.
+pub(super) trait OptionValue {
+    /// Takes the value that `text` stands for, or stays as it is.
+    fn parse(&mut self, kind: OptionKind, text: &str) -> Result<(), ValueError>;
+    /// The value as `parse` takes it.
+    fn render(&self) -> String;
+}
+
+impl OptionValue for String {
+    fn parse(&mut self, _: OptionKind, text: &str) -> Result<(), ValueError> {
+        text.clone_into(self);
+        Ok(())
+    }
+
+    fn render(&self) -> String {
+        self.clone()
+    }
+}
+
+impl OptionValue for bool {
+    fn parse(&mut self, _: OptionKind, text: &str) -> Result<(), ValueError> {
+        *self = if text.eq_ignore_ascii_case("true") {
+            true
+        } else if text.eq_ignore_ascii_case("false") {
+            false
+        } else {
+            text.parse::<i32>().map_err(|_| ValueError::NotABool)? != 0
+        };
+        Ok(())
+    }
+
+    fn render(&self) -> String {
+        self.to_string()
+    }
+}
+
+macro_rules! number {
+    ($($type:ty)*) => {$(
+        impl OptionValue for $type {
+            fn parse(&mut self, kind: OptionKind, text: &str) -> Result<(), ValueError> {
+                *self = Self::try_from(number(kind, text)?).map_err(|_| ValueError::OutOfRange)?;
+                Ok(())
+            }
+
+            fn render(&self) -> String {
+                self.to_string()
+            }
+        }
+    )*};
+}
+
+number!(u16 u32 u64);
+
+impl OptionValue for Duration {
+    fn parse(&mut self, kind: OptionKind, text: &str) -> Result<(), ValueError> {
+        let seconds: f64 = text.parse().map_err(|_| ValueError::NotANumber)?;
+        let time = Self::try_from_secs_f64(seconds).map_err(|_| ValueError::OutOfRange)?;
+        if let OptionKind::Seconds { min, max } = kind
+            && !(Self::from_secs(min)..=Self::from_secs(max)).contains(&time)
+        {
+            return Err(ValueError::OutOfRange);
+        }
+        *self = time;
+        Ok(())
+    }
+
+    fn render(&self) -> String {
+        self.as_secs_f64().to_string()
+    }
+}
+
+/// A number with a suffix: binary for sizes, decimal for integers (`strict_iec_cast` and
+/// `strict_si_cast` of Ceph's `src/common/strtol.cc`).
+fn number(kind: OptionKind, text: &str) -> Result<u64, ValueError> {
+    let (step, min, max) = match kind {
+        OptionKind::Size { min, max } => (1024u64, min, max),
+        OptionKind::Integer { min, max } => (1000, min, max),
+        _ => (1, 0, u64::MAX),
+    };
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, suffix) = text.split_at(split);
+    if digits.is_empty() {
+        return Err(if text.starts_with('-') {
+            ValueError::OutOfRange
+        } else {
+            ValueError::NotANumber
+        });
+    }
+    // "Ki" is the same as "K", but only of sizes, and there is no "Bi".
+    let suffix = match suffix.strip_suffix('i') {
+        Some(letter) if step == 1024 && letter != "B" && !letter.is_empty() => letter,
+        _ => suffix,
+    };
+    let power = match suffix {
+        "" | "B" => 0,
+        "K" => 1,
+        "M" => 2,
+        "G" => 3,
+        "T" => 4,
+        "P" => 5,
+        "E" => 6,
+        _ => return Err(ValueError::UnknownUnit),
+    };
+    let value = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(step.pow(power)));
+    value.filter(|n| (min..=max).contains(n)).ok_or(ValueError::OutOfRange)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: OptionKind = OptionKind::Size { min: 0, max: u64::MAX };
+    const INTEGER: OptionKind = OptionKind::Integer { min: 0, max: u64::MAX };
+
+    #[test]
+    fn sizes_count_in_1024_and_integers_in_1000() {
+        for (kind, text, want) in [
+            (SIZE, "0", Ok(0)),
+            (SIZE, "64K", Ok(65536)),
+            (SIZE, "64Ki", Ok(65536)),
+            (SIZE, "7B", Ok(7)),
+            (SIZE, "16E", Err(ValueError::OutOfRange)),
+            (SIZE, "99999999999999999999", Err(ValueError::OutOfRange)),
+            (SIZE, "7Bi", Err(ValueError::UnknownUnit)),
+            (SIZE, "7i", Err(ValueError::UnknownUnit)),
+            (SIZE, "K", Err(ValueError::NotANumber)),
+            (SIZE, "", Err(ValueError::NotANumber)),
+            (INTEGER, "2K", Ok(2000)),
+            (INTEGER, "2Ki", Err(ValueError::UnknownUnit)),
+            (INTEGER, "-2", Err(ValueError::OutOfRange)),
+        ] {
+            assert_eq!(number(kind, text), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,301 @@
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::time::Duration;
+
+use futures_channel::oneshot;
+use siphon_net::MailSender;
+use siphon_proto::v2::{Limits, SegmentName};
+use siphon_proto::{OutMessage, OutPayload, PeerInfo};
+use siphon_wire::types::{EntityAddrVec, EntityType, Features, Utime};
+
+use crate::error::{CloseReason, SendError};
+use crate::messenger::Shared;
+use crate::worker::Mail;
+
+/// Number of a connection, unique in the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ConnectionId(u64);
+
+impl ConnectionId {
+    pub(crate) fn next() -> Self {
+        // An identity, not configuration: the one thing all messengers of a process may share.
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// As a timer's token.
+    pub(crate) fn token(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_token(token: u64) -> Self {
+        Self(token)
+    }
+}
+
+/// A connection with a peer, as the application holds it. Clones are the same connection.
+///
+/// What is done to it happens on the worker that owns it, in the order in which it was asked for.
+/// Messages are handed over whole: dropping a future never leaves half a message on the wire.
+#[derive(Clone)]
+pub struct Connection {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    id: ConnectionId,
+    worker: MailSender<Mail>,
+    messenger: Arc<Shared>,
+    /// What we know of the peer before it says so itself.
+    target: EntityAddrVec,
+    peer: OnceLock<PeerInfo>,
+    closed: OnceLock<CloseReason>,
+    ready_waiters: Mutex<Vec<oneshot::Sender<()>>>,
+    keepalive_ack: Mutex<Option<Utime>>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        id: ConnectionId,
+        worker: MailSender<Mail>,
+        messenger: Arc<Shared>,
+        target: EntityAddrVec,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                id,
+                worker,
+                messenger,
+                target,
+                peer: OnceLock::new(),
+                closed: OnceLock::new(),
+                ready_waiters: Mutex::default(),
+                keepalive_ack: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Queues a message. It is sent as soon as the session is open, and is lost if the connection
+    /// ends before that.
+    ///
+    /// # Errors
+    /// If the connection has ended, or a part of the message is longer than the protocol allows.
+    pub fn send(&self, message: impl Into<OutMessage>) -> Result<(), SendError> {
+        let message = message.into();
+        if let Some(reason) = self.inner.closed.get() {
+            return Err(SendError::Closed(reason.clone()));
+        }
+        check_lengths(&message, &self.inner.messenger.limits())?;
+        self.mail(Mail::Send(self.inner.id, Box::new(message)));
+        Ok(())
+    }
+
+    /// Asks the peer for a sign of life; see [`last_keepalive_ack`](Self::last_keepalive_ack).
+    pub fn keepalive(&self) {
+        self.mail(Mail::Keepalive(self.inner.id));
+    }
+
+    /// When the newest keepalive that was answered had been sent.
+    pub fn last_keepalive_ack(&self) -> Option<Utime> {
+        *lock(&self.inner.keepalive_ack)
+    }
+
+    /// Ends the connection at once. What waits to be sent is dropped, and no reset is dispatched.
+    pub fn mark_down(&self) {
+        self.mail(Mail::MarkDown(self.inner.id));
+    }
+
+    /// Nothing on this connection is worth keeping across a fault: it becomes lossy.
+    pub fn mark_disposable(&self) {
+        self.mail(Mail::MarkDisposable(self.inner.id));
+    }
+
+    /// Waits until the session is open.
+    ///
+    /// # Errors
+    /// If the connection ends before.
+    pub async fn ready(&self) -> Result<&PeerInfo, CloseReason> {
+        let waiter = {
+            let mut waiters = lock(&self.inner.ready_waiters);
+            if self.inner.peer.get().is_none() && self.inner.closed.get().is_none() {
+                let (sender, receiver) = oneshot::channel();
+                waiters.push(sender);
+                Some(receiver)
+            } else {
+                None
+            }
+        };
+        if let Some(waiter) = waiter {
+            let _ = waiter.await; // a dropped sender means the end, which is seen below
+        }
+        match (self.inner.peer.get(), self.inner.closed.get()) {
+            (Some(peer), None) => Ok(peer),
+            (_, Some(reason)) => Err(reason.clone()),
+            (None, None) => Err(CloseReason::Shutdown),
+        }
+    }
+
+    /// Waits until everything that was sent before is with the operating system, and on a lossless
+    /// session with the peer.
+    ///
+    /// # Errors
+    /// If the connection ends before.
+    pub async fn flushed(&self) -> Result<(), CloseReason> {
+        let (sender, receiver) = oneshot::channel();
+        self.mail(Mail::Flush(self.inner.id, sender));
+        match receiver.await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.inner.closed.get().cloned().unwrap_or(CloseReason::Shutdown)),
+        }
+    }
+
+    /// The peer, once the session is open.
+    pub fn peer(&self) -> Option<&PeerInfo> {
+        self.inner.peer.get()
+    }
+
+    /// The peer's addresses: those it identified with, else those we try.
+    pub fn peer_addrs(&self) -> &EntityAddrVec {
+        self.inner.peer.get().map_or(&self.inner.target, |peer| &peer.addrs)
+    }
+
+    /// Features that both sides have, once the session is open.
+    pub fn features(&self) -> Option<Features> {
+        self.inner.peer.get().map(|peer| peer.features)
+    }
+
+    /// Whether the session is open.
+    pub fn is_connected(&self) -> bool {
+        self.inner.peer.get().is_some() && self.inner.closed.get().is_none()
+    }
+
+    /// Why the connection ended, if it has.
+    pub fn close_reason(&self) -> Option<&CloseReason> {
+        self.inner.closed.get()
+    }
+
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.inner.id
+    }
+
+    pub(crate) fn messenger(&self) -> &Arc<Shared> {
+        &self.inner.messenger
+    }
+
+    pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+
+    pub(crate) fn downgrade(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.inner)
+    }
+
+    pub(crate) fn target(&self) -> &EntityAddrVec {
+        &self.inner.target
+    }
+
+    pub(crate) fn start_connecting(&self, peer_type: EntityType) {
+        self.mail(Mail::Connect(self.clone(), peer_type));
+    }
+
+    pub(crate) fn start_loopback(&self) {
+        self.mail(Mail::Loopback(self.clone()));
+    }
+
+    pub(crate) fn replace(&self) {
+        self.mail(Mail::Replace(self.inner.id));
+    }
+
+    pub(crate) fn continue_later(&self) {
+        self.mail(Mail::Continue(self.inner.id));
+    }
+
+    pub(crate) fn resume(&self) {
+        self.mail(Mail::Resume(self.inner.id));
+    }
+
+    pub(crate) fn set_peer(&self, peer: PeerInfo) {
+        let _ = self.inner.peer.set(peer); // a session opens once
+        self.wake_ready_waiters();
+    }
+
+    pub(crate) fn set_closed(&self, reason: CloseReason) {
+        let _ = self.inner.closed.set(reason); // the first reason counts
+        self.wake_ready_waiters();
+    }
+
+    pub(crate) fn set_keepalive_ack(&self, stamp: Utime) {
+        *lock(&self.inner.keepalive_ack) = Some(stamp);
+    }
+
+    fn wake_ready_waiters(&self) {
+        for waiter in lock(&self.inner.ready_waiters).drain(..) {
+            let _ = waiter.send(()); // whoever waited may have given up
+        }
+    }
+
+    fn mail(&self, mail: Mail) {
+        self.inner.worker.send(mail);
+    }
+}
+
+impl PartialEq for Connection {
+    fn eq(&self, other: &Self) -> bool {
+        self.inner.id == other.inner.id
+    }
+}
+
+impl Eq for Connection {}
+
+impl Hash for Connection {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.inner.id.hash(state);
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("id", &self.inner.id.0)
+            .field("peer", &self.inner.peer.get())
+            .field("closed", &self.inner.closed.get())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Connection {
+    /// As Ceph's logs name a peer: `osd.0 v2:127.0.0.1:6800/0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.inner.peer.get() {
+            Some(peer) => write!(f, "{} {}", peer.name, peer.addrs),
+            None => write!(f, "{}", self.inner.target),
+        }
+    }
+}
+
+/// What a peer with our limits would refuse is refused here, where the mistake is.
+fn check_lengths(message: &OutMessage, limits: &Limits) -> Result<(), SendError> {
+    let OutPayload::Encoded(payload) = &message.payload else {
+        return Ok(()); // its length is known once the peer is
+    };
+    let parts = [
+        (SegmentName::Front, payload.front.len(), limits.front),
+        (SegmentName::Middle, payload.middle.len(), limits.middle),
+        (SegmentName::Data, payload.data.len(), limits.data),
+    ];
+    for (segment, length, limit) in parts {
+        if length > limit as usize {
+            return Err(SendError::TooLong { segment, length, limit });
+        }
+    }
+    Ok(())
+}
+
+/// How long [`crate::Messenger::shutdown`] waits for peers by default.
+pub(crate) const DEFAULT_LINGER: Duration = Duration::from_secs(10);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

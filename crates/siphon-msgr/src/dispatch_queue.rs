@@ -1,0 +1,190 @@
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+use siphon_proto::{Message, Priority};
+
+use crate::connection::Connection;
+use crate::dispatcher::Chain;
+use crate::error::CloseReason;
+
+/// What waits for the dispatch thread.
+#[derive(Debug)]
+pub(crate) enum Item {
+    Message(Box<Message>),
+    Connect,
+    Accept,
+    Refused,
+    RemoteReset,
+    Reset(CloseReason),
+}
+
+/// Messages and news for the dispatchers that want them one at a time, on a thread of their own.
+///
+/// Higher priorities first; news of a connection overtakes messages, as Ceph's queue has it, but
+/// for a reset, which comes after everything that the connection delivered. Bytes that wait are
+/// bounded: [`push`](Self::push) says when it is enough, and the queue tells the connection when
+/// to go on.
+#[derive(Debug)]
+pub(crate) struct DispatchQueue {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// `ms_dispatch_throttle_bytes`.
+    max_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    news: VecDeque<(Connection, Item)>,
+    /// Invariant: no queue in it is empty.
+    messages: BTreeMap<Priority, VecDeque<(Connection, Item)>>,
+    /// Payload bytes of the waiting messages.
+    bytes: usize,
+    /// Connections that were told to stop reading.
+    paused: Vec<Connection>,
+    closing: bool,
+}
+
+impl DispatchQueue {
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        let shared = Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            max_bytes: max_bytes.max(1),
+        };
+        Self { shared: Arc::new(shared), thread: Mutex::new(None) }
+    }
+
+    /// Starts the dispatch thread.
+    pub(crate) fn start(&self, chain: Chain) -> std::io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new()
+            .name("ms_dispatch".into())
+            .spawn(move || shared.run(&chain))?;
+        *lock(&self.thread) = Some(thread);
+        Ok(())
+    }
+
+    /// Adds an item; false if the connection must not read until it is resumed.
+    #[must_use]
+    pub(crate) fn push(&self, connection: &Connection, item: Item) -> bool {
+        let mut state = lock(&self.shared.state);
+        let entry = |item| (connection.clone(), item);
+        match item {
+            Item::Message(message) => {
+                state.bytes += message.payload.len();
+                let priority = message.header.priority;
+                state
+                    .messages
+                    .entry(priority)
+                    .or_default()
+                    .push_back(entry(Item::Message(message)));
+            }
+            // Behind everything that came before it, of whatever priority.
+            Item::Reset(_) => {
+                let lowest = state.messages.keys().next().copied().unwrap_or_default();
+                state.messages.entry(lowest).or_default().push_back(entry(item));
+            }
+            Item::Connect | Item::Accept | Item::Refused | Item::RemoteReset => {
+                state.news.push_back(entry(item));
+            }
+        }
+        let go_on = state.bytes <= self.shared.max_bytes;
+        if !go_on {
+            state.paused.push(connection.clone());
+        }
+        drop(state);
+        self.shared.changed.notify_one();
+        go_on
+    }
+
+    /// Ends the dispatch thread once it has delivered everything. Does not wait if it is called
+    /// on that thread.
+    pub(crate) fn close(&self) {
+        lock(&self.shared.state).closing = true;
+        self.shared.changed.notify_all();
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::error!("the dispatch thread ended by a panic in a dispatcher");
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self, chain: &Chain) {
+        while let Some((connection, item, resumed)) = self.next() {
+            for connection in resumed {
+                connection.resume();
+            }
+            deliver(chain, &connection, item);
+        }
+    }
+
+    /// The next item, and the connections that may read again; none at the end.
+    fn next(&self) -> Option<(Connection, Item, Vec<Connection>)> {
+        let mut state = lock(&self.state);
+        loop {
+            if let Some((connection, item)) = state.pop() {
+                let resume = state.bytes <= self.max_bytes / 2;
+                let resumed = if resume { std::mem::take(&mut state.paused) } else { Vec::new() };
+                return Some((connection, item, resumed));
+            }
+            if state.closing {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+    }
+}
+
+impl State {
+    fn pop(&mut self) -> Option<(Connection, Item)> {
+        if let Some(news) = self.news.pop_front() {
+            return Some(news);
+        }
+        let mut highest = self.messages.last_entry()?;
+        let entry = highest.get_mut().pop_front();
+        if highest.get().is_empty() {
+            highest.remove();
+        }
+        if let Some((_, Item::Message(message))) = &entry {
+            self.bytes -= message.payload.len();
+        }
+        entry
+    }
+}
+
+fn deliver(chain: &Chain, connection: &Connection, item: Item) {
+    match item {
+        Item::Message(message) => {
+            let left = chain
+                .iter()
+                .try_fold(*message, |message, dispatcher| dispatcher.dispatch(connection, message));
+            if let Some(message) = left {
+                let msg_type = message.header.msg_type;
+                tracing::warn!(peer = %connection, msg_type, "no dispatcher takes this message");
+            }
+        }
+        Item::Connect => chain.iter().for_each(|d| d.handle_connect(connection)),
+        Item::Accept => chain.iter().for_each(|d| d.handle_accept(connection)),
+        Item::Refused => chain.iter().for_each(|d| d.handle_refused(connection)),
+        Item::RemoteReset => chain.iter().for_each(|d| d.handle_remote_reset(connection)),
+        Item::Reset(reason) => {
+            chain.iter().any(|dispatcher| dispatcher.handle_reset(connection, &reason));
+        }
+    }
+}
+
+/// A panic of another holder leaves these structures whole: each change is one call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -1,0 +1,415 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::{Duration, Instant};
+
+use futures_channel::oneshot;
+use siphon_auth::{AuthClient, AuthNone, AuthServer};
+use siphon_common::Context;
+use siphon_proto::v2::{BannerFeatures, Limits};
+use siphon_proto::{ConnectionConfig, Policies, Policy};
+use siphon_wire::buf::SegmentPool;
+use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType};
+
+use crate::bind;
+use crate::connection::{Connection, DEFAULT_LINGER, Inner};
+use crate::dispatch_queue::DispatchQueue;
+use crate::dispatcher::{Chain, Dispatcher};
+use crate::error::BindError;
+use crate::stack::Stack;
+use crate::worker::Mail;
+
+/// A messenger: an entity of a Ceph cluster with addresses of its own, that connects to others and
+/// accepts connections.
+///
+/// Its connections are spread over the workers of a [`Stack`], which it may share with other
+/// messengers.
+///
+/// ```
+/// use std::sync::Arc;
+/// use siphon_common::Context;
+/// use siphon_msgr::{Messenger, Stack};
+/// use siphon_wire::types::{EntityName, EntityType};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let context = Context::default();
+/// let stack = Stack::new(&context)?;
+/// let osd = Messenger::builder(&context, &stack, EntityName::new(EntityType::OSD, 0)).start()?;
+/// let addrs = osd.bind(&["v2:127.0.0.1:0/0".parse()?])?;
+///
+/// let client = Messenger::builder(&context, &stack, EntityName::new(EntityType::CLIENT, 1)).start()?;
+/// let connection = client.connect_to(EntityType::OSD, addrs);
+/// pollster::block_on(async {
+///     assert_eq!(connection.ready().await.unwrap().name, osd.name());
+///     client.shutdown().await;
+///     osd.shutdown().await;
+/// });
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Messenger {
+    shared: Arc<Shared>,
+}
+
+/// What the workers know of a messenger.
+pub(crate) struct Shared {
+    context: Context,
+    stack: Stack,
+    name: EntityName,
+    nonce: u32,
+    policies: Arc<Policies>,
+    banner_features: BannerFeatures,
+    limits: Limits,
+    auth_client: Arc<dyn AuthClient>,
+    auth_server: Arc<dyn AuthServer>,
+    chain: Chain,
+    queue: DispatchQueue,
+    addrs: Mutex<Addrs>,
+    /// Connections that we made, by the addresses that were asked for.
+    directory: Directory,
+    /// Sessions that we accepted and that a peer has one of, by the addresses it goes by.
+    accepted: Directory,
+    global_seq: AtomicU64,
+    stopping: AtomicBool,
+}
+
+type Directory = Mutex<HashMap<EntityAddrVec, Weak<Inner>>>;
+
+#[derive(Debug, Default)]
+struct Addrs {
+    mine: EntityAddrVec,
+    bound: bool,
+}
+
+/// Says what a messenger is to be before it starts.
+pub struct MessengerBuilder {
+    context: Context,
+    stack: Stack,
+    name: EntityName,
+    nonce: u32,
+    policies: Policies,
+    banner_features: BannerFeatures,
+    limits: Limits,
+    auth_client: Arc<dyn AuthClient>,
+    auth_server: Arc<dyn AuthServer>,
+    chain: Vec<Arc<dyn Dispatcher>>,
+}
+
+impl MessengerBuilder {
+    /// Tells this instance of the entity from others at the same address; 0 by default, and random
+    /// for clients.
+    #[must_use]
+    pub fn nonce(mut self, nonce: u32) -> Self {
+        self.nonce = nonce;
+        self
+    }
+
+    /// The policy towards peers without one of their own.
+    #[must_use]
+    pub fn default_policy(mut self, policy: Policy) -> Self {
+        self.policies.set_default(policy);
+        self
+    }
+
+    /// The policy towards one kind of peer.
+    #[must_use]
+    pub fn policy(mut self, peer_type: EntityType, policy: Policy) -> Self {
+        self.policies.set(peer_type, policy);
+        self
+    }
+
+    /// Authenticates connections that we make; method `none` by default.
+    #[must_use]
+    pub fn auth_client(mut self, auth: Arc<dyn AuthClient>) -> Self {
+        self.auth_client = auth;
+        self
+    }
+
+    /// Authenticates connections that we accept; method `none` by default.
+    #[must_use]
+    pub fn auth_server(mut self, auth: Arc<dyn AuthServer>) -> Self {
+        self.auth_server = auth;
+        self
+    }
+
+    /// Features of msgr2 to offer: revision 1 by default.
+    #[must_use]
+    pub fn banner_features(mut self, features: BannerFeatures) -> Self {
+        self.banner_features = features;
+        self
+    }
+
+    /// Longest segments that are sent and accepted.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Puts a dispatcher behind those added before.
+    #[must_use]
+    pub fn dispatcher_tail(mut self, dispatcher: Arc<dyn Dispatcher>) -> Self {
+        self.chain.push(dispatcher);
+        self
+    }
+
+    /// Puts a dispatcher before those added before.
+    #[must_use]
+    pub fn dispatcher_head(mut self, dispatcher: Arc<dyn Dispatcher>) -> Self {
+        self.chain.insert(0, dispatcher);
+        self
+    }
+
+    /// Starts the messenger.
+    ///
+    /// # Errors
+    /// If its dispatch thread cannot be started.
+    pub fn start(self) -> std::io::Result<Messenger> {
+        let chain: Chain = self.chain.into();
+        let throttle = self.context.config().ms_dispatch_throttle_bytes;
+        let queue = DispatchQueue::new(usize::try_from(throttle).unwrap_or(usize::MAX));
+        queue.start(Arc::clone(&chain))?;
+        let shared = Shared {
+            context: self.context,
+            stack: self.stack,
+            name: self.name,
+            nonce: self.nonce,
+            policies: Arc::new(self.policies),
+            banner_features: self.banner_features,
+            limits: self.limits,
+            auth_client: self.auth_client,
+            auth_server: self.auth_server,
+            chain,
+            queue,
+            addrs: Mutex::default(),
+            directory: Mutex::default(),
+            accepted: Mutex::default(),
+            global_seq: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+        };
+        Ok(Messenger { shared: Arc::new(shared) })
+    }
+}
+
+impl Messenger {
+    /// A messenger for the entity `name`, over the workers of `stack`.
+    pub fn builder(context: &Context, stack: &Stack, name: EntityName) -> MessengerBuilder {
+        let auth = Arc::new(AuthNone::new(name, name.num.to_string()));
+        let nonce = match name.kind {
+            EntityType::CLIENT => rand::random(),
+            _ => 0,
+        };
+        MessengerBuilder {
+            context: context.clone(),
+            stack: stack.clone(),
+            name,
+            nonce,
+            policies: Policies::default(),
+            banner_features: BannerFeatures::REVISION_1,
+            limits: Limits::SESSION,
+            auth_client: auth.clone(),
+            auth_server: auth,
+            chain: Vec::new(),
+        }
+    }
+
+    /// Our name.
+    pub fn name(&self) -> EntityName {
+        self.shared.name
+    }
+
+    /// Our addresses: those we are bound to, or the one that a peer told us.
+    pub fn addrs(&self) -> EntityAddrVec {
+        lock(&self.shared.addrs).mine.clone()
+    }
+
+    /// Listens at each of `addrs`, and returns them with the ports and the nonce they got.
+    ///
+    /// Port 0 takes the first free port from `ms_bind_port_min` to `ms_bind_port_max`, or any that
+    /// the operating system chooses if both are 0. A port in use is tried `ms_bind_retry_count`
+    /// times more, every `ms_bind_retry_delay` seconds; this blocks meanwhile.
+    ///
+    /// # Errors
+    /// If one of them cannot be had; then none is kept.
+    pub fn bind(&self, addrs: &[EntityAddr]) -> Result<EntityAddrVec, BindError> {
+        if self.shared.is_stopping() {
+            return Err(BindError::Shutdown);
+        }
+        let bound = bind::bind(&self.shared, addrs)?;
+        *lock(&self.shared.addrs) = Addrs { mine: bound.clone(), bound: true };
+        Ok(bound)
+    }
+
+    /// The connection to a peer at `addrs`; made now if there is none. Its kind is checked; `ANY`
+    /// takes whoever is there.
+    pub fn connect_to(&self, peer_type: EntityType, addrs: EntityAddrVec) -> Connection {
+        let mut directory = lock(&self.shared.directory);
+        if let Some(existing) = directory.get(&addrs).and_then(Weak::upgrade) {
+            let existing = Connection::from_inner(existing);
+            if existing.close_reason().is_none() {
+                return existing;
+            }
+        }
+        let connection = self.shared.stack.place(&self.shared, addrs.clone());
+        directory.retain(|_, known| known.strong_count() > 0);
+        directory.insert(addrs, connection.downgrade());
+        drop(directory);
+        connection.start_connecting(peer_type);
+        connection
+    }
+
+    /// The connection to ourselves: what is sent on it is dispatched here, in order.
+    pub fn loopback(&self) -> Connection {
+        let connection = self.shared.stack.place(&self.shared, self.addrs());
+        connection.start_loopback();
+        connection
+    }
+
+    /// Ends the messenger: stops accepting, sends what waits, and closes. Peers that don't take
+    /// what waits are left after 10 seconds.
+    pub async fn shutdown(&self) {
+        self.shutdown_within(DEFAULT_LINGER).await;
+    }
+
+    /// As [`shutdown`](Self::shutdown), leaving peers that don't take what waits after `linger`.
+    pub async fn shutdown_within(&self, linger: Duration) {
+        self.shared.stopping.store(true, Ordering::Release);
+        let deadline = Instant::now().checked_add(linger);
+        for done in self.shared.stack.broadcast(|| {
+            let (sender, receiver) = oneshot::channel();
+            (Mail::Shutdown(Arc::clone(&self.shared), deadline, sender), receiver)
+        }) {
+            let _ = done.await; // a worker that is gone has nothing open
+        }
+        self.shared.queue.close();
+    }
+}
+
+impl Shared {
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub(crate) fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    pub(crate) fn name(&self) -> EntityName {
+        self.name
+    }
+
+    pub(crate) fn nonce(&self) -> u32 {
+        self.nonce
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    pub(crate) fn auth_client(&self) -> &dyn AuthClient {
+        self.auth_client.as_ref()
+    }
+
+    pub(crate) fn auth_server(&self) -> &dyn AuthServer {
+        self.auth_server.as_ref()
+    }
+
+    pub(crate) fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    pub(crate) fn queue(&self) -> &DispatchQueue {
+        &self.queue
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// What the protocol has to know for one more connection.
+    pub(crate) fn connection_config(&self, pool: &SegmentPool) -> ConnectionConfig {
+        let config = self.context.config();
+        ConnectionConfig {
+            name: self.name,
+            addrs: lock(&self.addrs).mine.clone(),
+            nonce: self.nonce,
+            policies: Arc::clone(&self.policies),
+            banner_features: self.banner_features,
+            crc_data: config.ms_crc_data,
+            limits: self.limits,
+            ready_timeout: config.ms_connection_ready_timeout,
+            idle_timeout: config.ms_connection_idle_timeout,
+            global_seq: self.global_seq.fetch_add(1, Ordering::Relaxed) + 1,
+            cookie: rand::random_range(1..=u64::MAX),
+            pool: pool.clone(),
+        }
+    }
+
+    /// A peer has one session with us: a new one ends the one before.
+    pub(crate) fn register(&self, connection: &Connection) {
+        let mut accepted = lock(&self.accepted);
+        accepted.retain(|_, known| known.strong_count() > 0);
+        let addrs = connection.peer_addrs().clone();
+        let before = accepted.insert(addrs, connection.downgrade()).and_then(|it| it.upgrade());
+        drop(accepted);
+        if let Some(before) = before.map(Connection::from_inner)
+            && before.close_reason().is_none()
+        {
+            before.replace();
+        }
+    }
+
+    /// A peer says how our address looks from there: the first one that does is believed where we
+    /// don't know it ourselves. Returns our addresses.
+    pub(crate) fn learned_addr(&self, seen: &EntityAddr) -> EntityAddrVec {
+        let mut addrs = lock(&self.addrs);
+        if !self.context.config().ms_learn_addr_from_peer {
+            return addrs.mine.clone();
+        }
+        let Some(ip) = seen.socket_addr().map(|addr| addr.ip()) else {
+            return addrs.mine.clone();
+        };
+        if !addrs.bound {
+            if addrs.mine.front().is_blank_ip() {
+                addrs.mine = EntityAddrVec::from(siphon_proto::learned_addr(*seen, self.nonce));
+                tracing::debug!(addrs = %addrs.mine, "learned our address from a peer");
+            }
+        } else if addrs.mine.iter().any(is_unspecified) {
+            let known = addrs.mine.iter().map(|addr| match addr.socket_addr() {
+                Some(bound) if bound.ip().is_unspecified() && bound.is_ipv4() == ip.is_ipv4() => {
+                    (*addr).with_socket_addr(SocketAddr::new(ip, bound.port()))
+                }
+                _ => *addr,
+            });
+            addrs.mine = known.collect();
+            tracing::debug!(addrs = %addrs.mine, "learned our address from a peer");
+        }
+        addrs.mine.clone()
+    }
+}
+
+fn is_unspecified(addr: &EntityAddr) -> bool {
+    addr.socket_addr().is_some_and(|addr| addr.ip().is_unspecified())
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Messenger")
+            .field("name", &self.name)
+            .field("nonce", &self.nonce)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for MessengerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessengerBuilder").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

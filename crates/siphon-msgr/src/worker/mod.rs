@@ -1,0 +1,396 @@
+//! The messenger's part of a worker: it owns connections, and all that happens to them happens
+//! here.
+
+mod remote;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Instant;
+
+use futures_channel::oneshot;
+use siphon_net::{
+    Accepted, Completion, EventCenter, Handler, ListenOptions, ListenerId, MailSender, SocketId,
+    SocketOptions,
+};
+use siphon_proto::{OutMessage, OutPayload};
+use siphon_wire::buf::{Rope, SegmentPool};
+use siphon_wire::types::{EntityType, Features};
+
+use self::remote::Remote;
+use crate::connection::{Connection, ConnectionId};
+use crate::dispatch_queue::Item;
+use crate::error::CloseReason;
+use crate::messenger::Shared;
+use crate::stack::{self, Load};
+
+/// Received segments that a worker keeps for the next, in bytes: four of the largest common size.
+const POOL_RETAINED: usize = 16 << 20;
+/// Timer token of a shutdown's deadline; connections' tokens begin at 1.
+const SHUTDOWN_TIMER: u64 = 0;
+
+/// What others ask of a worker.
+pub(crate) enum Mail {
+    Connect(Connection, EntityType),
+    Loopback(Connection),
+    Adopt(Arc<Shared>, Accepted),
+    Send(ConnectionId, Box<OutMessage>),
+    Keepalive(ConnectionId),
+    MarkDown(ConnectionId),
+    MarkDisposable(ConnectionId),
+    /// The peer is back with a new session.
+    Replace(ConnectionId),
+    Resume(ConnectionId),
+    /// More is to be sent than one turn allows.
+    Continue(ConnectionId),
+    Flush(ConnectionId, oneshot::Sender<()>),
+    Listen(Box<Listen>),
+    Unlisten(Arc<Shared>),
+    /// Close a messenger's connections, at the latest then; the sender is dropped when all are.
+    Shutdown(Arc<Shared>, Option<Instant>, oneshot::Sender<()>),
+    Stop,
+}
+
+/// Listen for a messenger.
+pub(crate) struct Listen {
+    pub(crate) messenger: Arc<Shared>,
+    pub(crate) addr: SocketAddr,
+    pub(crate) answer: SyncSender<io::Result<SocketAddr>>,
+}
+
+/// A messenger that ends.
+struct Stopping {
+    messenger: Arc<Shared>,
+    deadline: Option<Instant>,
+    _done: oneshot::Sender<()>,
+}
+
+enum Owned {
+    Remote(Box<Remote>),
+    Loopback(Connection),
+}
+
+/// All connections of one worker.
+pub(crate) struct MessengerWorker {
+    index: usize,
+    peers: Arc<[MailSender<Mail>]>,
+    loads: Arc<[Load]>,
+    pool: SegmentPool,
+    connections: HashMap<ConnectionId, Owned>,
+    sockets: HashMap<SocketId, ConnectionId>,
+    listeners: HashMap<ListenerId, Arc<Shared>>,
+    /// Connections to be pumped in the next drain.
+    dirty: Vec<ConnectionId>,
+    /// Mail that needs the event center, for the next drain.
+    requests: Vec<Mail>,
+    stopping: Vec<Stopping>,
+    expired: bool,
+    /// What is being handed to the stack; kept for its capacity.
+    transmit: Rope,
+    stopped: bool,
+}
+
+impl MessengerWorker {
+    pub(crate) fn new(index: usize, peers: Arc<[MailSender<Mail>]>, loads: Arc<[Load]>) -> Self {
+        Self {
+            index,
+            peers,
+            loads,
+            pool: SegmentPool::new(POOL_RETAINED),
+            connections: HashMap::new(),
+            sockets: HashMap::new(),
+            listeners: HashMap::new(),
+            dirty: Vec::new(),
+            requests: Vec::new(),
+            stopping: Vec::new(),
+            expired: false,
+            transmit: Rope::new(),
+            stopped: false,
+        }
+    }
+
+    fn remote(&mut self, id: ConnectionId) -> Option<&mut Remote> {
+        match self.connections.get_mut(&id)? {
+            Owned::Remote(remote) => Some(remote),
+            Owned::Loopback(_) => None,
+        }
+    }
+
+    /// Changes a connection, and has it pumped.
+    fn change(&mut self, id: ConnectionId, change: impl FnOnce(&mut Remote)) {
+        let Some(remote) = self.remote(id) else {
+            return; // it ended while this was under way
+        };
+        change(remote);
+        if !std::mem::replace(&mut remote.dirty, true) {
+            self.dirty.push(id);
+        }
+    }
+
+    fn change_socket(&mut self, socket: SocketId, change: impl FnOnce(&mut Remote)) {
+        if let Some(id) = self.sockets.get(&socket) {
+            self.change(*id, change);
+        }
+    }
+
+    fn send(&mut self, id: ConnectionId, message: OutMessage) {
+        match self.connections.get(&id) {
+            Some(Owned::Loopback(connection)) => deliver_locally(connection, message),
+            Some(Owned::Remote(_)) => self.change(id, |remote| remote.proto.send(message)),
+            None => {}
+        }
+    }
+
+    /// What needs the event center.
+    fn request(&mut self, center: &mut EventCenter, mail: Mail) {
+        match mail {
+            Mail::Connect(connection, peer_type) => {
+                self.open(connection.id(), |worker| {
+                    Remote::connect(center, connection, peer_type, &worker.pool)
+                });
+            }
+            Mail::Adopt(messenger, accepted) => self.adopt(center, &messenger, accepted),
+            Mail::Listen(listen) => self.listen(center, *listen),
+            Mail::Unlisten(messenger) => self.unlisten(center, &messenger),
+            Mail::MarkDown(id) => self.end(center, id, CloseReason::MarkedDown),
+            Mail::Replace(id) => self.end(center, id, CloseReason::Replaced),
+            Mail::Shutdown(messenger, deadline, done) => {
+                self.unlisten(center, &messenger);
+                let ids: Vec<_> = self.connections_of(&messenger);
+                for id in ids {
+                    match self.connections.get(&id) {
+                        Some(Owned::Loopback(_)) => self.end(center, id, CloseReason::Shutdown),
+                        _ => self.change(id, Remote::finish),
+                    }
+                }
+                if let Some(deadline) = deadline {
+                    center.set_timer(deadline, SHUTDOWN_TIMER);
+                }
+                self.stopping.push(Stopping { messenger, deadline, _done: done });
+            }
+            _ => debug_assert!(false, "only mail for the event center is kept for it"),
+        }
+    }
+
+    fn open(
+        &mut self,
+        id: ConnectionId,
+        open: impl FnOnce(&Self) -> Result<Remote, (Connection, CloseReason)>,
+    ) {
+        match open(self) {
+            Ok(remote) => {
+                self.sockets.insert(remote.socket, id);
+                self.connections.insert(id, Owned::Remote(Box::new(remote)));
+                self.change(id, |_| {});
+            }
+            Err((connection, reason)) => {
+                self.loads[self.index].sub();
+                remote::report_end(&connection, reason);
+            }
+        }
+    }
+
+    fn adopt(&mut self, center: &mut EventCenter, messenger: &Arc<Shared>, accepted: Accepted) {
+        if messenger.is_stopping() {
+            self.loads[self.index].sub();
+            return; // dropping it closes it
+        }
+        let id = ConnectionId::next();
+        let sender = self.peers[self.index].clone();
+        let messenger = Arc::clone(messenger);
+        self.open(id, |worker| {
+            Remote::accept(center, id, sender, messenger, accepted, &worker.pool)
+        });
+    }
+
+    fn listen(&mut self, center: &mut EventCenter, listen: Listen) {
+        let config = listen.messenger.context().config();
+        let options = ListenOptions { backlog: config.ms_tcp_listen_backlog, ..Default::default() };
+        let result = match listen.messenger.is_stopping() {
+            true => Err(io::Error::other("the messenger was shut down")),
+            false => center.listen(listen.addr, &options),
+        };
+        let result = result.map(|(id, addr)| {
+            self.listeners.insert(id, listen.messenger);
+            addr
+        });
+        let _ = listen.answer.send(result); // whoever asked waits for it
+    }
+
+    fn unlisten(&mut self, center: &mut EventCenter, messenger: &Arc<Shared>) {
+        self.listeners.retain(|id, owner| {
+            let keep = !Arc::ptr_eq(owner, messenger);
+            if !keep {
+                center.close_listener(*id);
+            }
+            keep
+        });
+    }
+
+    fn remove(&mut self, id: ConnectionId) -> Option<Owned> {
+        let owned = self.connections.remove(&id)?;
+        self.loads[self.index].sub();
+        if let Owned::Remote(remote) = &owned {
+            self.sockets.remove(&remote.socket);
+        }
+        Some(owned)
+    }
+
+    fn end(&mut self, center: &mut EventCenter, id: ConnectionId, reason: CloseReason) {
+        match self.remove(id) {
+            Some(Owned::Remote(remote)) => remote.close(center, reason),
+            Some(Owned::Loopback(connection)) => connection.set_closed(reason),
+            None => {}
+        }
+    }
+
+    fn connections_of(&self, messenger: &Arc<Shared>) -> Vec<ConnectionId> {
+        let is_of = |owned: &Owned| {
+            let connection = match owned {
+                Owned::Remote(remote) => &remote.handle,
+                Owned::Loopback(connection) => connection,
+            };
+            Arc::ptr_eq(connection.messenger(), messenger)
+        };
+        self.connections.iter().filter(|(_, owned)| is_of(owned)).map(|(id, _)| *id).collect()
+    }
+
+    /// Closes what outlived its messenger's deadline, and forgets messengers that are through.
+    fn end_stopping(&mut self, center: &mut EventCenter) {
+        let expired = std::mem::take(&mut self.expired);
+        let mut stopping = std::mem::take(&mut self.stopping);
+        stopping.retain(|ending| {
+            let left = self.connections_of(&ending.messenger);
+            let overdue = expired && ending.deadline.is_some_and(|at| at <= center.now());
+            if !left.is_empty() && !overdue {
+                return true;
+            }
+            for id in left {
+                if let Some(Owned::Remote(remote)) = self.connections.get(&id) {
+                    tracing::warn!(peer = %remote.handle, "left at the end of the shutdown's time");
+                }
+                self.end(center, id, CloseReason::Shutdown);
+            }
+            false
+        });
+        self.stopping = stopping;
+    }
+}
+
+impl Handler for MessengerWorker {
+    type Mail = Mail;
+
+    fn handle_completion(&mut self, now: Instant, completion: Completion<'_>) {
+        match completion {
+            Completion::Accepted { listener, accepted } => {
+                let Some(messenger) = self.listeners.get(&listener) else {
+                    return;
+                };
+                let messenger = Arc::clone(messenger);
+                let worker = stack::place(&self.loads);
+                let mail = Mail::Adopt(messenger, accepted);
+                if worker == self.index {
+                    self.requests.push(mail);
+                } else {
+                    self.peers[worker].send(mail);
+                }
+            }
+            Completion::AcceptFailed { error, .. } => {
+                tracing::error!(%error, "cannot accept a connection; trying again shortly");
+            }
+            Completion::Connected { socket, result } => {
+                self.change_socket(socket, |remote| remote.handle_connected(result));
+            }
+            Completion::Received { socket, result, fill, bytes } => {
+                self.change_socket(socket, |remote| {
+                    remote.handle_received(now, result, fill, bytes);
+                });
+            }
+            Completion::Sent { socket, result } => {
+                self.change_socket(socket, |remote| remote.handle_sent(result));
+            }
+            Completion::FileReady { .. } => {}
+        }
+    }
+
+    fn handle_timer(&mut self, now: Instant, token: u64) {
+        match token {
+            SHUTDOWN_TIMER => self.expired = true,
+            token => self.change(ConnectionId::from_token(token), |r| r.handle_timer(now)),
+        }
+    }
+
+    fn handle_mail(&mut self, _: Instant, mail: Mail) {
+        match mail {
+            Mail::Send(id, message) => self.send(id, *message),
+            Mail::Keepalive(id) => self.change(id, Remote::keepalive),
+            Mail::MarkDisposable(id) => self.change(id, |r| r.proto.mark_disposable()),
+            Mail::Resume(id) => self.change(id, |r| r.paused = false),
+            Mail::Continue(id) => self.change(id, |_| {}),
+            Mail::Flush(id, done) => match self.connections.get(&id) {
+                Some(Owned::Loopback(_)) => drop(done.send(())),
+                _ => self.change(id, |r| r.flush.push(done)),
+            },
+            Mail::Loopback(connection) => {
+                connection.set_peer(remote::ourselves(&connection));
+                self.connections.insert(connection.id(), Owned::Loopback(connection));
+            }
+            Mail::Stop => self.stopped = true,
+            other => self.requests.push(other),
+        }
+    }
+
+    fn drain(&mut self, center: &mut EventCenter) {
+        let mut requests = std::mem::take(&mut self.requests);
+        for mail in requests.drain(..) {
+            self.request(center, mail);
+        }
+        self.requests = requests;
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for id in dirty.drain(..) {
+            let Some(Owned::Remote(remote)) = self.connections.get_mut(&id) else {
+                continue;
+            };
+            remote.dirty = false;
+            if let Some(reason) = remote.pump(center, &mut self.transmit) {
+                self.end(center, id, reason);
+            }
+        }
+        self.dirty = dirty;
+        if !self.stopping.is_empty() {
+            self.end_stopping(center);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.stopped && self.connections.is_empty() && self.requests.is_empty()
+    }
+}
+
+/// A message to ourselves takes the way of one that arrived.
+fn deliver_locally(connection: &Connection, message: OutMessage) {
+    let OutMessage { mut header, payload } = message;
+    let payload = match payload {
+        OutPayload::Encoded(payload) => payload,
+        OutPayload::Deferred(body) => body.encode_payload(Features::ALL, &mut header),
+    };
+    // Nothing is read on this connection, so there is nothing to pause.
+    remote::dispatch(connection, siphon_proto::Message { header, payload, seq: 0 });
+}
+
+/// Socket options as the configuration has them.
+fn socket_options(messenger: &Shared) -> SocketOptions {
+    let config = messenger.context().config();
+    SocketOptions {
+        nodelay: config.ms_tcp_nodelay,
+        recv_buffer: usize::try_from(config.ms_tcp_rcvbuf).unwrap_or(0),
+        ..Default::default()
+    }
+}
+
+/// Hands an item to a messenger's dispatch thread; false if the connection must pause.
+fn enqueue(connection: &Connection, item: Item) -> bool {
+    connection.messenger().queue().push(connection, item)
+}

@@ -1,0 +1,127 @@
+use siphon_auth::{AuthRequest, BadMethod, ConnectionMode, Keys};
+use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType, Features, Utime};
+
+use crate::error::ProtocolError;
+use crate::message::Message;
+use crate::policy::Policy;
+use crate::v2::Revision;
+
+/// What a connection tells the application.
+#[derive(Debug)]
+pub enum Event {
+    /// A step of authentication that the application answers with
+    /// [`Connection::handle_auth`](crate::Connection::handle_auth). Nothing goes on before that.
+    Auth(AuthEvent),
+    /// The peer tells how our address looks from there.
+    LearnedAddr(EntityAddr),
+    /// The session is open, in both directions.
+    Ready(Box<PeerInfo>),
+    /// A message, in the order in which the peer sent it.
+    Message(Message),
+    /// The peer answered a keepalive that we sent at this time.
+    KeepaliveAck(Utime),
+    /// The end: nothing comes after this.
+    Closed(CloseReason),
+}
+
+/// Steps of authentication, towards the application.
+#[derive(Debug)]
+pub enum AuthEvent {
+    /// We connect: which method do we ask for? Answer: [`AuthAnswer::Request`].
+    Begin {
+        /// What the peer says it is.
+        peer_type: EntityType,
+    },
+    /// The server refused. Answer: [`AuthAnswer::Request`] again, or [`AuthAnswer::Reject`].
+    BadMethod(BadMethod),
+    /// The server wants more. Answer: [`AuthAnswer::More`].
+    ReplyMore(bytes::Bytes),
+    /// The server is satisfied. Answer: [`AuthAnswer::Trust`].
+    Done {
+        /// Our global id.
+        global_id: u64,
+        /// The connection mode that the server chose.
+        mode: ConnectionMode,
+        /// The method's own bytes.
+        payload: bytes::Bytes,
+    },
+    /// We accept, and a client asks. Answer: [`AuthAnswer::Accept`], [`AuthAnswer::More`] or
+    /// [`AuthAnswer::Refuse`].
+    Request {
+        /// What the peer says it is.
+        peer_type: EntityType,
+        /// What it asks for.
+        request: AuthRequest,
+    },
+    /// The client's next step. Answers as to `Request`.
+    RequestMore(bytes::Bytes),
+}
+
+/// The application's answer to an [`AuthEvent`].
+#[derive(Debug)]
+pub enum AuthAnswer {
+    /// Client: ask for this.
+    Request(AuthRequest),
+    /// Either side: the next payload.
+    More(bytes::Bytes),
+    /// Client: the server proved itself.
+    Trust(Keys),
+    /// Server: the client is who it says.
+    Accept {
+        /// The client's global id.
+        global_id: u64,
+        /// The connection mode that we choose.
+        mode: ConnectionMode,
+        /// The method's own bytes.
+        payload: bytes::Bytes,
+        /// What the method leaves.
+        keys: Keys,
+    },
+    /// Server: not this way; the client may try another.
+    Refuse(BadMethod),
+    /// Either side: the end.
+    Reject(siphon_auth::AuthError),
+}
+
+/// The other side of an open session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Its name, from what it authenticated as and the number it gave.
+    pub name: EntityName,
+    /// Its global id as authentication gave it; 0 with method `none`.
+    pub global_id: u64,
+    /// The addresses it goes by.
+    pub addrs: EntityAddrVec,
+    /// Features that both sides have.
+    pub features: Features,
+    /// How the session treats faults, after both sides' say.
+    pub policy: Policy,
+    /// Revision of the framing.
+    pub revision: Revision,
+    /// How frames are protected.
+    pub mode: ConnectionMode,
+}
+
+/// Why there is no connection any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The protocol failed.
+    Error(ProtocolError),
+    /// The peer closed the transport.
+    PeerClosed {
+        /// What we were doing then, for people.
+        stage: &'static str,
+    },
+    /// We closed.
+    Local,
+}
+
+impl std::fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Error(error) => write!(f, "{error}"),
+            Self::PeerClosed { stage } => write!(f, "the peer closed the connection while {stage}"),
+            Self::Local => f.write_str("closed by us"),
+        }
+    }
+}

@@ -1,0 +1,572 @@
+//! One transport's lifetime: banner, framing and handshake.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use siphon_auth::{AuthMethod, AuthRequest, BadMethod, ConnectionMode, Keys};
+use siphon_wire::buf::{Rope, SegmentBuf};
+use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, Features};
+
+use crate::config::{ConnectionConfig, Role};
+use crate::error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
+use crate::event::{AuthAnswer, AuthEvent, Event, PeerInfo};
+use crate::message::Payload;
+use crate::policy::Policy;
+use crate::v2::payload::{ControlFrame, FLAG_LOSSY};
+use crate::v2::{
+    Assembler, AuthBadMethodFrame, AuthDoneFrame, AuthPayloadFrame, AuthRequestFrame,
+    AuthSignatureFrame, Banner, BannerFeatures, BannerReader, ClientIdent, Disassembler, Frame,
+    Framing, Hello, IdentMissingFeatures, Limits, MessageHeader2, Protection, ReconnectFrame,
+    Revision, ServerIdent, SessionResetFrame, Tag,
+};
+
+/// Most frames of authentication from one peer: cephx needs three.
+const MAX_AUTH_ROUNDS: u32 = 16;
+
+/// What a link makes of bytes, beside the handshake that it keeps to itself.
+pub(crate) enum Incoming {
+    /// The handshake is over.
+    Opened(Box<PeerInfo>),
+    /// A frame of the open session.
+    Session(Frame),
+}
+
+/// One transport, from its banner to its end.
+#[derive(Debug)]
+pub(crate) struct Link {
+    config: ConnectionConfig,
+    role: Role,
+    wire: Wire,
+    stage: Stage,
+    out: Rope,
+    /// What we refused the peer for, should it now leave.
+    refused: Option<ProtocolError>,
+}
+
+/// How bytes become frames and back.
+#[derive(Debug)]
+enum Wire {
+    Banner(BannerReader),
+    Framed { rx: Box<Disassembler>, tx: Assembler, revision: Revision },
+}
+
+/// How far the handshake is. Each stage holds what is known then and not before.
+#[derive(Debug)]
+enum Stage {
+    Banner,
+    Hello,
+    Auth { peer_type: EntityType, turn: Turn, rounds: u32, method: AuthMethod },
+    Sign(Verified),
+    Ident(Verified),
+    Ready,
+}
+
+/// Who has the next word in authentication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Peer,
+    /// It answers with a request, a payload or a verdict on a client.
+    Application,
+    /// It says whether it trusts a server that has finished with this.
+    Trust {
+        global_id: u64,
+        mode: ConnectionMode,
+    },
+}
+
+/// A peer that authentication let pass: nothing but the end of it makes one.
+#[derive(Debug)]
+struct Verified {
+    peer_type: EntityType,
+    global_id: u64,
+    mode: ConnectionMode,
+}
+
+impl Link {
+    /// A link over a transport that is open; the banner is ready to be sent.
+    pub(crate) fn new(config: ConnectionConfig, role: Role) -> Self {
+        let mut banner = BytesMut::new();
+        Self::banner(&config).encode(&mut banner);
+        Self {
+            config,
+            role,
+            wire: Wire::Banner(BannerReader::default()),
+            stage: Stage::Banner,
+            out: banner.freeze().into(),
+            refused: None,
+        }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(self.stage, Stage::Ready)
+    }
+
+    /// Whether bytes must wait for the application's answer.
+    pub(crate) fn awaits_application(&self) -> bool {
+        matches!(self.stage, Stage::Auth { turn: Turn::Application | Turn::Trust { .. }, .. })
+    }
+
+    pub(crate) fn refused(&mut self) -> Option<ProtocolError> {
+        self.refused.take()
+    }
+
+    pub(crate) fn set_addrs(&mut self, addrs: EntityAddrVec) {
+        self.config.addrs = addrs;
+    }
+
+    pub(crate) fn config(&self) -> &ConnectionConfig {
+        &self.config
+    }
+
+    /// What we are doing, for people.
+    pub(crate) fn stage(&self) -> &'static str {
+        match &self.stage {
+            Stage::Banner => "exchanging banners",
+            Stage::Hello => "exchanging hellos",
+            Stage::Auth { .. } => "authenticating",
+            Stage::Sign(_) => "exchanging signatures",
+            Stage::Ident(_) => "opening a session",
+            Stage::Ready => "a session was open",
+        }
+    }
+
+    /// Takes bytes until something concerns the session, or none is left.
+    pub(crate) fn feed(
+        &mut self,
+        input: &mut &[u8],
+        events: &mut VecDeque<Event>,
+    ) -> Result<Option<Incoming>, ProtocolError> {
+        loop {
+            if self.awaits_application() {
+                return Ok(None);
+            }
+            match &mut self.wire {
+                Wire::Banner(reader) => match reader.feed(input)? {
+                    None => return Ok(None),
+                    Some(banner) => self.handle_banner(banner)?,
+                },
+                Wire::Framed { rx, .. } => match rx.feed(input)? {
+                    None => return Ok(None),
+                    Some(frame) => {
+                        if let Some(incoming) = self.handle_frame(frame, events)? {
+                            return Ok(Some(incoming));
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    pub(crate) fn lend(&mut self) -> Option<SegmentBuf> {
+        match &mut self.wire {
+            Wire::Framed { rx, .. } => rx.lend(),
+            Wire::Banner(_) => None,
+        }
+    }
+
+    pub(crate) fn give_back(&mut self, buffer: SegmentBuf) {
+        if let Wire::Framed { rx, .. } = &mut self.wire {
+            rx.give_back(buffer);
+        }
+    }
+
+    /// Queues a control frame.
+    pub(crate) fn control(&mut self, tag: Tag, payload: &[u8]) {
+        if let Wire::Framed { tx, .. } = &mut self.wire {
+            tx.control(tag, payload);
+        }
+    }
+
+    /// Queues a message frame.
+    pub(crate) fn message(&mut self, header: &MessageHeader2, payload: &Payload) {
+        if let Wire::Framed { tx, .. } = &mut self.wire {
+            tx.message(header, payload, &mut self.out);
+        }
+    }
+
+    /// Bytes that are queued in whole segments, without those still gathering.
+    pub(crate) fn queued(&self) -> (usize, usize) {
+        (self.out.len(), self.out.segments().len())
+    }
+
+    /// Moves everything queued to the end of `out`.
+    pub(crate) fn transmit(&mut self, out: &mut Rope) {
+        if let Wire::Framed { tx, .. } = &mut self.wire {
+            tx.flush(&mut self.out);
+        }
+        out.append(&mut self.out);
+    }
+
+    fn banner(config: &ConnectionConfig) -> Banner {
+        Banner { supported: config.banner_features, required: BannerFeatures::NONE }
+    }
+
+    fn handle_banner(&mut self, theirs: Banner) -> Result<(), ProtocolError> {
+        let ours = Self::banner(&self.config);
+        theirs.check(ours)?;
+        let both = BannerFeatures(theirs.supported.0 & ours.supported.0);
+        let revision =
+            if both.contains(BannerFeatures::REVISION_1) { Revision::Rev1 } else { Revision::Rev0 };
+        let protection = Protection::Crc { data: self.config.crc_data };
+        let framing = Framing { revision, protection };
+        let rx = Disassembler::new(framing, Limits::BEFORE_HELLO, self.config.pool.clone());
+        self.wire = Wire::Framed { rx: Box::new(rx), tx: Assembler::new(framing), revision };
+        self.stage = Stage::Hello;
+        let peer_addr = match &self.role {
+            Role::Client { target, .. } => *target,
+            Role::Server { peer_addr } => *peer_addr,
+        };
+        let hello = Hello { entity_type: self.config.name.kind, peer_addr };
+        self.control(Tag::HELLO, &hello.payload());
+        Ok(())
+    }
+
+    fn handle_frame(
+        &mut self,
+        frame: Frame,
+        events: &mut VecDeque<Event>,
+    ) -> Result<Option<Incoming>, ProtocolError> {
+        let (tag, payload) = match frame {
+            Frame::Control { tag, payload } => (tag, payload),
+            // Only messages have several segments, and only they can be aborted.
+            Frame::Message(_) | Frame::Aborted => return self.session_frame(Tag::MESSAGE, frame),
+        };
+        let client = matches!(self.role, Role::Client { .. });
+        match (&self.stage, client, tag) {
+            (Stage::Hello, _, Tag::HELLO) => self.handle_hello(parse(tag, &payload)?, events)?,
+            (Stage::Auth { turn: Turn::Peer, .. }, _, _) => {
+                let event = self.handle_auth_frame(client, tag, &payload)?;
+                events.push_back(Event::Auth(event));
+            }
+            (Stage::Sign(_), _, Tag::AUTH_SIGNATURE) => {
+                self.handle_signature(&parse(tag, &payload)?)?;
+            }
+            (Stage::Ident(_), false, Tag::CLIENT_IDENT) => {
+                return self.handle_client_ident(parse(tag, &payload)?);
+            }
+            (Stage::Ident(_), false, Tag::SESSION_RECONNECT) => {
+                self.handle_reconnect(&parse(tag, &payload)?);
+            }
+            (Stage::Ident(_), true, Tag::SERVER_IDENT) => {
+                return self.handle_server_ident(parse(tag, &payload)?).map(Some);
+            }
+            (Stage::Ident(_), true, Tag::IDENT_MISSING_FEATURES) => {
+                let missing: IdentMissingFeatures = parse(tag, &payload)?;
+                return Err(PeerIncompatible::WeLackFeatures(missing.features).into());
+            }
+            (Stage::Ready, ..) => {
+                return self.session_frame(tag, Frame::Control { tag, payload });
+            }
+            _ => return Err(self.unexpected(tag)),
+        }
+        Ok(None)
+    }
+
+    fn session_frame(&self, tag: Tag, frame: Frame) -> Result<Option<Incoming>, ProtocolError> {
+        match self.stage {
+            Stage::Ready => Ok(Some(Incoming::Session(frame))),
+            _ => Err(self.unexpected(tag)),
+        }
+    }
+
+    pub(crate) fn unexpected(&self, tag: Tag) -> ProtocolError {
+        PeerMisbehaved::UnexpectedFrame { tag, stage: self.stage() }.into()
+    }
+
+    fn handle_hello(
+        &mut self,
+        hello: Hello,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), ProtocolError> {
+        let peer_type = hello.entity_type;
+        if self.config.addrs.front().is_blank_ip() {
+            // Until the application says what it makes of it; others connect to no port of ours.
+            let learned = learned_addr(hello.peer_addr, self.config.nonce);
+            self.config.addrs = EntityAddrVec::from(learned);
+        }
+        events.push_back(Event::LearnedAddr(hello.peer_addr));
+        self.set_limits(Limits::HANDSHAKE);
+        let turn = match &self.role {
+            Role::Client { peer_type: Some(expected), .. } if *expected != peer_type => {
+                let expected = *expected;
+                return Err(PeerIncompatible::WrongEntityType { expected, found: peer_type }.into());
+            }
+            Role::Client { .. } => {
+                events.push_back(Event::Auth(AuthEvent::Begin { peer_type }));
+                Turn::Application
+            }
+            Role::Server { .. } => Turn::Peer,
+        };
+        self.stage = Stage::Auth { peer_type, turn, rounds: 0, method: AuthMethod::UNKNOWN };
+        Ok(())
+    }
+
+    /// A frame of authentication, when it is the peer's turn.
+    fn handle_auth_frame(
+        &mut self,
+        client: bool,
+        frame_tag: Tag,
+        payload: &Bytes,
+    ) -> Result<AuthEvent, ProtocolError> {
+        let unexpected = self.unexpected(frame_tag);
+        let Stage::Auth { peer_type, turn, rounds, method } = &mut self.stage else {
+            return Err(unexpected);
+        };
+        *rounds += 1;
+        if *rounds > MAX_AUTH_ROUNDS {
+            return Err(PeerMisbehaved::EndlessAuthentication.into());
+        }
+        let event = match (client, frame_tag) {
+            (true, Tag::AUTH_BAD_METHOD) => {
+                let frame: AuthBadMethodFrame = parse(frame_tag, payload)?;
+                AuthEvent::BadMethod(BadMethod {
+                    method: frame.method,
+                    result: frame.result,
+                    allowed_methods: frame.allowed_methods,
+                    allowed_modes: frame.allowed_modes,
+                })
+            }
+            (true, Tag::AUTH_REPLY_MORE) => {
+                let frame: AuthPayloadFrame = parse(frame_tag, payload)?;
+                AuthEvent::ReplyMore(frame.payload)
+            }
+            (true, Tag::AUTH_DONE) => {
+                let AuthDoneFrame { global_id, mode, payload } = parse(frame_tag, payload)?;
+                *turn = Turn::Trust { global_id, mode };
+                return Ok(AuthEvent::Done { global_id, mode, payload });
+            }
+            (false, Tag::AUTH_REQUEST) => {
+                let frame: AuthRequestFrame = parse(frame_tag, payload)?;
+                *method = frame.method;
+                let request = AuthRequest {
+                    method: frame.method,
+                    preferred_modes: frame.preferred_modes,
+                    payload: frame.payload,
+                };
+                AuthEvent::Request { peer_type: *peer_type, request }
+            }
+            (false, Tag::AUTH_REQUEST_MORE) if *method != AuthMethod::UNKNOWN => {
+                let frame: AuthPayloadFrame = parse(frame_tag, payload)?;
+                AuthEvent::RequestMore(frame.payload)
+            }
+            _ => return Err(unexpected),
+        };
+        *turn = Turn::Application;
+        Ok(event)
+    }
+
+    /// The application's word.
+    pub(crate) fn handle_auth(&mut self, answer: AuthAnswer) -> Result<(), ProtocolError> {
+        let Stage::Auth { peer_type, turn, .. } = &mut self.stage else {
+            return Ok(()); // it answers a question of a stage that is over
+        };
+        let peer_type = *peer_type;
+        let turn = std::mem::replace(turn, Turn::Peer);
+        match (answer, turn) {
+            (AuthAnswer::Request(request), _) => {
+                let frame = AuthRequestFrame {
+                    method: request.method,
+                    preferred_modes: request.preferred_modes,
+                    payload: request.payload,
+                };
+                self.control(Tag::AUTH_REQUEST, &frame.payload());
+            }
+            (AuthAnswer::More(payload), _) => {
+                let tag = match self.role {
+                    Role::Client { .. } => Tag::AUTH_REQUEST_MORE,
+                    Role::Server { .. } => Tag::AUTH_REPLY_MORE,
+                };
+                self.control(tag, &AuthPayloadFrame { payload }.payload());
+            }
+            (AuthAnswer::Refuse(bad), _) => {
+                let frame = AuthBadMethodFrame {
+                    method: bad.method,
+                    result: bad.result,
+                    allowed_methods: bad.allowed_methods.clone(),
+                    allowed_modes: bad.allowed_modes.clone(),
+                };
+                self.control(Tag::AUTH_BAD_METHOD, &frame.payload());
+                let refusal = siphon_auth::AuthError::NoCommonMethod { refusal: bad };
+                self.refused = Some(refusal.into());
+            }
+            (AuthAnswer::Accept { global_id, mode, payload, keys }, _) => {
+                let frame = AuthDoneFrame { global_id, mode, payload };
+                self.control(Tag::AUTH_DONE, &frame.payload());
+                self.sign(Verified { peer_type, global_id, mode }, keys)?;
+            }
+            (AuthAnswer::Trust(keys), Turn::Trust { global_id, mode }) => {
+                self.sign(Verified { peer_type, global_id, mode }, keys)?;
+            }
+            // Our own application trusts a server that has not finished: a mistake that must not
+            // let the peer in.
+            (AuthAnswer::Trust(_), _) => return Err(self.unexpected(Tag::AUTH_DONE)),
+            (AuthAnswer::Reject(error), _) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn sign(&mut self, peer: Verified, keys: Keys) -> Result<(), ProtocolError> {
+        if peer.mode != ConnectionMode::CRC {
+            return Err(PeerIncompatible::ModeUnsupported(peer.mode).into());
+        }
+        let frame = AuthSignatureFrame { signature: signature(keys) };
+        self.control(Tag::AUTH_SIGNATURE, &frame.payload());
+        self.refused = None;
+        self.stage = Stage::Sign(peer);
+        Ok(())
+    }
+
+    fn handle_signature(&mut self, frame: &AuthSignatureFrame) -> Result<(), ProtocolError> {
+        let Stage::Sign(peer) = std::mem::replace(&mut self.stage, Stage::Ready) else {
+            return Err(self.unexpected(Tag::AUTH_SIGNATURE));
+        };
+        if frame.signature != signature(Keys::None) {
+            return Err(PeerMisbehaved::BadSignature.into());
+        }
+        if let Role::Client { target, .. } = &self.role {
+            let policy = self.config.policies.of(peer.peer_type);
+            let ident = ClientIdent {
+                addrs: self.config.addrs.clone(),
+                target_addr: *target,
+                gid: self.config.name.num,
+                global_seq: self.config.global_seq,
+                supported_features: policy.features_supported,
+                required_features: required(&policy),
+                flags: flags(&policy),
+                cookie: self.cookie(&policy),
+            };
+            self.control(Tag::CLIENT_IDENT, &ident.payload());
+        }
+        self.stage = Stage::Ident(peer);
+        Ok(())
+    }
+
+    fn handle_client_ident(
+        &mut self,
+        ident: ClientIdent,
+    ) -> Result<Option<Incoming>, ProtocolError> {
+        let Stage::Ident(peer) = &self.stage else {
+            return Err(self.unexpected(Tag::CLIENT_IDENT));
+        };
+        if ident.addrs.front().is_blank_ip() {
+            return Err(PeerMisbehaved::NoAddress.into());
+        }
+        if !self.config.addrs.contains(&ident.target_addr) {
+            let ours = self.config.addrs.clone();
+            return Err(PeerIncompatible::WrongTarget { target: ident.target_addr, ours }.into());
+        }
+        let policy = self.config.policies.of(peer.peer_type);
+        let missing = ident.supported_features.missing(required(&policy));
+        if missing != Features::NONE {
+            self.refused = Some(PeerIncompatible::PeerLacksFeatures(missing).into());
+            let frame = IdentMissingFeatures { features: missing };
+            self.control(Tag::IDENT_MISSING_FEATURES, &frame.payload());
+            return Ok(None);
+        }
+        let answer = ServerIdent {
+            addrs: self.config.addrs.clone(),
+            gid: self.config.name.num,
+            global_seq: self.config.global_seq,
+            supported_features: policy.features_supported,
+            required_features: required(&policy),
+            flags: flags(&policy),
+            cookie: self.cookie(&policy),
+        };
+        self.control(Tag::SERVER_IDENT, &answer.payload());
+        self.open(policy, ident.gid, ident.addrs, ident.supported_features).map(Some)
+    }
+
+    /// A client wants to go on with a session: until sessions outlive their links there is none.
+    fn handle_reconnect(&mut self, _: &ReconnectFrame) {
+        self.control(Tag::SESSION_RESET, &SessionResetFrame { full: true }.payload());
+    }
+
+    fn handle_server_ident(&mut self, ident: ServerIdent) -> Result<Incoming, ProtocolError> {
+        let (Stage::Ident(peer), Role::Client { target, .. }) = (&self.stage, &self.role) else {
+            return Err(self.unexpected(Tag::SERVER_IDENT));
+        };
+        if !ident.addrs.contains(target) {
+            let (target, identifies_as) = (*target, ident.addrs);
+            return Err(PeerIncompatible::WrongServer { target, identifies_as }.into());
+        }
+        let mut policy = self.config.policies.of(peer.peer_type);
+        let missing = policy.features_supported.missing(ident.required_features);
+        if missing != Features::NONE {
+            return Err(PeerIncompatible::WeLackFeatures(missing).into());
+        }
+        policy.lossy = ident.flags & FLAG_LOSSY != 0;
+        self.open(policy, ident.gid, ident.addrs, ident.supported_features)
+    }
+
+    fn open(
+        &mut self,
+        policy: Policy,
+        gid: i64,
+        addrs: EntityAddrVec,
+        theirs: Features,
+    ) -> Result<Incoming, ProtocolError> {
+        let Stage::Ident(peer) = std::mem::replace(&mut self.stage, Stage::Ready) else {
+            return Err(self.unexpected(Tag::SERVER_IDENT));
+        };
+        let revision = match &self.wire {
+            Wire::Framed { revision, .. } => *revision,
+            Wire::Banner(_) => Revision::Rev0,
+        };
+        self.set_limits(self.config.limits);
+        self.refused = None;
+        Ok(Incoming::Opened(Box::new(PeerInfo {
+            name: EntityName::new(peer.peer_type, gid),
+            global_id: peer.global_id,
+            addrs,
+            features: Features(theirs.0 & policy.features_supported.0),
+            policy,
+            revision,
+            mode: peer.mode,
+        })))
+    }
+
+    fn set_limits(&mut self, limits: Limits) {
+        if let Wire::Framed { rx, .. } = &mut self.wire {
+            rx.set_limits(limits);
+        }
+    }
+
+    /// A lossy session has no identity.
+    fn cookie(&self, policy: &Policy) -> u64 {
+        if policy.lossy { 0 } else { self.config.cookie }
+    }
+}
+
+fn parse<T: ControlFrame>(tag: Tag, payload: &Bytes) -> Result<T, ProtocolError> {
+    T::parse(payload).map_err(|error| ProtocolError::InvalidPayload { tag, error })
+}
+
+/// HMAC of the handshake; zeros where there is no key to sign with.
+fn signature(keys: Keys) -> [u8; 32] {
+    match keys {
+        Keys::None => [0; 32],
+        // Non-exhaustive in its crate: a key that cannot be used here signs nothing valid.
+        _ => [0xff; 32],
+    }
+}
+
+fn flags(policy: &Policy) -> u64 {
+    if policy.lossy { FLAG_LOSSY } else { 0 }
+}
+
+/// Nobody can decode an address vector without these (`msgr2_required` of Ceph's `frames_v2.h`).
+fn required(policy: &Policy) -> Features {
+    Features(policy.features_required.0 | Features::MSG_ADDR2.0)
+}
+
+/// The address of an entity that listens nowhere, as peers see it: without a port, told from others
+/// at its host by a nonce (`AsyncMessenger::learned_addr` of Ceph's `msg/async/AsyncMessenger.cc`).
+///
+/// ```
+/// use siphon_wire::types::EntityAddr;
+/// let seen: EntityAddr = "v2:192.168.1.2:40000/0".parse().unwrap();
+/// assert_eq!(siphon_proto::learned_addr(seen, 7).to_string(), "192.168.1.2:0/7");
+/// ```
+pub fn learned_addr(seen: EntityAddr, nonce: u32) -> EntityAddr {
+    seen.with_kind(AddrType::ANY).with_port(0).with_nonce(nonce)
+}

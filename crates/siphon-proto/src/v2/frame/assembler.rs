@@ -1,0 +1,140 @@
+use bytes::{BufMut, Bytes, BytesMut};
+use siphon_wire::buf::Rope;
+use siphon_wire::crc32c::crc32c;
+
+use super::header::MessageHeader2;
+use super::{
+    DEFAULT_ALIGNMENT, Framing, LATE_STATUS_COMPLETE, MAX_SEGMENTS, PAGE_ALIGNMENT, PREAMBLE,
+    Revision, SEGMENT_SEED, Tag,
+};
+use crate::message::Payload;
+
+/// Segments up to this many bytes are copied behind their headers: one entry of a vectored write
+/// costs more than the copy.
+const COPY_MAX: usize = 1024;
+/// Size in bytes of the buffers that headers and small segments gather in.
+const GATHER: usize = 16 << 10;
+
+/// Writes frames. What is small gathers in one buffer across frames, what is large goes into the
+/// rope as it is.
+#[derive(Debug)]
+pub struct Assembler {
+    framing: Framing,
+    gather: BytesMut,
+}
+
+impl Assembler {
+    /// An assembler for this framing.
+    pub fn new(framing: Framing) -> Self {
+        Self { framing, gather: BytesMut::new() }
+    }
+
+    /// Appends a control frame with one segment.
+    pub fn control(&mut self, tag: Tag, payload: &[u8]) {
+        // Callers are our own frames, all far below Limits::HANDSHAKE.
+        let length = u32::try_from(payload.len()).expect("a control frame under 4 GiB");
+        self.reserve(PREAMBLE + payload.len() + 32);
+        self.preamble(tag, &[(length, DEFAULT_ALIGNMENT)]);
+        self.gather.put_slice(payload);
+        let crc = crc32c(SEGMENT_SEED, payload);
+        match self.framing.revision {
+            Revision::Rev0 => self.epilogue_rev0(&[crc]),
+            Revision::Rev1 if length > 0 => self.gather.put_u32_le(crc),
+            Revision::Rev1 => {}
+        }
+    }
+
+    /// Appends a message to `out`, whose lengths were checked against [`super::Limits`].
+    pub fn message(&mut self, header: &MessageHeader2, payload: &Payload, out: &mut Rope) {
+        let lengths = [payload.front.len(), payload.middle.len(), payload.data.len()];
+        // Trailing empty segments are left out, but for the first.
+        let used = 1 + lengths.iter().rposition(|len| *len > 0).map_or(0, |last| last + 1);
+        let mut segments = [(MessageHeader2::LEN as u32, DEFAULT_ALIGNMENT); MAX_SEGMENTS];
+        for (segment, length) in segments[1..].iter_mut().zip(lengths) {
+            segment.0 = u32::try_from(length).expect("lengths were checked");
+        }
+        segments[3].1 = PAGE_ALIGNMENT;
+
+        if self.gather.capacity() - self.gather.len() < PREAMBLE + MessageHeader2::LEN + 64 {
+            self.flush(out); // rather than move what gathered to a larger buffer
+        }
+        self.reserve(PREAMBLE + MessageHeader2::LEN + 64);
+        self.preamble(Tag::MESSAGE, &segments[..used]);
+        let at = self.gather.len();
+        header.encode(&mut self.gather);
+        let header_crc = crc32c(SEGMENT_SEED, &self.gather[at..]);
+        if self.framing.revision == Revision::Rev1 {
+            self.gather.put_u32_le(header_crc);
+            if used == 1 {
+                return;
+            }
+        }
+        let mut crcs = [header_crc, 0, 0, 0];
+        let empty = if self.framing.data_crc() { SEGMENT_SEED } else { 0 };
+        crcs[1..used].fill(empty);
+        crcs[1] = self.segment(&payload.front, crcs[1], out);
+        crcs[2] = self.segment(&payload.middle, crcs[2], out);
+        for piece in payload.data.segments() {
+            crcs[3] = self.segment(piece, crcs[3], out);
+        }
+        match self.framing.revision {
+            Revision::Rev0 => self.epilogue_rev0(&crcs[..used]),
+            Revision::Rev1 => self.epilogue_rev1(&crcs[1..]),
+        }
+    }
+
+    /// Hands what gathered so far to `out`.
+    pub fn flush(&mut self, out: &mut Rope) {
+        if !self.gather.is_empty() {
+            out.push(self.gather.split().freeze());
+        }
+    }
+
+    /// Makes room without splitting a frame's head over two buffers.
+    fn reserve(&mut self, additional: usize) {
+        if self.gather.capacity() - self.gather.len() < additional {
+            self.gather.reserve(additional.max(GATHER));
+        }
+    }
+
+    fn preamble(&mut self, tag: Tag, segments: &[(u32, u16)]) {
+        let mut block = [0; PREAMBLE];
+        block[0] = tag.to_wire();
+        block[1] = segments.len() as u8;
+        for (entry, (length, alignment)) in block[2..26].chunks_exact_mut(6).zip(segments) {
+            entry[..4].copy_from_slice(&length.to_le_bytes());
+            entry[4..].copy_from_slice(&alignment.to_le_bytes());
+        }
+        let crc = crc32c(0, &block[..super::PREAMBLE_CRC_AT]);
+        block[super::PREAMBLE_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        self.gather.put_slice(&block);
+    }
+
+    /// Appends a piece of a segment and returns the checksum of the segment so far.
+    fn segment(&mut self, piece: &Bytes, crc: u32, out: &mut Rope) -> u32 {
+        if piece.len() <= COPY_MAX {
+            self.reserve(piece.len() + 32);
+            self.gather.put_slice(piece);
+        } else {
+            self.flush(out);
+            out.push(piece.clone());
+        }
+        if self.framing.data_crc() { crc32c(crc, piece) } else { 0 }
+    }
+
+    fn epilogue_rev0(&mut self, crcs: &[u32]) {
+        self.reserve(32);
+        self.gather.put_u8(0);
+        for index in 0..MAX_SEGMENTS {
+            self.gather.put_u32_le(crcs.get(index).copied().unwrap_or(0));
+        }
+    }
+
+    fn epilogue_rev1(&mut self, crcs: &[u32]) {
+        self.reserve(32);
+        self.gather.put_u8(LATE_STATUS_COMPLETE);
+        for crc in crcs {
+            self.gather.put_u32_le(*crc);
+        }
+    }
+}

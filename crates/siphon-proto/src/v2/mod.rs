@@ -1,0 +1,17 @@
+//! Messenger protocol version 2, as Ceph's `doc/dev/msgr2.rst` and `msg/async/frames_v2.h` have it.
+
+mod banner;
+mod frame;
+pub(crate) mod payload;
+
+pub(crate) use banner::BannerReader;
+pub use banner::{Banner, BannerError, BannerFeatures};
+pub use frame::{
+    Assembler, Disassembler, Frame, FrameError, Framing, Limits, MessageFrame, MessageHeader2,
+    Protection, Revision, SegmentName, Tag,
+};
+pub use payload::{
+    AuthBadMethodFrame, AuthDoneFrame, AuthPayloadFrame, AuthRequestFrame, AuthSignatureFrame,
+    ClientIdent, Hello, IdentMissingFeatures, KeepaliveFrame, ReconnectFrame, SequenceFrame,
+    ServerIdent, SessionResetFrame,
+};

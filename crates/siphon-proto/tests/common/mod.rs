@@ -1,0 +1,193 @@
+//! Two connections, a network of memory between them, and virtual time, in one object.
+
+#![allow(dead_code, unreachable_pub)] // each test program uses its share
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use siphon_auth::{AuthMethod, AuthRequest, ConnectionMode, Keys};
+use siphon_proto::v2::{BannerFeatures, Limits};
+use siphon_proto::{
+    AuthAnswer, AuthEvent, CloseReason, Connection, ConnectionConfig, Event, Message,
+    MessageHeader, OutMessage, Payload, PeerInfo, Policies, Policy, Role,
+};
+use siphon_wire::buf::{Rope, SegmentPool};
+use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType};
+
+/// The server's address.
+pub fn server_addr() -> EntityAddr {
+    "v2:127.0.0.1:6800/0".parse().unwrap()
+}
+
+/// The client's address as the server's socket has it.
+pub fn client_addr() -> EntityAddr {
+    "v2:127.0.0.1:40000/0".parse().unwrap()
+}
+
+/// A configuration that tests change in places.
+pub fn config(name: EntityName, policy: Policy) -> ConnectionConfig {
+    ConnectionConfig {
+        name,
+        addrs: EntityAddrVec::default(),
+        nonce: 7,
+        policies: Arc::new(Policies::new(policy)),
+        banner_features: BannerFeatures::REVISION_1,
+        crc_data: true,
+        limits: Limits::SESSION,
+        ready_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(900),
+        global_seq: 1,
+        cookie: 0x0123_4567_89ab_cdef,
+        pool: SegmentPool::new(1 << 20),
+    }
+}
+
+pub fn client_config(policy: Policy) -> ConnectionConfig {
+    config(EntityName::new(EntityType::CLIENT, 4100), policy)
+}
+
+pub fn server_config(policy: Policy) -> ConnectionConfig {
+    ConnectionConfig {
+        addrs: EntityAddrVec::from(server_addr()),
+        ..config(EntityName::new(EntityType::OSD, 3), policy)
+    }
+}
+
+/// One side, with what it has told its application.
+pub struct Side {
+    pub conn: Connection,
+    pub ready: Option<PeerInfo>,
+    pub messages: Vec<Message>,
+    pub keepalive_acks: usize,
+    pub learned: Option<EntityAddr>,
+    pub closed: Option<CloseReason>,
+}
+
+impl Side {
+    pub fn new(conn: Connection) -> Self {
+        Self {
+            conn,
+            ready: None,
+            messages: Vec::new(),
+            keepalive_acks: 0,
+            learned: None,
+            closed: None,
+        }
+    }
+
+    /// Polls to the end, as the contract says; returns what is to be sent.
+    pub fn drain(&mut self) -> Vec<u8> {
+        while let Some(event) = self.conn.poll_event() {
+            match event {
+                Event::Auth(event) => self.conn.handle_auth(answer(event)),
+                Event::LearnedAddr(addr) => self.learned = Some(addr),
+                Event::Ready(peer) => self.ready = Some(*peer),
+                Event::Message(message) => self.messages.push(message),
+                Event::KeepaliveAck(_) => self.keepalive_acks += 1,
+                Event::Closed(reason) => self.closed = Some(reason),
+            }
+        }
+        let mut out = Rope::new();
+        while self.conn.poll_transmit(&mut out, 1 << 20) {}
+        out.to_bytes().to_vec()
+    }
+
+    /// Bytes arrive, first into a lent buffer if there is one.
+    pub fn receive(&mut self, now: Instant, mut bytes: &[u8]) {
+        let mut lent = self.conn.lend_buffer();
+        if let Some(buffer) = &mut lent {
+            let len = buffer.remaining().min(bytes.len());
+            buffer.unfilled()[..len].copy_from_slice(&bytes[..len]);
+            buffer.advance(len);
+            bytes = &bytes[len..];
+        }
+        self.conn.handle_recv(now, lent, bytes);
+    }
+}
+
+/// Method `none`.
+fn answer(event: AuthEvent) -> AuthAnswer {
+    match event {
+        AuthEvent::Begin { .. } => AuthAnswer::Request(AuthRequest {
+            method: AuthMethod::NONE,
+            preferred_modes: vec![ConnectionMode::CRC],
+            payload: Bytes::new(),
+        }),
+        AuthEvent::Done { .. } => AuthAnswer::Trust(Keys::None),
+        AuthEvent::Request { .. } => AuthAnswer::Accept {
+            global_id: 0,
+            mode: ConnectionMode::CRC,
+            payload: Bytes::new(),
+            keys: Keys::None,
+        },
+        other => panic!("method none has no {other:?}"),
+    }
+}
+
+/// A client and a server that talk.
+pub struct Pair {
+    pub client: Side,
+    pub server: Side,
+    pub now: Instant,
+    /// Bytes are delivered in pieces of this size.
+    pub chunk: usize,
+    /// All that each side has sent.
+    pub to_server: Vec<u8>,
+    pub to_client: Vec<u8>,
+}
+
+impl Pair {
+    pub fn new(client: ConnectionConfig, server: ConnectionConfig) -> Self {
+        let now = Instant::now();
+        let role = Role::Client { target: server_addr(), peer_type: Some(EntityType::OSD) };
+        let client = Connection::new(client, role, now);
+        let server = Connection::new(server, Role::Server { peer_addr: client_addr() }, now);
+        Self {
+            client: Side::new(client),
+            server: Side::new(server),
+            now,
+            chunk: usize::MAX,
+            to_server: Vec::new(),
+            to_client: Vec::new(),
+        }
+    }
+
+    pub fn with_policies(client: Policy, server: Policy) -> Self {
+        Self::new(client_config(client), server_config(server))
+    }
+
+    /// Runs until neither side has anything to say.
+    pub fn run(&mut self) {
+        loop {
+            let to_server = self.client.drain();
+            let to_client = self.server.drain();
+            if to_server.is_empty() && to_client.is_empty() {
+                return;
+            }
+            to_server.chunks(self.chunk).for_each(|bytes| self.server.receive(self.now, bytes));
+            to_client.chunks(self.chunk).for_each(|bytes| self.client.receive(self.now, bytes));
+            self.to_server.extend_from_slice(&to_server);
+            self.to_client.extend_from_slice(&to_client);
+        }
+    }
+}
+
+/// A message with these parts.
+pub fn message(tid: u64, front: &[u8], middle: &[u8], data: &[u8]) -> OutMessage {
+    let header =
+        MessageHeader { msg_type: 42, tid, version: 8, compat_version: 3, ..Default::default() };
+    OutMessage::new(
+        header,
+        Payload {
+            front: Bytes::copy_from_slice(front),
+            middle: Bytes::copy_from_slice(middle),
+            data: Bytes::copy_from_slice(data).into(),
+        },
+    )
+}
+
+/// Bytes that tell their place.
+pub fn pattern(len: usize, salt: u8) -> Vec<u8> {
+    (0..len).map(|i| (i as u8).wrapping_mul(31) ^ (i >> 8) as u8 ^ salt).collect()
+}
