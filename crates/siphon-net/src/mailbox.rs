@@ -141,3 +141,136 @@ impl<M> fmt::Debug for Mailbox<M> {
         f.debug_struct("Mailbox").finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn only_who_sleeps_is_woken_and_once() {
+        let (sender, mut mailbox) = mailbox();
+        let wakes = Arc::new(Count(AtomicUsize::new(0)));
+        mailbox.set_waker(Arc::clone(&wakes).into());
+        let count = || wakes.0.load(Ordering::Relaxed);
+        let mut batch = Vec::new();
+
+        sender.send(1);
+        assert!(!mailbox.prepare_sleep(), "there is mail");
+        assert!(mailbox.take(&mut batch));
+        assert_eq!((count(), batch.split_off(0)), (0, vec![1]));
+
+        assert!(mailbox.prepare_sleep());
+        sender.send(2);
+        sender.send(3);
+        assert!(mailbox.take(&mut batch));
+        assert_eq!((count(), batch.split_off(0)), (1, vec![2, 3]));
+
+        assert!(mailbox.prepare_sleep());
+        assert!(!mailbox.take(&mut batch));
+        sender.send(4);
+        assert_eq!(count(), 1, "awake again, without mail");
+    }
+
+    /// Mail whose drop sends mail, as a connection's handle may.
+    struct Bomb(MailSender<Self>);
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(self.0.is_closed());
+        }
+    }
+
+    #[test]
+    fn mail_of_an_ended_worker_is_dropped_with_the_lock_free() {
+        let (sender, mailbox) = mailbox();
+        sender.send(Bomb(sender.clone()));
+        drop(mailbox);
+        sender.send(Bomb(sender.clone()));
+        assert_eq!(Arc::strong_count(&sender.shared), 1, "both are gone");
+    }
+}
+
+/// Run by `RUSTFLAGS="--cfg loom" cargo test -p siphon-net --lib loom`.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::task::Wake;
+
+    use loom::sync::{Condvar, Mutex};
+    use loom::thread;
+
+    use super::*;
+
+    /// What a driver's wait and waker are: a wake during or before a wait ends it.
+    struct Event {
+        set: Mutex<bool>,
+        changed: Condvar,
+    }
+
+    impl Event {
+        fn wait(&self) {
+            let mut set = self.set.lock().unwrap();
+            while !*set {
+                set = self.changed.wait(set).unwrap();
+            }
+            *set = false;
+        }
+    }
+
+    impl Wake for Event {
+        fn wake(self: std::sync::Arc<Self>) {
+            *self.set.lock().unwrap() = true;
+            self.changed.notify_one();
+        }
+    }
+
+    /// Two senders and a worker that sleeps where it may. A lost wakeup is a deadlock here.
+    #[test]
+    fn loom_finds_no_lost_wakeup() {
+        loom::model(|| {
+            let event =
+                std::sync::Arc::new(Event { set: Mutex::new(false), changed: Condvar::new() });
+            let (sender, mut mailbox) = mailbox();
+            mailbox.set_waker(std::sync::Arc::clone(&event).into());
+            let threads =
+                [sender.clone(), sender].map(|sender| thread::spawn(move || sender.send(1)));
+            let mut batch = Vec::new();
+            let mut mails = 0;
+            while mails < 2 {
+                if mailbox.prepare_sleep() {
+                    event.wait();
+                }
+                mailbox.take(&mut batch);
+                mails += batch.drain(..).sum::<usize>();
+            }
+            for thread in threads {
+                thread.join().unwrap();
+            }
+        });
+    }
+
+    /// A mail that meets the end of its worker is dropped, by whichever side.
+    #[test]
+    fn loom_finds_no_mail_that_outlives_its_worker() {
+        loom::model(|| {
+            let (sender, mailbox) = mailbox();
+            let mail = std::sync::Arc::new(());
+            let sent = std::sync::Arc::clone(&mail);
+            let sending = sender.clone();
+            let thread = thread::spawn(move || sending.send(sent));
+            drop(mailbox);
+            thread.join().unwrap();
+            assert_eq!(std::sync::Arc::strong_count(&mail), 1);
+        });
+    }
+}

@@ -149,7 +149,6 @@ impl<H: Handler> fmt::Debug for Worker<H> {
 /// The running workers of a stack.
 ///
 /// Dropping it leaves them running, each until its handler is done.
-#[derive(Debug)]
 pub struct Workers<M> {
     senders: Arc<[MailSender<M>]>,
     threads: Vec<JoinHandle<io::Result<()>>>,
@@ -236,6 +235,12 @@ impl<M: Send + 'static> Workers<M> {
             first.get_or_insert(error);
         }
         first.map_or(Ok(()), Err)
+    }
+}
+
+impl<M> fmt::Debug for Workers<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workers").field("threads", &self.threads).finish_non_exhaustive()
     }
 }
 
