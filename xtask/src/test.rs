@@ -18,7 +18,7 @@ pub(crate) fn run(advisories: bool) -> Result<()> {
         call(&mut cargo(&args))
     })?;
     steps.step("doc", |_| {
-        let args = ["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"];
+        let args = ["doc", "--workspace", "--no-deps", "--locked"];
         call(cargo(&args).env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     // With the examples of the documentation.

@@ -1,27 +1,3 @@
-//! Ceph's own test programs, of Debian 13's package `ceph-test`.
-//!
-//! # How these programs want to be called
-//!
-//! - From the tree's own dynamic loader, with the tree's libraries: the host's C library may be older
-//!   than they need. Then neither root nor chroot is needed. (Checked with strace: outside the tree
-//!   they open `/sys`, `/proc` and `/etc/libnl/classid`, no more.)
-//! - Addresses are a plain `IP:PORT`: no `v2:` prefix, no `[…]` vector, no nonce, no host name. The
-//!   port is msgr2's.
-//! - No configuration file: the messenger's tools look for none unless `CEPH_CONF` or `-c` names
-//!   one, so `-c /dev/null` is not needed once the environment is clean. They log to standard error.
-//! - [`AUTH_NONE`](crate::AUTH_NONE), else they look for a keyring in `/etc/ceph` and complain.
-//! - `ceph_perf_msgr_server IP:PORT WORKERS THINK_US`: runs until killed. It sets no failing status
-//!   when it cannot bind.
-//! - `ceph_perf_msgr_client IP:PORT JOBS CONCURRENCY IOS THINK_US LEN`: waits a second before it
-//!   begins, which its time leaves out; hangs if the server goes.
-//!
-//! # The sleep
-//!
-//! Both call `usleep(THINK_US)` for each message, also for 0, which costs them about 60 µs a message:
-//! with 4 KiB messages at depth 32 eleven times the rest. [`CephTree::without_idle_sleep`] takes
-//! that out by a preloaded library (`nosleep.c`), and nothing else: so a comparison measures
-//! messengers. The messenger itself is as Debian built it.
-
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -44,7 +20,7 @@ const UNPACK_TIMEOUT: Duration = Duration::from_secs(600);
 const COMPILE_TIMEOUT: Duration = Duration::from_secs(60);
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Ceph's test programs, unpacked but not installed.
+/// Ceph's own test programs, of Debian 13's package `ceph-test`: unpacked, not installed.
 ///
 /// ```no_run
 /// use siphon_peers::{CephTree, require};
@@ -53,6 +29,28 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// let mut client = tree.command("ceph_perf_msgr_client");
 /// client.args(["127.0.0.1:6800", "1", "32", "1000", "0", "4096"]);
 /// ```
+///
+/// # How these programs want to be called
+///
+/// - From the tree's own dynamic loader, with the tree's libraries: the host's C library may be older
+///   than they need. Then neither root nor chroot is needed. (Checked with strace: outside the tree
+///   they open `/sys`, `/proc` and `/etc/libnl/classid`, no more.)
+/// - An address is `IP:PORT`, which means msgr2. (18.2.7 also takes `v2:IP:PORT` and a nonce; with a
+///   vector in brackets or a host name the client says "Address family not supported" and hangs.)
+/// - No configuration file: the messenger's tools look for none unless `CEPH_CONF` or `-c` names
+///   one, so `-c /dev/null` is not needed once the environment is clean. They log to standard error.
+/// - [`AUTH_NONE`], else they look for a keyring in `/etc/ceph` and complain.
+/// - `ceph_perf_msgr_server IP:PORT WORKERS THINK_US`: runs until killed. If the port is taken, it
+///   tries again every 5 s, as `ms_bind_retry_delay` says, and runs on.
+/// - `ceph_perf_msgr_client IP:PORT JOBS CONCURRENCY IOS THINK_US LEN`: waits a second before it
+///   begins, which its time leaves out; hangs if the server goes.
+///
+/// # The sleep
+///
+/// Both call `usleep(THINK_US)` for each message, also for 0, and wait then for the kernel's timer:
+/// 20 000 messages of 4 KiB at depth 32 take 3.3 s so, and 0.3 s without, on one machine.
+/// [`CephTree::without_idle_sleep`] takes that out by a preloaded library (`nosleep.c`), and nothing
+/// else, so that a comparison measures messengers. The messenger itself is as Debian built it.
 #[derive(Clone, Debug)]
 pub struct CephTree {
     root: PathBuf,
@@ -112,7 +110,7 @@ impl CephTree {
         &self.root
     }
 
-    /// The same programs, but a sleep of 0 µs is none: for fair comparisons (see the module's text).
+    /// The same programs, but a sleep of 0 µs is none: for fair comparisons (see above).
     ///
     /// # Errors
     /// There is no C compiler, `cc`, or it fails.
@@ -230,9 +228,9 @@ fn folder() -> PathBuf {
     if let Some(folder) = env::var_os("SIPHON_PEERS_DIR") {
         return folder.into();
     }
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
     let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    target.unwrap_or_else(|| workspace.join("target")).join("peers")
+    target.unwrap_or_else(|| workspace.unwrap_or(Path::new(".")).join("target")).join("peers")
 }
 
 /// A lock among processes, let go when the file is dropped.
