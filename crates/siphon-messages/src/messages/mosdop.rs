@@ -9,8 +9,8 @@ use siphon_wire::types::{
 use siphon_wire::{DecodeError, Decoder, Encoder};
 
 use super::{check_version, decode_front, encode_front};
-use crate::TypedMessage;
 use crate::osd::{OsdFlags, OsdOp, OtelTrace, decode_ops, encode_ops, merge_data, print_ops};
+use crate::{TypedMessage, msg_type};
 
 /// Asks an OSD to apply operations to an object.
 ///
@@ -154,7 +154,7 @@ impl MOSDOp {
 }
 
 impl TypedMessage for MOSDOp {
-    const TYPE: u16 = 42;
+    const TYPE: u16 = msg_type::CEPH_MSG_OSD_OP;
     const NAME: &'static str = "osd_op";
     const VERSION: u16 = 9;
     const COMPAT_VERSION: u16 = 3;
