@@ -149,7 +149,7 @@ impl MOSDOpReply {
         reply.bad_replay_version = dec.value()?;
         reply.osdmap_epoch = dec.value()?;
         let count = dec.u32()?;
-        reply.ops = decode_ops(dec, count, (version >= 4).then_some(data))?;
+        (reply.ops, _) = decode_ops(dec, count, (version >= 4).then_some(data))?;
         reply.retry_attempt = if version >= 3 { dec.i32()? } else { -1 };
         if version >= 4 {
             for op in &mut reply.ops {
