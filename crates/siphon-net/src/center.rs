@@ -1,69 +1,198 @@
-use std::io;
-use std::ops::{Deref, DerefMut};
-use std::time::{Duration, Instant};
+//! A worker's driver and timers in one.
 
-use crate::driver::{Completion, Driver};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::task::Waker;
+use std::time::Instant;
+
+use siphon_wire::buf::Rope;
+
+use crate::FillBuf;
+use crate::driver::{
+    Accepted, Completion, Driver, FileId, Interest, ListenOptions, ListenerId, SendStatus,
+    SocketId, SocketOptions, Wait,
+};
 use crate::timers::{TimerId, Timers};
 
-/// What a worker waits with: its driver and its timers. The driver's operations are the center's.
+/// What a worker does its IO with: its share of the stack, and its timers.
+///
+/// The ops are [`Driver`]'s, with its contract. An event center stays on its worker's thread:
+///
+/// ```compile_fail
+/// fn sent<T: Send>() {}
+/// sent::<siphon_net::EventCenter>();
+/// ```
 pub struct EventCenter {
     driver: Box<dyn Driver>,
     timers: Timers,
 }
 
 impl EventCenter {
-    /// A center over this driver.
+    /// An event center on this thread's driver.
     pub fn new(driver: Box<dyn Driver>) -> Self {
-        Self { driver, timers: Timers::default() }
+        Self { driver, timers: Timers::new() }
     }
 
-    /// Has the worker's handler called with `token` at `deadline` or soon after.
+    /// The time of this turn of the worker's loop, which all of the turn shares.
+    pub fn now(&self) -> Instant {
+        self.driver.now()
+    }
+
+    /// As [`Driver::waker`].
+    pub fn waker(&self) -> Waker {
+        self.driver.waker()
+    }
+
+    /// Sets a timer: [`Handler::handle_timer`](crate::Handler::handle_timer) gets `token` in the
+    /// first turn whose time is not before `deadline`.
     pub fn set_timer(&mut self, deadline: Instant, token: u64) -> TimerId {
         self.timers.set(deadline, token)
     }
 
-    /// Cancels a timer; nothing happens if its time has come.
-    pub fn cancel_timer(&mut self, timer: TimerId) {
-        self.timers.cancel(timer);
+    /// Moves a timer, keeping its token, to save setting another. Whether it was still set.
+    pub fn reset_timer(&mut self, id: TimerId, deadline: Instant) -> bool {
+        self.timers.reset(id, deadline)
     }
 
-    /// Waits for completions, at most until the next timer is due, or not at all if `poll`.
-    pub(crate) fn wait(
+    /// Cancels a timer, whose expiry is not told afterwards. Whether it was still set.
+    pub fn cancel_timer(&mut self, id: TimerId) -> bool {
+        self.timers.cancel(id)
+    }
+
+    /// When the next timer expires.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next_deadline()
+    }
+
+    /// Takes a timer that has expired by [`now`](Self::now), and gives its token.
+    pub fn pop_expired_timer(&mut self) -> Option<u64> {
+        self.timers.pop_expired(self.driver.now())
+    }
+
+    /// As [`Driver::wait`], but no longer than to the next timer.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn wait(
         &mut self,
-        poll: bool,
+        limit: Wait,
         sink: &mut dyn FnMut(Instant, Completion<'_>),
     ) -> io::Result<()> {
-        let timeout = match self.timers.next_deadline() {
-            _ if poll => Some(Duration::ZERO),
-            Some(deadline) => Some(deadline.saturating_duration_since(self.driver.now())),
-            None => None,
-        };
-        self.driver.wait(timeout, sink)
+        self.driver.wait(limit.min(self.timers.next_deadline().into()), sink)
     }
 
-    /// The token of the next timer that is due.
-    pub(crate) fn pop_due(&mut self) -> Option<u64> {
-        let now = self.driver.now();
-        self.timers.pop_due(now)
+    /// As [`Driver::listen`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn listen(
+        &mut self,
+        addr: SocketAddr,
+        options: &ListenOptions,
+    ) -> io::Result<(ListenerId, SocketAddr)> {
+        self.driver.listen(addr, options)
+    }
+
+    /// As [`Driver::close_listener`].
+    pub fn close_listener(&mut self, id: ListenerId) {
+        self.driver.close_listener(id);
+    }
+
+    /// As [`Driver::connect`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn connect(&mut self, addr: SocketAddr, options: &SocketOptions) -> io::Result<SocketId> {
+        self.driver.connect(addr, options)
+    }
+
+    /// As [`Driver::adopt`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn adopt(&mut self, accepted: Accepted, options: &SocketOptions) -> io::Result<SocketId> {
+        self.driver.adopt(accepted, options)
+    }
+
+    /// As [`Driver::recv`].
+    pub fn recv(&mut self, id: SocketId, fill: Option<FillBuf>) {
+        self.driver.recv(id, fill);
+    }
+
+    /// As [`Driver::send`].
+    pub fn send(&mut self, id: SocketId, rope: &mut Rope) -> SendStatus {
+        self.driver.send(id, rope)
+    }
+
+    /// As [`Driver::shutdown_write`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn shutdown_write(&mut self, id: SocketId) -> io::Result<()> {
+        self.driver.shutdown_write(id)
+    }
+
+    /// As [`Driver::close`].
+    pub fn close(&mut self, id: SocketId) {
+        self.driver.close(id);
+    }
+
+    /// As [`Driver::local_addr`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn local_addr(&self, id: SocketId) -> io::Result<SocketAddr> {
+        self.driver.local_addr(id)
+    }
+
+    /// As [`Driver::peer_addr`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn peer_addr(&self, id: SocketId) -> io::Result<SocketAddr> {
+        self.driver.peer_addr(id)
+    }
+
+    /// As [`Driver::register_file`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn register_file(
+        &mut self,
+        file: BorrowedFd<'_>,
+        interest: Interest,
+        token: u64,
+    ) -> io::Result<FileId> {
+        self.driver.register_file(file, interest, token)
+    }
+
+    /// As [`Driver::modify_file`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn modify_file(&mut self, id: FileId, interest: Interest) -> io::Result<()> {
+        self.driver.modify_file(id, interest)
+    }
+
+    /// As [`Driver::deregister_file`].
+    pub fn deregister_file(&mut self, id: FileId) {
+        self.driver.deregister_file(id);
     }
 }
 
-impl Deref for EventCenter {
-    type Target = dyn Driver;
-
-    fn deref(&self) -> &Self::Target {
-        self.driver.as_ref()
-    }
-}
-
-impl DerefMut for EventCenter {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        self.driver.as_mut()
-    }
-}
-
-impl std::fmt::Debug for EventCenter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EventCenter").field("timers", &self.timers).finish_non_exhaustive()
+impl fmt::Debug for EventCenter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventCenter").field("timers", &self.timers.len()).finish_non_exhaustive()
     }
 }

@@ -1,24 +1,43 @@
-//! Network stacks, event centers and workers: how bytes move, and nothing of what they mean.
+//! Network stacks, event centers and workers: how bytes come and go. Nothing here knows what the
+//! bytes mean.
 //!
-//! A [`NetworkStack`] starts worker threads. Each has an [`EventCenter`], which is its share of the
-//! stack (a [`Driver`]), its timers, and its mailbox, and runs a [`Handler`] in one loop: select →
-//! apply → drain.
+//! - A [`NetworkStack`] gives each worker a [`Driver`], which takes ops and gives [`Completion`]s.
+//!   The `posix` stack ([`PosixDriver`]) makes them from readiness.
+//! - A [`Worker`] owns an [`EventCenter`] (driver and [`Timers`]), a [`Mailbox`] and a [`Handler`],
+//!   and runs them in turns: wait, apply what came, drain what follows from it.
+//! - A [`MailSender`] is how any other thread reaches what a worker owns.
+//!
+//! ```text
+//!           ┌──────────────────── Worker::step ────────────────────┐
+//!  Driver::wait ── Completion ─▶ handle_completion ┐               │
+//!  Timers ─────── token ───────▶ handle_timer ─────┼─▶ drain ── ops ─▶ Driver
+//!  Mailbox ────── batch ───────▶ handle_mail ──────┘     │
+//!     ▲                                                  │
+//!     └── MailSender (any thread, this one included) ◀───┘
+//! ```
 
 mod center;
 mod driver;
+mod error;
 mod mailbox;
 mod posix;
+mod slab;
 mod stack;
+mod sync;
 mod timers;
 mod worker;
 
+/// What a receive is filled into: page-aligned, initialised memory.
+pub use siphon_wire::buf::SegmentBuf as FillBuf;
+
 pub use center::EventCenter;
 pub use driver::{
-    Accepted, Completion, Driver, FileInterest, FileToken, ListenOptions, ListenerId, SendStatus,
-    SocketId, SocketOptions, Waker,
+    Accepted, Completion, Driver, FileId, Interest, ListenOptions, ListenerId, SendStatus,
+    SocketId, SocketOptions, Wait,
 };
-pub use mailbox::{MailReceiver, MailSender, mailbox};
-pub use posix::PosixDriver;
-pub use stack::{NetworkStack, StackKind, UnknownStack};
+pub use error::{ListenError, UnknownStack, WorkerError, WorkerFailure};
+pub use mailbox::{MailSender, Mailbox, mailbox};
+pub use posix::{PosixDriver, SCRATCH_BYTES};
+pub use stack::{NetworkStack, StackKind};
 pub use timers::{TimerId, Timers};
-pub use worker::{Handler, WorkerPanicked, Workers, step};
+pub use worker::{Handler, Worker, Workers};

@@ -1,76 +1,126 @@
+//! Mail to a worker: the only path by which another thread reaches what the worker owns.
+
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::mem;
+use std::sync::{OnceLock, PoisonError};
+use std::task::Waker;
 
-use crate::driver::Waker;
+use crate::sync::{Arc, Mutex, MutexGuard};
 
-/// Puts mail into a worker's mailbox; from any thread. Mail of one sender stays in order.
+/// A mailbox and a sender to it.
 ///
-/// The mailbox has no bound of its own: whoever sends bounds what it sends.
+/// The mailbox itself has no bound, since a sender that waited could be a worker, and two workers
+/// could then wait for each other: who sends bounds what it has under way (the messenger does, by
+/// the bytes and messages that a connection may hold).
+///
+/// ```
+/// let (sender, mut mailbox) = siphon_net::mailbox();
+/// sender.send("first");
+/// sender.clone().send("second");
+/// let mut batch = Vec::new();
+/// assert!(mailbox.take(&mut batch));
+/// assert_eq!(batch, ["first", "second"]);
+/// drop(mailbox);
+/// assert!(sender.is_closed());
+/// ```
+pub fn mailbox<M>() -> (MailSender<M>, Mailbox<M>) {
+    let state = State { mail: Vec::new(), asleep: false, closed: false };
+    let shared = Arc::new(Shared { state: Mutex::new(state), waker: OnceLock::new() });
+    (MailSender { shared: Arc::clone(&shared) }, Mailbox { shared })
+}
+
+/// The sending end; may be cloned and used from any thread.
 pub struct MailSender<M> {
     shared: Arc<Shared<M>>,
 }
 
-/// Takes mail out; belongs to the worker.
-pub struct MailReceiver<M> {
+/// The receiving end, which belongs to a worker. Dropping it drops the mail it holds.
+pub struct Mailbox<M> {
     shared: Arc<Shared<M>>,
 }
 
 struct Shared<M> {
-    mail: Mutex<Vec<M>>,
-    /// The worker has looked and found nothing, or is about to look: who puts mail in after that
-    /// must wake it.
-    asleep: AtomicBool,
-    waker: Waker,
+    state: Mutex<State<M>>,
+    /// Set once, before the receiver first sleeps.
+    waker: OnceLock<Waker>,
 }
 
-/// A mailbox whose worker is woken by `waker`.
-pub fn mailbox<M>(waker: Waker) -> (MailSender<M>, MailReceiver<M>) {
-    let asleep = AtomicBool::new(false);
-    let shared = Arc::new(Shared { mail: Mutex::new(Vec::new()), asleep, waker });
-    (MailSender { shared: Arc::clone(&shared) }, MailReceiver { shared })
+/// Invariant, wherever the lock is free: `asleep` implies that `mail` is empty. The sender of the
+/// first mail after it takes `asleep` and owes the wake; no other sender wakes.
+struct State<M> {
+    mail: Vec<M>,
+    asleep: bool,
+    closed: bool,
 }
 
 impl<M> MailSender<M> {
-    /// Sends mail; wakes the worker if it sleeps, and only then.
+    /// Sends; the worker is woken if it sleeps. Mail of one sender stays in order.
+    ///
+    /// Mail to a worker that has ended is dropped, as is mail that the worker ends without having
+    /// taken: what waits for an answer puts into its mail something whose drop tells.
     pub fn send(&self, mail: M) {
-        self.shared.lock().push(mail);
-        // The lock orders this behind the worker's look into the mailbox: either it saw the mail,
-        // or we see that it sleeps. Whoever takes the flag does the waking.
-        if self.shared.asleep.load(Ordering::Relaxed)
-            && self.shared.asleep.swap(false, Ordering::Relaxed)
-        {
-            self.shared.waker.wake();
+        let mut state = self.shared.lock();
+        if state.closed {
+            // With the lock free, since dropping mail may run anything, and send mail here.
+            drop(state);
+            return drop(mail);
         }
+        state.mail.push(mail);
+        let wake = mem::take(&mut state.asleep);
+        drop(state);
+        if wake && let Some(waker) = self.shared.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whether the worker has ended.
+    pub fn is_closed(&self) -> bool {
+        self.shared.lock().closed
     }
 }
 
-impl<M> MailReceiver<M> {
-    /// Says that the worker is going to sleep; false if there is mail, and it must not.
-    pub fn prepare_sleep(&self) -> bool {
-        let mail = self.shared.lock();
-        let empty = mail.is_empty();
-        self.shared.asleep.store(empty, Ordering::Relaxed);
-        empty
+impl<M> Mailbox<M> {
+    /// Says how this mailbox's owner is woken. Only the first one counts.
+    pub fn set_waker(&self, waker: Waker) {
+        let _ = self.shared.waker.set(waker);
     }
 
-    /// Says that the worker is awake: senders need not wake it.
-    pub fn awake(&self) {
-        self.shared.asleep.store(false, Ordering::Relaxed);
-    }
-
-    /// Exchanges all mail for `batch`, which is empty; false if there was none.
-    pub fn take(&self, batch: &mut Vec<M>) -> bool {
-        debug_assert!(batch.is_empty(), "the last batch was handled");
-        std::mem::swap(&mut *self.shared.lock(), batch);
+    /// Swaps the mail that came for `batch`, which must be empty and whose allocation is used for
+    /// the next mail. Whether there was any. From now on the owner counts as awake.
+    pub fn take(&mut self, batch: &mut Vec<M>) -> bool {
+        debug_assert!(batch.is_empty());
+        let mut state = self.shared.lock();
+        state.asleep = false;
+        mem::swap(&mut state.mail, batch);
         !batch.is_empty()
+    }
+
+    /// Announces that the owner is about to sleep. Where this is false there is mail, and the owner
+    /// must not sleep; where it is true, the next mail wakes it.
+    #[must_use]
+    pub fn prepare_sleep(&mut self) -> bool {
+        let mut state = self.shared.lock();
+        state.asleep = state.mail.is_empty();
+        state.asleep
+    }
+}
+
+impl<M> Drop for Mailbox<M> {
+    fn drop(&mut self) {
+        let mail = {
+            let mut state = self.shared.lock();
+            state.closed = true;
+            mem::take(&mut state.mail)
+        };
+        // With the lock free, as in `send`.
+        drop(mail);
     }
 }
 
 impl<M> Shared<M> {
-    /// A panic of another holder leaves the vector whole: pushing and swapping are single steps.
-    fn lock(&self) -> MutexGuard<'_, Vec<M>> {
-        self.mail.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    /// The state is whole even where a holder panicked: nothing in the locked parts stops halfway.
+    fn lock(&self) -> MutexGuard<'_, State<M>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,41 +132,145 @@ impl<M> Clone for MailSender<M> {
 
 impl<M> fmt::Debug for MailSender<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MailSender")
+        f.debug_struct("MailSender").finish_non_exhaustive()
     }
 }
 
-impl<M> fmt::Debug for MailReceiver<M> {
+impl<M> fmt::Debug for Mailbox<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MailReceiver")
+        f.debug_struct("Mailbox").finish_non_exhaustive()
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
 
     use super::*;
 
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     #[test]
-    fn only_a_sleeping_worker_is_woken_and_only_once() {
-        let wakes = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&wakes);
-        let (sender, receiver) =
-            mailbox(Waker::new(move || drop(counter.fetch_add(1, Ordering::Relaxed))));
-        sender.send(1);
-        assert_eq!(wakes.load(Ordering::Relaxed), 0, "it is awake");
-        assert!(!receiver.prepare_sleep(), "there is mail");
+    fn only_who_sleeps_is_woken_and_once() {
+        let (sender, mut mailbox) = mailbox();
+        let wakes = Arc::new(Count(AtomicUsize::new(0)));
+        mailbox.set_waker(Arc::clone(&wakes).into());
+        let count = || wakes.0.load(Ordering::Relaxed);
         let mut batch = Vec::new();
-        assert!(receiver.take(&mut batch));
-        assert_eq!(batch, [1]);
-        assert!(receiver.prepare_sleep());
+
+        sender.send(1);
+        assert!(!mailbox.prepare_sleep(), "there is mail");
+        assert!(mailbox.take(&mut batch));
+        assert_eq!((count(), batch.split_off(0)), (0, vec![1]));
+
+        assert!(mailbox.prepare_sleep());
         sender.send(2);
         sender.send(3);
-        assert_eq!(wakes.load(Ordering::Relaxed), 1);
-        receiver.awake();
-        batch.clear();
-        assert!(receiver.take(&mut batch));
-        assert_eq!(batch, [2, 3]);
+        assert!(mailbox.take(&mut batch));
+        assert_eq!((count(), batch.split_off(0)), (1, vec![2, 3]));
+
+        assert!(mailbox.prepare_sleep());
+        assert!(!mailbox.take(&mut batch));
+        sender.send(4);
+        assert_eq!(count(), 1, "awake again, without mail");
+    }
+
+    /// Mail whose drop sends mail, as a connection's handle may.
+    struct Bomb(MailSender<Self>);
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(self.0.is_closed());
+        }
+    }
+
+    #[test]
+    fn mail_of_an_ended_worker_is_dropped_with_the_lock_free() {
+        let (sender, mailbox) = mailbox();
+        sender.send(Bomb(sender.clone()));
+        drop(mailbox);
+        sender.send(Bomb(sender.clone()));
+        assert_eq!(Arc::strong_count(&sender.shared), 1, "both are gone");
+    }
+}
+
+/// Run by `RUSTFLAGS="--cfg loom" cargo test -p siphon-net --lib loom`.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::task::Wake;
+
+    use loom::sync::{Condvar, Mutex};
+    use loom::thread;
+
+    use super::*;
+
+    /// What a driver's wait and waker are: a wake during or before a wait ends it.
+    struct Event {
+        set: Mutex<bool>,
+        changed: Condvar,
+    }
+
+    impl Event {
+        fn wait(&self) {
+            let mut set = self.set.lock().unwrap();
+            while !*set {
+                set = self.changed.wait(set).unwrap();
+            }
+            *set = false;
+        }
+    }
+
+    impl Wake for Event {
+        fn wake(self: std::sync::Arc<Self>) {
+            *self.set.lock().unwrap() = true;
+            self.changed.notify_one();
+        }
+    }
+
+    /// Two senders and a worker that sleeps where it may. A lost wakeup is a deadlock here.
+    #[test]
+    fn loom_finds_no_lost_wakeup() {
+        loom::model(|| {
+            let event =
+                std::sync::Arc::new(Event { set: Mutex::new(false), changed: Condvar::new() });
+            let (sender, mut mailbox) = mailbox();
+            mailbox.set_waker(std::sync::Arc::clone(&event).into());
+            let threads =
+                [sender.clone(), sender].map(|sender| thread::spawn(move || sender.send(1)));
+            let mut batch = Vec::new();
+            let mut mails = 0;
+            while mails < 2 {
+                if mailbox.prepare_sleep() {
+                    event.wait();
+                }
+                mailbox.take(&mut batch);
+                mails += batch.drain(..).sum::<usize>();
+            }
+            for thread in threads {
+                thread.join().unwrap();
+            }
+        });
+    }
+
+    /// A mail that meets the end of its worker is dropped, by whichever side.
+    #[test]
+    fn loom_finds_no_mail_that_outlives_its_worker() {
+        loom::model(|| {
+            let (sender, mailbox) = mailbox();
+            let mail = std::sync::Arc::new(());
+            let sent = std::sync::Arc::clone(&mail);
+            let sending = sender.clone();
+            let thread = thread::spawn(move || sending.send(sent));
+            drop(mailbox);
+            thread.join().unwrap();
+            assert_eq!(std::sync::Arc::strong_count(&mail), 1);
+        });
     }
 }

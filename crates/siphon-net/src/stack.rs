@@ -1,28 +1,111 @@
+//! Network stacks by name.
+
 use std::fmt;
 use std::io;
 use std::str::FromStr;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
-use crate::center::EventCenter;
 use crate::driver::Driver;
-use crate::mailbox::{MailSender, mailbox};
+use crate::error::UnknownStack;
+use crate::mailbox::MailSender;
 use crate::posix::PosixDriver;
-use crate::worker::{Handler, Workers, run};
+use crate::worker::{Handler, Workers};
 
-/// Kinds of stack that are built in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
+/// A way to move bytes, from which workers are started. Several can run in one process at once.
+///
+/// Each worker's thread makes its own [`Driver`] from it. What one driver of a stack accepts, each
+/// of its drivers can adopt.
+///
+/// ```
+/// use std::time::Instant;
+/// use siphon_net::{Completion, EventCenter, Handler, NetworkStack, StackKind};
+///
+/// struct UntilTold(bool);
+///
+/// impl Handler for UntilTold {
+///     type Mail = ();
+///     fn handle_completion(&mut self, _: Instant, _: Completion<'_>) {}
+///     fn handle_timer(&mut self, _: Instant, _: u64) {}
+///     fn handle_mail(&mut self, _: Instant, (): ()) {
+///         self.0 = true;
+///     }
+///     fn drain(&mut self, _: &mut EventCenter) {}
+///     fn is_done(&self) -> bool {
+///         self.0
+///     }
+/// }
+///
+/// let stack = NetworkStack::new(StackKind::Posix);
+/// let workers = stack.spawn(2, |_index, _senders| UntilTold(false)).unwrap();
+/// for sender in workers.senders() {
+///     sender.send(());
+/// }
+/// workers.join().unwrap();
+/// ```
+#[derive(Clone)]
+pub struct NetworkStack {
+    name: &'static str,
+    open: Arc<OpenDriver>,
+}
+
+type OpenDriver = dyn Fn(usize) -> io::Result<Box<dyn Driver>> + Send + Sync;
+
+impl NetworkStack {
+    /// A stack that is built in.
+    pub fn new(kind: StackKind) -> Self {
+        Self::from_fn(kind.name(), move |_| kind.driver())
+    }
+
+    /// Any other stack: `open` makes the driver of the worker with the given number, and is called
+    /// on that worker's thread.
+    pub fn from_fn(
+        name: &'static str,
+        open: impl Fn(usize) -> io::Result<Box<dyn Driver>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { name, open: Arc::new(open) }
+    }
+
+    /// Makes one worker's share, for the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// Where the system has not what a driver needs.
+    pub fn driver(&self, worker: usize) -> io::Result<Box<dyn Driver>> {
+        (self.open)(worker)
+    }
+
+    /// Starts `count` workers, in threads named `msgr-worker-N` as Ceph's are. Each makes its
+    /// driver and then, by `factory`, its handler on its own thread: neither needs to be `Send`.
+    /// `factory` gets the worker's number and the mailboxes of all.
+    ///
+    /// # Errors
+    ///
+    /// What the system says to threads and drivers. No handler is made then.
+    pub fn spawn<H: Handler>(
+        &self,
+        count: usize,
+        factory: impl Fn(usize, Arc<[MailSender<H::Mail>]>) -> H + Send + Sync + 'static,
+    ) -> io::Result<Workers<H::Mail>> {
+        Workers::spawn(self, count, factory)
+    }
+}
+
+impl fmt::Debug for NetworkStack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("NetworkStack").field(&self.name).finish()
+    }
+}
+
+/// The stacks that a configuration can name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum StackKind {
-    /// Kernel sockets and epoll.
+    /// The system's TCP sockets.
+    #[default]
     Posix,
 }
 
-/// A name that is no stack's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownStack(String);
-
 impl StackKind {
-    /// Every kind, for tables and tests.
+    /// All of them.
     pub const ALL: &'static [Self] = &[Self::Posix];
 
     /// Its short name.
@@ -32,10 +115,11 @@ impl StackKind {
         }
     }
 
-    /// A driver of this kind, for the calling thread.
+    /// A driver of it, for the calling thread.
     ///
     /// # Errors
-    /// If the operating system has no descriptor left, or lacks what the stack needs.
+    ///
+    /// Where the system has not what a driver needs.
     pub fn driver(self) -> io::Result<Box<dyn Driver>> {
         match self {
             Self::Posix => Ok(Box::new(PosixDriver::new()?)),
@@ -43,87 +127,22 @@ impl StackKind {
     }
 }
 
+/// Ceph's name for it, the value of `ms_type`.
 impl fmt::Display for StackKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        write!(f, "async+{}", self.name())
     }
 }
 
+/// From Ceph's `ms_type`, with or without its `async+`; Ceph's bare `async` is `async+posix`.
 impl FromStr for StackKind {
     type Err = UnknownStack;
 
-    /// Takes `posix` and Ceph's `async+posix`, which `async` means as well.
-    fn from_str(text: &str) -> Result<Self, UnknownStack> {
-        match text.strip_prefix("async+").unwrap_or(text) {
+    fn from_str(name: &str) -> Result<Self, UnknownStack> {
+        match name.strip_prefix("async+").unwrap_or(name) {
             "posix" | "async" => Ok(Self::Posix),
-            _ => Err(UnknownStack(text.to_owned())),
+            _ => Err(UnknownStack(name.to_owned())),
         }
-    }
-}
-
-impl fmt::Display for UnknownStack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known: Vec<_> = StackKind::ALL.iter().map(|kind| format!("async+{kind}")).collect();
-        write!(f, "there is no network stack \"{}\"; there are: {}", self.0, known.join(", "))
-    }
-}
-
-impl std::error::Error for UnknownStack {}
-
-/// A network stack, from which workers are started.
-#[derive(Clone, Copy, Debug)]
-pub struct NetworkStack {
-    kind: StackKind,
-}
-
-impl NetworkStack {
-    /// A stack of this kind.
-    pub fn new(kind: StackKind) -> Self {
-        Self { kind }
-    }
-
-    /// Starts `count` worker threads, `msgr-worker-0` and on. `factory` makes each one's handler, on
-    /// the worker's own thread, from its number and the mailboxes of all.
-    ///
-    /// # Errors
-    /// If a thread or its driver cannot be made; those that run already end then.
-    pub fn spawn<H: Handler>(
-        self,
-        count: usize,
-        factory: impl Fn(usize, Arc<[MailSender<H::Mail>]>) -> H + Send + Sync + 'static,
-    ) -> io::Result<Workers<H::Mail>> {
-        let factory = Arc::new(factory);
-        let mut senders = Vec::with_capacity(count);
-        let mut threads = Vec::with_capacity(count);
-        let mut starts = Vec::with_capacity(count);
-        for index in 0..count {
-            let (ready, wait_ready) = mpsc::sync_channel(1);
-            let (start, wait_start) = mpsc::sync_channel::<Arc<[MailSender<H::Mail>]>>(1);
-            let factory = Arc::clone(&factory);
-            let thread = std::thread::Builder::new().name(format!("msgr-worker-{index}"));
-            threads.push(thread.spawn(move || {
-                let driver = match self.kind.driver() {
-                    Ok(driver) => driver,
-                    Err(error) => {
-                        let _ = ready.send(Err(error)); // whoever spawns us waits for it
-                        return Ok(());
-                    }
-                };
-                let (sender, receiver) = mailbox(driver.waker());
-                let _ = ready.send(Ok(sender));
-                // Without a start, another worker could not be made.
-                let Ok(all) = wait_start.recv() else { return Ok(()) };
-                run(EventCenter::new(driver), &receiver, &mut factory(index, all))
-            })?);
-            let lost = || io::Error::other("a worker ended before it began");
-            senders.push(wait_ready.recv().map_err(|_| lost())??);
-            starts.push(start);
-        }
-        let all: Arc<[MailSender<H::Mail>]> = senders.clone().into();
-        for start in starts {
-            let _ = start.send(Arc::clone(&all)); // it waits for nothing else
-        }
-        Ok(Workers::new(senders, threads))
     }
 }
 
@@ -132,14 +151,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cephs_names_of_stacks_are_known() {
-        for name in ["posix", "async+posix", "async"] {
+    fn stacks_are_named_as_ceph_names_them() {
+        for &kind in StackKind::ALL {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+        }
+        for name in ["posix", "async"] {
             assert_eq!(name.parse(), Ok(StackKind::Posix));
         }
         let error = "async+dpdk".parse::<StackKind>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "there is no network stack \"async+dpdk\"; there are: async+posix"
-        );
+        assert!(error.to_string().contains("async+dpdk"), "{error}");
+        assert!("async+async+posix".parse::<StackKind>().is_err());
     }
 }

@@ -1,59 +1,210 @@
+//! Workers: the threads that own connections, and the loop that they run.
+
+use std::any::Any;
 use std::fmt;
 use std::io;
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use crate::center::EventCenter;
-use crate::driver::Completion;
-use crate::mailbox::{MailReceiver, MailSender};
+use crate::driver::{Completion, Wait};
+use crate::error::{WorkerError, WorkerFailure};
+use crate::mailbox::{MailSender, Mailbox, mailbox};
+use crate::stack::NetworkStack;
 
-/// How often a worker takes mail that came while it drained before it looks at its sockets again.
-const MAX_MAIL_ROUNDS: usize = 8;
+/// Most times that a turn takes mail that came while it worked, before it looks at the sockets
+/// again. A handler that mails itself in each round would else never return to them.
+const MAIL_ROUNDS: usize = 4;
 
-/// What runs on a worker: it applies what has happened to its state, then drains what is to be
-/// done. Only [`drain`](Self::drain) sees the event center, so nothing re-enters.
+/// What a worker runs: state machines that are fed, and then drained.
+///
+/// In each turn of the worker's loop come any number of `handle_*` calls, which change state only,
+/// and then at least one [`drain`](Self::drain), which does everything that has become possible.
+/// The first turn does not wait, so that a new handler is drained at once.
 pub trait Handler {
-    /// What others send to this worker.
+    /// What other threads tell it.
     type Mail: Send + 'static;
 
-    /// Something has happened.
+    /// Something that was asked of the driver has happened.
     fn handle_completion(&mut self, now: Instant, completion: Completion<'_>);
 
-    /// A timer is due.
+    /// The timer with this token has expired.
     fn handle_timer(&mut self, now: Instant, token: u64);
 
-    /// Mail came.
+    /// A mail came.
     fn handle_mail(&mut self, now: Instant, mail: Self::Mail);
 
-    /// Does everything that is to be done after what came before.
+    /// Polls every state machine to its end, then submits one batch of ops.
     fn drain(&mut self, center: &mut EventCenter);
 
-    /// Whether the worker's work is over.
+    /// Whether the worker may end. Asked after each turn.
     fn is_done(&self) -> bool;
 }
 
-/// The worker threads of a stack.
-#[derive(Debug)]
+/// A handler with its event center and mailbox: one worker, be it on a thread of its own
+/// ([`run`](Self::run)) or one of several that a simulator [`step`](Self::step)s in one thread.
+pub struct Worker<H: Handler> {
+    handler: H,
+    center: EventCenter,
+    mailbox: Mailbox<H::Mail>,
+    batch: Vec<H::Mail>,
+    started: bool,
+}
+
+impl<H: Handler> Worker<H> {
+    /// Puts the parts together; `mailbox` will wake `center`.
+    pub fn new(center: EventCenter, mailbox: Mailbox<H::Mail>, handler: H) -> Self {
+        mailbox.set_waker(center.waker());
+        Self { handler, center, mailbox, batch: Vec::new(), started: false }
+    }
+
+    /// One turn of the loop: waits, to `limit` at most; applies completions, timers and mail;
+    /// drains, and drains again where mail came meanwhile. Gives the number of things applied.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Driver::wait`](crate::Driver::wait): the worker is at its end.
+    pub fn step(&mut self, limit: Wait) -> io::Result<usize> {
+        let limit = self.patience(limit);
+        let mut applied = 0;
+        let handler = &mut self.handler;
+        self.center.wait(limit, &mut |now, completion| {
+            applied += 1;
+            handler.handle_completion(now, completion);
+        })?;
+        let now = self.center.now();
+        while let Some(token) = self.center.pop_expired_timer() {
+            applied += 1;
+            self.handler.handle_timer(now, token);
+        }
+        applied += self.apply_mail(now);
+        self.handler.drain(&mut self.center);
+        for _ in 0..MAIL_ROUNDS {
+            let mails = self.apply_mail(now);
+            if mails == 0 {
+                break;
+            }
+            applied += mails;
+            self.handler.drain(&mut self.center);
+        }
+        Ok(applied)
+    }
+
+    /// Steps until the handler is done.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step).
+    pub fn run(&mut self) -> io::Result<()> {
+        while !self.handler.is_done() {
+            self.step(Wait::Forever)?;
+        }
+        Ok(())
+    }
+
+    /// The handler.
+    pub fn handler(&self) -> &H {
+        &self.handler
+    }
+
+    /// The handler, to be changed from outside the loop: it is drained in the next step.
+    pub fn handler_mut(&mut self) -> &mut H {
+        &mut self.handler
+    }
+
+    /// The event center.
+    pub fn center(&self) -> &EventCenter {
+        &self.center
+    }
+
+    /// How long this turn may sleep: not at all in the first, nor with mail there.
+    fn patience(&mut self, limit: Wait) -> Wait {
+        let first = !std::mem::replace(&mut self.started, true);
+        if first || limit == Wait::Poll || !self.mailbox.prepare_sleep() {
+            return Wait::Poll;
+        }
+        limit
+    }
+
+    fn apply_mail(&mut self, now: Instant) -> usize {
+        if !self.mailbox.take(&mut self.batch) {
+            return 0;
+        }
+        let mails = self.batch.len();
+        for mail in self.batch.drain(..) {
+            self.handler.handle_mail(now, mail);
+        }
+        mails
+    }
+}
+
+impl<H: Handler> fmt::Debug for Worker<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("center", &self.center).finish_non_exhaustive()
+    }
+}
+
+/// The running workers of a stack.
+///
+/// Dropping it leaves them running, each until its handler is done.
 pub struct Workers<M> {
-    senders: Vec<MailSender<M>>,
+    senders: Arc<[MailSender<M>]>,
     threads: Vec<JoinHandle<io::Result<()>>>,
 }
 
-/// A worker thread that ended before its time.
-#[derive(Debug)]
-pub struct WorkerPanicked {
-    /// The number of the worker.
-    pub worker: usize,
-    /// What its waiting failed with; none if it panicked.
-    pub source: Option<io::Error>,
-}
+impl<M: Send + 'static> Workers<M> {
+    /// As [`NetworkStack::spawn`].
+    pub(crate) fn spawn<H: Handler<Mail = M>>(
+        stack: &NetworkStack,
+        count: usize,
+        factory: impl Fn(usize, Arc<[MailSender<M>]>) -> H + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let (senders, mailboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mailbox()).unzip();
+        let senders: Arc<[MailSender<M>]> = senders.into();
+        let factory = Arc::new(factory);
+        // Each worker reports its driver here, and begins when all have one.
+        let (ready, all_ready) = mpsc::channel();
+        let mut begins = Vec::with_capacity(count);
+        let mut threads = Vec::with_capacity(count);
+        for (index, mailbox) in mailboxes.into_iter().enumerate() {
+            let (stack, factory) = (stack.clone(), Arc::clone(&factory));
+            let (senders, ready) = (Arc::clone(&senders), ready.clone());
+            let (begin, may_begin) = mpsc::channel();
+            begins.push(begin);
+            let body = move || {
+                let Some(center) = open_center(&stack, index, &ready, &may_begin) else {
+                    return Ok(());
+                };
+                let handler = factory(index, senders);
+                Worker::new(center, mailbox, handler).run()
+            };
+            threads.push(thread::Builder::new().name(format!("msgr-worker-{index}")).spawn(body)?);
+        }
+        drop(ready);
+        for _ in 0..count {
+            all_ready.recv().unwrap_or_else(|_| Err(io::Error::other("a worker panicked")))?;
+        }
+        for begin in begins {
+            // A worker that ended meanwhile says so in `join`.
+            let _ = begin.send(());
+        }
+        Ok(Self { senders, threads })
+    }
 
-impl<M> Workers<M> {
-    pub(crate) fn new(
-        senders: Vec<MailSender<M>>,
-        threads: Vec<JoinHandle<io::Result<()>>>,
-    ) -> Self {
-        Self { senders, threads }
+    /// The mailbox of worker `index`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such worker.
+    pub fn sender(&self, index: usize) -> &MailSender<M> {
+        &self.senders[index]
+    }
+
+    /// All mailboxes, by worker.
+    pub fn senders(&self) -> &[MailSender<M>] {
+        &self.senders
     }
 
     /// How many workers there are.
@@ -61,92 +212,57 @@ impl<M> Workers<M> {
         self.senders.len()
     }
 
-    /// Whether there is no worker.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.senders.is_empty()
     }
 
-    /// The mailboxes of all workers, in order.
-    pub fn senders(&self) -> &[MailSender<M>] {
-        &self.senders
-    }
-
-    /// Waits until all workers are done.
+    /// Waits until every handler is done.
     ///
     /// # Errors
-    /// If one ended by a panic, or because it could not wait; the others are waited for all the
-    /// same.
-    pub fn join(self) -> Result<(), WorkerPanicked> {
-        let mut result = Ok(());
+    ///
+    /// The first worker that panicked or whose driver failed; others are logged.
+    pub fn join(self) -> Result<(), WorkerError> {
+        let mut first = None;
         for (worker, thread) in self.threads.into_iter().enumerate() {
-            let source = match thread.join() {
+            let cause = match thread.join() {
                 Ok(Ok(())) => continue,
-                Ok(Err(error)) => Some(error),
-                Err(_) => None,
+                Ok(Err(error)) => WorkerFailure::Driver(error),
+                Err(panic) => WorkerFailure::Panicked(panic_message(&*panic)),
             };
-            result = Err(WorkerPanicked { worker, source });
+            let error = WorkerError { worker, cause };
+            tracing::error!(%error);
+            first.get_or_insert(error);
         }
-        result
+        first.map_or(Ok(()), Err)
     }
 }
 
-impl fmt::Display for WorkerPanicked {
+impl<M> fmt::Debug for Workers<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.source {
-            Some(error) => write!(f, "worker {} could not wait: {error}", self.worker),
-            None => write!(f, "worker {} panicked", self.worker),
-        }
+        f.debug_struct("Workers").field("threads", &self.threads).finish_non_exhaustive()
     }
 }
 
-impl std::error::Error for WorkerPanicked {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|error| error as _)
-    }
+/// The worker's event center, once all others have theirs. `None` where one of them has not.
+fn open_center(
+    stack: &NetworkStack,
+    index: usize,
+    ready: &mpsc::Sender<io::Result<()>>,
+    may_begin: &mpsc::Receiver<()>,
+) -> Option<EventCenter> {
+    let (outcome, center) = match stack.driver(index) {
+        Ok(driver) => (Ok(()), Some(EventCenter::new(driver))),
+        Err(error) => (Err(error), None),
+    };
+    ready.send(outcome).ok()?;
+    may_begin.recv().ok()?;
+    center
 }
 
-/// Runs a handler until it is done.
-pub(crate) fn run<H: Handler>(
-    mut center: EventCenter,
-    mail: &MailReceiver<H::Mail>,
-    handler: &mut H,
-) -> io::Result<()> {
-    let mut batch = Vec::new();
-    while !handler.is_done() {
-        step(&mut center, mail, handler, &mut batch)?;
-    }
-    Ok(())
-}
-
-/// One turn of a worker's loop: waits, unless there is mail; applies; drains. `batch` is empty
-/// before and after, and kept for its capacity.
-///
-/// A simulator runs several handlers on one thread by this, each with a driver of its own.
-///
-/// # Errors
-/// If the driver cannot wait.
-pub fn step<H: Handler>(
-    center: &mut EventCenter,
-    mail: &MailReceiver<H::Mail>,
-    handler: &mut H,
-    batch: &mut Vec<H::Mail>,
-) -> io::Result<()> {
-    let poll = !mail.prepare_sleep();
-    center.wait(poll, &mut |now, completion| handler.handle_completion(now, completion))?;
-    mail.awake();
-    let now = center.now();
-    while let Some(token) = center.pop_due() {
-        handler.handle_timer(now, token);
-    }
-    for round in 0..MAX_MAIL_ROUNDS {
-        let any = mail.take(batch);
-        if round > 0 && !any {
-            break;
-        }
-        for mail in batch.drain(..) {
-            handler.handle_mail(now, mail);
-        }
-        handler.drain(center);
-    }
-    Ok(())
+/// What a panic said: `panic!` gives a string in either of two shapes.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let message = panic.downcast_ref::<&str>().copied();
+    let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    message.unwrap_or("(no message)").to_owned()
 }

@@ -48,6 +48,13 @@ pub enum ClientError {
         /// What happened.
         reason: CloseReason,
     },
+    /// More data than a message carries.
+    TooLarge {
+        /// What was asked for, in bytes.
+        size: usize,
+        /// The most that a message carries, in bytes.
+        most: usize,
+    },
     /// More operations in flight than a client keeps apart.
     TooDeep {
         /// What was asked for.
@@ -131,6 +138,10 @@ impl Client {
         }
         let cpu = CpuTime::now();
         let start = Instant::now();
+        let most = siphon_proto::v2::Limits::SESSION.data as usize;
+        if workload.size > most {
+            return Err(ClientError::TooLarge { size: workload.size, most });
+        }
         let data = Bytes::from(vec![0; workload.size]);
         let started: Vec<_> = self
             .jobs
@@ -292,6 +303,9 @@ impl fmt::Display for ClientError {
         match self {
             Self::Start(error) => write!(f, "cannot start a messenger: {error}"),
             Self::Connection { server, reason } => write!(f, "connection to {server}: {reason}"),
+            Self::TooLarge { size, most } => {
+                write!(f, "{size} bytes of data: a message carries at most {most}")
+            }
             Self::TooDeep { depth } => {
                 write!(f, "a depth of {depth} is not possible, 1 to {MAX_DEPTH} is")
             }
@@ -304,7 +318,7 @@ impl std::error::Error for ClientError {
         match self {
             Self::Start(error) => Some(error),
             Self::Connection { reason, .. } => Some(reason),
-            Self::TooDeep { .. } => None,
+            Self::TooLarge { .. } | Self::TooDeep { .. } => None,
         }
     }
 }

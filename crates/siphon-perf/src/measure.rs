@@ -123,7 +123,11 @@ impl Recorder {
 }
 
 /// Brings what jobs that ran side by side have counted together.
-pub(crate) fn combine(start: Instant, cpu: CpuTime, jobs: impl IntoIterator<Item = Recorder>) -> Measurement {
+pub(crate) fn combine(
+    start: Instant,
+    cpu: CpuTime,
+    jobs: impl IntoIterator<Item = Recorder>,
+) -> Measurement {
     let mut total = Measurement::new();
     total.cpu = cpu;
     for job in jobs {

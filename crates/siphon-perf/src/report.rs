@@ -100,7 +100,12 @@ impl Figures {
 
 impl Report {
     /// A report on `workload`.
-    pub fn new(stack: String, protocol: String, workload: &Workload, measured: &Measurement) -> Self {
+    pub fn new(
+        stack: String,
+        protocol: String,
+        workload: &Workload,
+        measured: &Measurement,
+    ) -> Self {
         Self {
             stack,
             mode: "crc".to_owned(),
@@ -129,7 +134,10 @@ impl fmt::Display for Report {
         )?;
         write!(f, "{}", self.figures)?;
         if let Some(comparison) = &self.comparison {
-            writeln!(f, "\nplain TCP sockets, the same bytes at the same depth, in turn with the above:")?;
+            writeln!(
+                f,
+                "\nplain TCP sockets, the same bytes at the same depth, in turn with the above:"
+            )?;
             write!(f, "{}", comparison.raw)?;
             writeln!(f, "\nratio to raw      {:.3}", comparison.ratio_to_raw)?;
         }
@@ -147,7 +155,13 @@ impl fmt::Display for Figures {
         writeln!(
             f,
             "  latency (us)    min {:.1}  mean {:.1}  p50 {:.1}  p90 {:.1}  p99 {:.1}  p99.9 {:.1}  max {:.1}",
-            latency.min, latency.mean, latency.p50, latency.p90, latency.p99, latency.p999, latency.max
+            latency.min,
+            latency.mean,
+            latency.p50,
+            latency.p90,
+            latency.p99,
+            latency.p999,
+            latency.max
         )?;
         writeln!(
             f,
@@ -194,8 +208,7 @@ mod tests {
         measured.operations = 1000;
         measured.elapsed = Duration::from_millis(500);
         measured.latency.record_n(10_000, 1000).unwrap();
-        let mut report =
-            Report::new("posix".into(), "msgr2.1".into(), &workload, &measured);
+        let mut report = Report::new("posix".into(), "msgr2.1".into(), &workload, &measured);
         report.comparison =
             Some(Comparison { raw: Figures::new(&measured, 4096), ratio_to_raw: 1.0 });
         let json = serde_json::to_value(&report).unwrap();
@@ -212,7 +225,9 @@ mod tests {
 
     #[test]
     fn bytes_have_readable_units() {
-        for (value, text) in [(64.0, "64 B"), (4096.0, "4 KiB"), (1536.0, "1.5 KiB"), (4e9, "3.7 GiB")] {
+        for (value, text) in
+            [(64.0, "64 B"), (4096.0, "4 KiB"), (1536.0, "1.5 KiB"), (4e9, "3.7 GiB")]
+        {
             assert_eq!(Bytes(value).to_string(), text);
         }
     }

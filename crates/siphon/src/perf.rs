@@ -306,10 +306,6 @@ fn divide(limit: Limit, rounds: u32) -> Limit {
 
 impl WorkArgs {
     fn workload(&self) -> Result<Workload> {
-        let most = siphon_proto::v2::Limits::SESSION.data as usize;
-        if self.size.0 > most {
-            bail!("--size {}: a message carries at most {most} bytes of data", self.size.0);
-        }
         let limit = match self.ops {
             Some(ops) => Limit::Operations(ops),
             None => {

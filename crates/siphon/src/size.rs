@@ -29,7 +29,9 @@ mod tests {
 
     #[test]
     fn sizes_are_read_with_their_units() {
-        for (text, bytes) in [("0", 0), ("4096", 4096), ("4K", 4096), ("4KiB", 4096), ("4 M", 4 << 20)] {
+        for (text, bytes) in
+            [("0", 0), ("4096", 4096), ("4K", 4096), ("4KiB", 4096), ("4 M", 4 << 20)]
+        {
             assert_eq!(text.parse(), Ok(Size(bytes)));
         }
         for text in ["", "K", "4X", "-1", "1.5K", "99999999999999999999", "99999999999G"] {

@@ -1,247 +1,267 @@
-//! Kernel sockets and epoll.
+//! The `posix` stack: the system's TCP sockets, readiness by epoll.
+//!
+//! A socket is registered once, edge-triggered, for everything. Its state remembers whether it is
+//! readable and writable, so that in a steady state a worker's turn costs one `epoll_wait`, one
+//! `readv` for each socket that has something, and one `sendmsg` for each batch.
 
+mod listener;
 mod socket;
+mod sys;
 
-use std::collections::HashMap;
+use std::fmt;
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::task::{Wake, Waker};
+use std::time::Instant;
 
-use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
-use siphon_wire::buf::{Rope, SegmentBuf};
+use siphon_wire::buf::Rope;
 
+use self::listener::{Listener, PosixTransport};
 use self::socket::Socket;
+use crate::FillBuf;
 use crate::driver::{
-    Accepted, Completion, Driver, FileInterest, FileToken, ListenOptions, ListenerId, SendStatus,
-    SocketId, SocketOptions, Waker,
+    Accepted, Completion, Driver, FileId, Interest, ListenOptions, ListenerId, SendStatus,
+    SocketId, SocketOptions, Wait,
 };
+use crate::slab::{Key, Slab};
 
-/// Bytes that one receive takes beyond the segment's own buffer.
-const SCRATCH: usize = 256 << 10;
-/// Events taken from the kernel at once; the rest is taken next time.
-const MAX_EVENTS: usize = 256;
-/// Connections accepted from one listener at once.
-const MAX_ACCEPTS: usize = 64;
-/// How long a listener rests when the process is out of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The waker's key; sockets, listeners and files have keys from 1 on.
-const WAKER_KEY: u64 = 0;
+/// Bytes of a worker's scratch: what one receive takes beyond its own buffer.
+pub const SCRATCH_BYTES: usize = 256 << 10;
 
-/// Edge-triggered in both directions: the driver remembers what the kernel said.
-const SOCKET_EVENTS: EventFlags =
-    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
+/// Most events that one wait takes from the system; what is beyond comes with the next.
+const EVENTS_PER_WAIT: usize = 256;
 
-/// The posix stack's driver: non-blocking sockets, vectored reads and writes, readiness by epoll.
+/// One worker's share of the posix stack.
 ///
-/// A socket is registered once, edge-triggered. What is known of its readiness is kept, so that a
-/// steady connection costs one wait, one `readv` and one `sendmsg` for as many messages as fit.
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use siphon_net::{Completion, Driver, ListenOptions, PosixDriver, SocketOptions, Wait};
+///
+/// let mut driver = PosixDriver::new()?;
+/// let (_, addr) = driver.listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default())?;
+/// let socket = driver.connect(addr, &SocketOptions::default())?;
+/// let mut connected = false;
+/// while !connected {
+///     driver.wait(Wait::Forever, &mut |_, completion| {
+///         if let Completion::Connected { socket: id, result } = completion {
+///             assert_eq!(id, socket);
+///             connected = result.is_ok();
+///         }
+///     })?;
+/// }
+/// # Ok(()) }
+/// ```
 pub struct PosixDriver {
     epoll: OwnedFd,
-    wakeup: Arc<OwnedFd>,
+    wake: Arc<WakeEvent>,
     now: Instant,
-    next_key: u64,
-    sockets: HashMap<u64, Socket>,
-    listeners: HashMap<u64, Listener>,
-    files: HashMap<u64, OwnedFd>,
-    /// Sockets on which a receive is armed and that are worth trying.
-    try_recv: Vec<u64>,
-    /// Sockets whose pending send or connect may go on.
-    try_send: Vec<u64>,
-    /// Completions of sends that failed where they were submitted.
-    failed_sends: Vec<(SocketId, io::Error)>,
+    sockets: Slab<Socket>,
+    listeners: Slab<Listener>,
+    files: Slab<File>,
+    /// Sockets with something to do, each once, in the order they came to it.
+    turns: Vec<Key>,
+    /// Listeners that may have a connection, each once.
+    accepts: Vec<Key>,
+    /// Listeners whose accepting pauses.
+    paused: Vec<Key>,
     scratch: Box<[u8]>,
-    events: Vec<epoll::Event>,
+    events: Vec<Event>,
+    /// Emptied in each wait; kept for their allocation.
+    current_turns: Vec<Key>,
+    current_accepts: Vec<Key>,
 }
 
+/// A foreign descriptor. It is in epoll's set while its interest is not `NONE`.
 #[derive(Debug)]
-struct Listener {
-    socket: OwnedFd,
-    /// There may be more to accept.
-    ready: bool,
-    /// It rests until then.
-    paused: Option<Instant>,
+struct File {
+    fd: OwnedFd,
+    interest: Interest,
+    token: u64,
 }
+
+/// What an epoll event is about; it takes the two bits that indices leave free.
+#[derive(Clone, Copy)]
+enum Kind {
+    Wake = 0,
+    Socket = 1,
+    Listener = 2,
+    File = 3,
+}
+
+const KIND_SHIFT: u32 = 30;
+const KIND_MASK: u64 = 3 << KIND_SHIFT;
 
 impl PosixDriver {
-    /// A driver for the calling thread.
+    /// A driver without sockets.
     ///
     /// # Errors
-    /// If there is no descriptor left.
+    ///
+    /// What the system says to an epoll and an event descriptor.
     pub fn new() -> io::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let wakeup = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        epoll::add(&epoll, &wakeup, EventData::new_u64(WAKER_KEY), EventFlags::IN)?;
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let flags = EventFlags::IN | EventFlags::ET;
+        epoll::add(&epoll, &wake, EventData::new_u64(Kind::Wake as u64), flags)?;
         Ok(Self {
             epoll,
-            wakeup,
+            wake: Arc::new(WakeEvent(wake)),
             now: Instant::now(),
-            next_key: WAKER_KEY + 1,
-            sockets: HashMap::new(),
-            listeners: HashMap::new(),
-            files: HashMap::new(),
-            try_recv: Vec::new(),
-            try_send: Vec::new(),
-            failed_sends: Vec::new(),
-            scratch: vec![0; SCRATCH].into_boxed_slice(),
-            events: Vec::with_capacity(MAX_EVENTS),
+            sockets: Slab::new(),
+            listeners: Slab::new(),
+            files: Slab::new(),
+            turns: Vec::new(),
+            accepts: Vec::new(),
+            paused: Vec::new(),
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            events: Vec::with_capacity(EVENTS_PER_WAIT),
+            current_turns: Vec::new(),
+            current_accepts: Vec::new(),
         })
     }
 
-    fn key(&mut self) -> u64 {
-        let key = self.next_key;
-        self.next_key += 1;
-        key
+    fn add_socket(&mut self, socket: Socket) -> io::Result<SocketId> {
+        let key = self.sockets.next_key();
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(&self.epoll, &socket, event_data(Kind::Socket, key), flags)?;
+        Ok(self.insert_socket(socket))
     }
 
-    fn register(&mut self, socket: Socket) -> io::Result<SocketId> {
-        let key = self.key();
-        epoll::add(&self.epoll, socket.as_fd(), EventData::new_u64(key), SOCKET_EVENTS)?;
-        self.sockets.insert(key, socket);
-        Ok(SocketId(key))
+    fn insert_socket(&mut self, socket: Socket) -> SocketId {
+        let key = self.sockets.insert(socket);
+        self.queue_turn(key);
+        SocketId::from_bits(key.bits())
     }
 
-    /// Asks the kernel, and files what it says with the sockets.
-    fn poll_events(
-        &mut self,
-        timeout: Option<Duration>,
-        sink: &mut dyn FnMut(Instant, Completion<'_>),
-    ) -> io::Result<()> {
-        let timeout = timeout.map(|timeout| Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        });
+    fn socket(&mut self, id: SocketId) -> Option<&mut Socket> {
+        self.sockets.get_mut(Key::from_bits(id.bits()))
+    }
+
+    /// Queues a socket if it has something to do and is not queued yet.
+    fn queue_turn(&mut self, key: Key) {
+        if let Some(socket) = self.sockets.get_mut(key)
+            && !socket.queued
+            && socket.wants_turn()
+        {
+            socket.queued = true;
+            self.turns.push(key);
+        }
+    }
+
+    fn queue_accept(&mut self, key: Key) {
+        if let Some(listener) = self.listeners.get_mut(key)
+            && !listener.queued
+            && listener.wants_turn()
+        {
+            listener.queued = true;
+            self.accepts.push(key);
+        }
+    }
+
+    /// Sleeps, and takes the system's events into `events`.
+    fn select(&mut self, limit: Wait) -> io::Result<()> {
+        let mut limit = limit;
+        if !self.turns.is_empty() || !self.accepts.is_empty() {
+            limit = Wait::Poll;
+        }
+        for &key in &self.paused {
+            let resume_at = self.listeners.get(key).and_then(Listener::resume_at);
+            limit = limit.min(resume_at.into());
+        }
+        let timeout = match limit {
+            Wait::Poll => Some(Timespec::default()),
+            // Beyond what a Timespec holds is as good as forever.
+            Wait::Until(at) => Timespec::try_from(at.saturating_duration_since(self.now)).ok(),
+            Wait::Forever => None,
+        };
         self.events.clear();
-        let spare = rustix::buffer::spare_capacity(&mut self.events);
-        match epoll::wait(&self.epoll, spare, timeout.as_ref()) {
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+            Err(errno) => return Err(errno.into()),
         }
         self.now = Instant::now();
-        for event in &self.events {
-            let (key, flags) = (event.data.u64(), event.flags);
-            if key == WAKER_KEY {
-                // Whatever the count was: the mail is in the mailbox.
-                let _ = rustix::io::read(&self.wakeup, &mut [0_u8; 8]);
-            } else if let Some(socket) = self.sockets.get_mut(&key) {
-                let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
-                if broken || flags.intersects(EventFlags::IN | EventFlags::RDHUP) {
-                    socket.readable = true;
-                    if socket.receive.is_some() {
-                        self.try_recv.push(key);
-                    }
-                }
-                if broken || flags.contains(EventFlags::OUT) {
-                    socket.writable = true;
-                    if socket.wants_write() {
-                        self.try_send.push(key);
-                    }
-                }
-            } else if let Some(listener) = self.listeners.get_mut(&key) {
-                listener.ready = true;
-            } else if self.files.contains_key(&key) {
-                let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
-                let ready = FileInterest {
-                    readable: broken || flags.contains(EventFlags::IN),
-                    writable: broken || flags.contains(EventFlags::OUT),
-                };
-                sink(self.now, Completion::FileReady { file: FileToken(key), ready });
-            }
-        }
         Ok(())
     }
 
-    fn accept_all(&mut self, sink: &mut dyn FnMut(Instant, Completion<'_>)) {
-        for (key, listener) in &mut self.listeners {
-            if listener.paused.is_some_and(|until| until > self.now) {
-                continue;
-            }
-            listener.ready |= listener.paused.take().is_some();
-            let id = ListenerId(*key);
-            for _ in 0..MAX_ACCEPTS {
-                if !listener.ready {
-                    break;
-                }
-                match socket::accept(listener.socket.as_fd()) {
-                    Ok(Some(accepted)) => {
-                        sink(self.now, Completion::Accepted { listener: id, accepted });
-                    }
-                    Ok(None) => listener.ready = false,
-                    Err(error) => {
-                        listener.ready = false;
-                        listener.paused = Some(self.now + ACCEPT_PAUSE);
-                        sink(self.now, Completion::AcceptFailed { listener: id, error });
+    /// Notes the events, and reports those of files.
+    fn apply_events(&mut self, sink: &mut dyn FnMut(Instant, Completion<'_>)) {
+        let mut events = mem::take(&mut self.events);
+        for event in events.drain(..) {
+            let (kind, key) = event_source(event.data);
+            match kind {
+                // Edge-triggered, so that the counter need not be read: every write is an edge.
+                Kind::Wake => {}
+                Kind::Socket => {
+                    if let Some(socket) = self.sockets.get_mut(key) {
+                        socket.on_event(event.flags);
+                        self.queue_turn(key);
                     }
                 }
+                Kind::Listener => {
+                    if let Some(listener) = self.listeners.get_mut(key) {
+                        listener.on_event();
+                        self.queue_accept(key);
+                    }
+                }
+                Kind::File => {
+                    if let Some(file) = self.files.get(key) {
+                        sink(self.now, file.completion(event.flags));
+                    }
+                }
             }
         }
+        self.events = events;
     }
 
-    /// The time until which `wait` may sleep at most, for listeners that rest.
-    fn listener_timeout(&self) -> Option<Duration> {
-        let paused = self.listeners.values().filter_map(|listener| listener.paused).min()?;
-        Some(paused.saturating_duration_since(self.now))
-    }
-
-    fn has_work(&self) -> bool {
-        !self.try_recv.is_empty()
-            || !self.try_send.is_empty()
-            || !self.failed_sends.is_empty()
-            || self.listeners.values().any(|listener| listener.ready && listener.paused.is_none())
-    }
-
-    fn go_on_sending(&mut self, sink: &mut dyn FnMut(Instant, Completion<'_>)) {
-        for (socket, error) in self.failed_sends.drain(..) {
-            sink(self.now, Completion::Sent { socket, result: Err(error) });
-        }
-        let mut keys = std::mem::take(&mut self.try_send);
-        for key in keys.drain(..) {
-            let Some(socket) = self.sockets.get_mut(&key) else {
-                continue;
-            };
-            let id = SocketId(key);
-            if !socket.wants_write() {
-                continue; // it stood in the list twice
-            }
-            if let Some(result) = socket.finish_connect() {
-                sink(self.now, Completion::Connected { socket: id, result });
-            } else if let Some(result) = socket.go_on_sending() {
-                sink(self.now, Completion::Sent { socket: id, result });
-            } else if socket.wants_write() && socket.writable {
-                self.try_send.push(key); // it had its share of this turn
+    /// Gives each queued socket one turn.
+    fn run_turns(&mut self, sink: &mut dyn FnMut(Instant, Completion<'_>)) {
+        let mut current = mem::take(&mut self.current_turns);
+        mem::swap(&mut current, &mut self.turns);
+        for key in current.drain(..) {
+            if let Some(socket) = self.sockets.get_mut(key) {
+                socket.queued = false;
+                let id = SocketId::from_bits(key.bits());
+                socket.turn(id, self.now, &mut self.scratch, sink);
+                self.queue_turn(key);
             }
         }
-        if self.try_send.is_empty() {
-            self.try_send = keys;
-        }
+        self.current_turns = current;
     }
 
-    fn receive_all(&mut self, sink: &mut dyn FnMut(Instant, Completion<'_>)) {
-        let mut keys = std::mem::take(&mut self.try_recv);
-        for key in keys.drain(..) {
-            let Some(socket) = self.sockets.get_mut(&key) else {
-                continue;
-            };
-            let Some((result, fill, len)) = socket.receive(&mut self.scratch) else {
-                continue;
-            };
-            let bytes = &self.scratch[..len];
-            let completion = Completion::Received { socket: SocketId(key), result, fill, bytes };
-            sink(self.now, completion);
+    /// Lets each listener with connections accept some of them.
+    fn run_accepts(&mut self, sink: &mut dyn FnMut(Instant, Completion<'_>)) {
+        let now = self.now;
+        let mut current = mem::take(&mut self.current_accepts);
+        mem::swap(&mut current, &mut self.paused);
+        for key in current.drain(..) {
+            if let Some(listener) = self.listeners.get_mut(key) {
+                listener.resume(now);
+                if listener.resume_at().is_some() {
+                    self.paused.push(key);
+                } else {
+                    self.queue_accept(key);
+                }
+            }
         }
-        self.try_recv = keys;
-    }
-}
-
-impl std::fmt::Debug for PosixDriver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PosixDriver")
-            .field("sockets", &self.sockets.len())
-            .field("listeners", &self.listeners.len())
-            .finish_non_exhaustive()
+        mem::swap(&mut current, &mut self.accepts);
+        for key in current.drain(..) {
+            if let Some(listener) = self.listeners.get_mut(key) {
+                listener.queued = false;
+                listener.accept(ListenerId::from_bits(key.bits()), now, sink);
+                if listener.resume_at().is_some() {
+                    self.paused.push(key);
+                } else {
+                    self.queue_accept(key);
+                }
+            }
+        }
+        self.current_accepts = current;
     }
 }
 
@@ -251,11 +271,7 @@ impl Driver for PosixDriver {
     }
 
     fn waker(&self) -> Waker {
-        let wakeup = Arc::clone(&self.wakeup);
-        Waker::new(move || {
-            // Fails only if the counter is full, and then the driver is as awake as can be.
-            let _ = rustix::io::write(&*wakeup, &1_u64.to_ne_bytes());
-        })
+        Waker::from(Arc::clone(&self.wake))
     }
 
     fn listen(
@@ -263,111 +279,180 @@ impl Driver for PosixDriver {
         addr: SocketAddr,
         options: &ListenOptions,
     ) -> io::Result<(ListenerId, SocketAddr)> {
-        let (socket, bound) = socket::listen(addr, options)?;
-        let key = self.key();
+        let (fd, local) = sys::listen(addr, options)?;
+        let key = self.listeners.next_key();
         let flags = EventFlags::IN | EventFlags::ET;
-        epoll::add(&self.epoll, &socket, EventData::new_u64(key), flags)?;
-        self.listeners.insert(key, Listener { socket, ready: false, paused: None });
-        Ok((ListenerId(key), bound))
+        epoll::add(&self.epoll, &fd, event_data(Kind::Listener, key), flags)?;
+        let key = self.listeners.insert(Listener::new(fd, local));
+        Ok((ListenerId::from_bits(key.bits()), local))
     }
 
-    fn close_listener(&mut self, listener: ListenerId) {
-        self.listeners.remove(&listener.0);
+    fn close_listener(&mut self, id: ListenerId) {
+        self.listeners.remove(Key::from_bits(id.bits()));
     }
 
     fn connect(&mut self, addr: SocketAddr, options: &SocketOptions) -> io::Result<SocketId> {
-        self.register(Socket::connect(addr, options)?)
+        let (fd, started) = sys::connect(addr, options)?;
+        match started {
+            Ok(()) => self.add_socket(Socket::connecting(fd)),
+            Err(errno) => Ok(self.insert_socket(Socket::refused(fd, errno.into()))),
+        }
     }
 
     fn adopt(&mut self, accepted: Accepted, options: &SocketOptions) -> io::Result<SocketId> {
-        self.register(Socket::adopt(accepted, options)?)
+        let Ok(PosixTransport(fd)) = accepted.into_transport() else {
+            let message = "the connection was accepted by another network stack";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        };
+        sys::apply(&fd, options);
+        self.add_socket(Socket::accepted(fd))
     }
 
-    fn recv(&mut self, socket: SocketId, fill: Option<SegmentBuf>) {
-        let Some(state) = self.sockets.get_mut(&socket.0) else {
-            return;
-        };
-        debug_assert!(state.receive.is_none(), "one receive is armed at a time");
-        state.receive = Some(fill);
-        if state.readable {
-            self.try_recv.push(socket.0);
+    fn recv(&mut self, id: SocketId, fill: Option<FillBuf>) {
+        if let Some(socket) = self.socket(id) {
+            socket.arm(fill);
+            self.queue_turn(Key::from_bits(id.bits()));
         }
     }
 
-    fn send(&mut self, socket: SocketId, rope: &mut Rope) -> SendStatus {
-        let Some(state) = self.sockets.get_mut(&socket.0) else {
+    fn send(&mut self, id: SocketId, rope: &mut Rope) -> SendStatus {
+        let Some(socket) = self.socket(id) else {
             rope.clear();
-            return SendStatus::Complete;
+            return SendStatus::Pending;
         };
-        match state.send(rope) {
-            Some(Ok(())) => SendStatus::Complete,
-            Some(Err(error)) => {
-                self.failed_sends.push((socket, error));
-                SendStatus::Pending
-            }
-            None => {
-                if state.writable {
-                    self.try_send.push(socket.0); // it had its share of this turn
-                }
-                SendStatus::Pending
-            }
+        let status = socket.send(rope);
+        if status == SendStatus::Pending {
+            self.queue_turn(Key::from_bits(id.bits()));
         }
+        status
     }
 
-    fn shutdown_write(&mut self, socket: SocketId) -> io::Result<()> {
-        match self.sockets.get(&socket.0) {
-            Some(state) => Ok(rustix::net::shutdown(state.as_fd(), rustix::net::Shutdown::Write)?),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
+    fn shutdown_write(&mut self, id: SocketId) -> io::Result<()> {
+        self.socket(id).ok_or(io::ErrorKind::NotConnected)?.shutdown_write()
     }
 
-    fn close(&mut self, socket: SocketId) {
-        self.sockets.remove(&socket.0);
-        self.failed_sends.retain(|(failed, _)| *failed != socket);
+    fn close(&mut self, id: SocketId) {
+        // Closing the only descriptor of a socket takes it out of epoll's set.
+        self.sockets.remove(Key::from_bits(id.bits()));
     }
 
-    fn local_addr(&self, socket: SocketId) -> io::Result<SocketAddr> {
-        let state = self.sockets.get(&socket.0).ok_or(io::ErrorKind::NotConnected)?;
-        socket::local_addr(state.as_fd())
+    fn local_addr(&self, id: SocketId) -> io::Result<SocketAddr> {
+        let socket = self.sockets.get(Key::from_bits(id.bits()));
+        socket.ok_or(io::ErrorKind::NotConnected)?.local_addr()
     }
 
-    fn watch_file(
+    fn peer_addr(&self, id: SocketId) -> io::Result<SocketAddr> {
+        let socket = self.sockets.get(Key::from_bits(id.bits()));
+        socket.ok_or(io::ErrorKind::NotConnected)?.peer_addr()
+    }
+
+    fn register_file(
         &mut self,
         file: BorrowedFd<'_>,
-        interest: FileInterest,
-    ) -> io::Result<FileToken> {
-        // A descriptor of our own: the owner may close its one whenever it likes.
-        let file = file.try_clone_to_owned()?;
-        let mut flags = EventFlags::empty();
-        flags.set(EventFlags::IN, interest.readable);
-        flags.set(EventFlags::OUT, interest.writable);
-        let key = self.key();
-        epoll::add(&self.epoll, &file, EventData::new_u64(key), flags)?;
-        self.files.insert(key, file);
-        Ok(FileToken(key))
+        interest: Interest,
+        token: u64,
+    ) -> io::Result<FileId> {
+        let fd = rustix::io::fcntl_dupfd_cloexec(file, 0)?;
+        let id = FileId::from_bits(self.files.next_key().bits());
+        self.files.insert(File { fd, interest: Interest::NONE, token });
+        if let Err(error) = self.modify_file(id, interest) {
+            self.files.remove(Key::from_bits(id.bits()));
+            return Err(error);
+        }
+        Ok(id)
     }
 
-    fn forget_file(&mut self, file: FileToken) {
-        if let Some(file) = self.files.remove(&file.0) {
-            // The owner's descriptor keeps the file open, so closing ours would not do it.
-            let _ = epoll::delete(&self.epoll, &file);
+    fn modify_file(&mut self, id: FileId, interest: Interest) -> io::Result<()> {
+        let key = Key::from_bits(id.bits());
+        let file = self.files.get_mut(key).ok_or(io::ErrorKind::NotFound)?;
+        let (data, flags) = (event_data(Kind::File, key), interest_flags(interest));
+        // Out of the set where nothing is wanted: epoll reports a hang-up in any case, and
+        // level-triggered that would be in every wait.
+        match (file.interest == Interest::NONE, interest == Interest::NONE) {
+            (true, true) => {}
+            (true, false) => epoll::add(&self.epoll, &file.fd, data, flags)?,
+            (false, true) => epoll::delete(&self.epoll, &file.fd)?,
+            (false, false) => epoll::modify(&self.epoll, &file.fd, data, flags)?,
+        }
+        file.interest = interest;
+        Ok(())
+    }
+
+    fn deregister_file(&mut self, id: FileId) {
+        // Closing a duplicate would leave it in epoll's set, since the file stays open elsewhere.
+        if self.modify_file(id, Interest::NONE).is_ok() {
+            self.files.remove(Key::from_bits(id.bits()));
         }
     }
 
     fn wait(
         &mut self,
-        timeout: Option<Duration>,
+        limit: Wait,
         sink: &mut dyn FnMut(Instant, Completion<'_>),
     ) -> io::Result<()> {
-        let timeout = match (timeout, self.listener_timeout()) {
-            _ if self.has_work() => Some(Duration::ZERO),
-            (Some(timeout), Some(pause)) => Some(timeout.min(pause)),
-            (timeout, pause) => timeout.or(pause),
-        };
-        self.poll_events(timeout, sink)?;
-        self.accept_all(sink);
-        self.go_on_sending(sink);
-        self.receive_all(sink);
+        self.select(limit)?;
+        self.apply_events(sink);
+        self.run_accepts(sink);
+        self.run_turns(sink);
         Ok(())
     }
+}
+
+impl fmt::Debug for PosixDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PosixDriver")
+            .field("now", &self.now)
+            .field("turns", &self.turns.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl File {
+    fn completion(&self, flags: EventFlags) -> Completion<'static> {
+        let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+        let readable = broken || flags.intersects(EventFlags::IN | EventFlags::RDHUP);
+        let writable = broken || flags.contains(EventFlags::OUT);
+        Completion::FileReady {
+            token: self.token,
+            readable: self.interest.readable && readable,
+            writable: self.interest.writable && writable,
+        }
+    }
+}
+
+/// Ends a wait by an event descriptor.
+#[derive(Debug)]
+struct WakeEvent(OwnedFd);
+
+impl Wake for WakeEvent {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // It can fail only where the counter is at its end, 2^64 - 2 wakes from here.
+        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+    }
+}
+
+fn event_data(kind: Kind, key: Key) -> EventData {
+    EventData::new_u64(key.bits() | (kind as u64) << KIND_SHIFT)
+}
+
+fn event_source(data: EventData) -> (Kind, Key) {
+    let bits = data.u64();
+    let kind = match (bits & KIND_MASK) >> KIND_SHIFT {
+        0 => Kind::Wake,
+        1 => Kind::Socket,
+        2 => Kind::Listener,
+        _ => Kind::File,
+    };
+    (kind, Key::from_bits(bits & !KIND_MASK))
+}
+
+fn interest_flags(interest: Interest) -> EventFlags {
+    let mut flags = EventFlags::empty();
+    flags.set(EventFlags::IN | EventFlags::RDHUP, interest.readable);
+    flags.set(EventFlags::OUT, interest.writable);
+    flags
 }

@@ -1,150 +1,329 @@
+//! One connected or connecting socket.
+
 use std::io::{self, IoSlice, IoSliceMut};
+use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
+use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{
-    self, AddressFamily, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, ipproto, sockopt,
-};
-use siphon_wire::buf::{Rope, SegmentBuf};
+use rustix::net::{self, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
+use siphon_wire::buf::Rope;
+use smallvec::SmallVec;
 
-use crate::driver::{Accepted, ListenOptions, SocketOptions};
+use super::sys;
+use crate::FillBuf;
+use crate::driver::{Completion, SendStatus, SocketId};
 
-/// Entries of one vectored write; the kernel takes 1024 at most.
-const MAX_SLICES: usize = 256;
-/// Writes of one socket before others have their turn.
-const MAX_WRITES: usize = 16;
+/// Most bytes that one send, or one turn in a wait, gives to the system. A peer that takes all we
+/// have, as fast as we can copy it, is left for the others after this much.
+const SEND_TURN_BYTES: usize = 1 << 20;
 
-/// A connected or connecting socket.
+/// Most slices of one system call: Linux's `UIO_MAXIOV`.
+const MAX_SLICES: usize = 1024;
+
+/// A socket and what is in flight on it.
+///
+/// Readiness is edge-triggered: `readable` and `writable` are set by events, and cleared where the
+/// system did less than asked, since then the next change gives another event.
 #[derive(Debug)]
 pub(super) struct Socket {
     fd: OwnedFd,
-    connecting: bool,
-    /// What the kernel said last; true until it says otherwise.
-    pub(super) readable: bool,
-    pub(super) writable: bool,
-    /// The armed receive, with its buffer.
-    pub(super) receive: Option<Option<SegmentBuf>>,
-    /// What is still to be sent; empty if no send is pending.
-    pending: Rope,
+    phase: Phase,
+    readable: bool,
+    writable: bool,
+    /// The end of file or an error was announced. No further event will come, so that a short read
+    /// must not clear `readable`: the end is still to be read.
+    read_ended: bool,
+    receive: Receive,
+    send: Send,
+    outgoing: Outgoing,
+    /// The end of our direction was asked for and waits for the send in flight, or to be connected.
+    shutdown: bool,
+    /// Whether the driver's turn queue holds it.
+    pub(super) queued: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Connecting,
+    /// The outcome is known and not yet reported.
+    Settled(io::Result<()>),
+    Open,
+    /// Connecting failed and was reported: nothing else ever is.
+    Dead,
+}
+
+#[derive(Debug)]
+enum Receive {
+    Idle,
+    Armed(Option<FillBuf>),
+}
+
+#[derive(Debug)]
+enum Send {
+    Idle,
+    InFlight,
+    Failed(io::Error),
 }
 
 impl Socket {
-    pub(super) fn connect(addr: SocketAddr, options: &SocketOptions) -> io::Result<Self> {
-        let fd = stream_socket(addr)?;
-        set_options(&fd, options)?;
-        match net::connect(&fd, &addr) {
-            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+    /// A socket that started to connect.
+    pub(super) fn connecting(fd: OwnedFd) -> Self {
+        Self::new(fd, Phase::Connecting)
+    }
+
+    /// A socket whose connect failed at once.
+    pub(super) fn refused(fd: OwnedFd, error: io::Error) -> Self {
+        Self::new(fd, Phase::Settled(Err(error)))
+    }
+
+    /// An accepted socket. That it is writable need not be told by an event.
+    pub(super) fn accepted(fd: OwnedFd) -> Self {
+        let mut socket = Self::new(fd, Phase::Open);
+        socket.writable = true;
+        socket
+    }
+
+    fn new(fd: OwnedFd, phase: Phase) -> Self {
+        Self {
+            fd,
+            phase,
+            readable: false,
+            writable: false,
+            read_ended: false,
+            receive: Receive::Idle,
+            send: Send::Idle,
+            outgoing: Outgoing::default(),
+            shutdown: false,
+            queued: false,
         }
-        // Readiness to write tells the end of the attempt, even if it is over already.
-        Ok(Self::new(fd, true))
     }
 
-    pub(super) fn adopt(accepted: Accepted, options: &SocketOptions) -> io::Result<Self> {
-        set_options(&accepted.socket, options)?;
-        Ok(Self::new(accepted.socket, false))
-    }
-
-    fn new(fd: OwnedFd, connecting: bool) -> Self {
-        let writable = !connecting;
-        Self { fd, connecting, readable: false, writable, receive: None, pending: Rope::new() }
-    }
-
-    pub(super) fn wants_write(&self) -> bool {
-        self.connecting || !self.pending.is_empty()
-    }
-
-    /// How the attempt to connect ended, if it was under way.
-    pub(super) fn finish_connect(&mut self) -> Option<io::Result<()>> {
-        if !self.connecting {
-            return None;
+    /// Notes what epoll tells.
+    pub(super) fn on_event(&mut self, flags: EventFlags) {
+        let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+        if broken || flags.contains(EventFlags::RDHUP) {
+            self.read_ended = true;
         }
-        self.connecting = false;
-        Some(match sockopt::socket_error(&self.fd) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) | Err(error) => Err(error.into()),
-        })
+        self.readable |= self.read_ended || flags.contains(EventFlags::IN);
+        self.writable |= broken || flags.contains(EventFlags::OUT);
+        if self.writable && matches!(self.phase, Phase::Connecting) {
+            self.settle();
+        }
     }
 
-    /// Reads once into the armed buffer and the scratch. None if there was nothing after all, and
-    /// the receive stays armed; else the result, the buffer, and bytes in the scratch.
-    pub(super) fn receive(
-        &mut self,
-        scratch: &mut [u8],
-    ) -> Option<(io::Result<usize>, Option<SegmentBuf>, usize)> {
-        let mut fill = self.receive.take()?;
-        let scratch_len = scratch.len();
-        let direct = fill.as_ref().map_or(0, SegmentBuf::remaining);
-        let result = rustix::io::retry_on_intr(|| match &mut fill {
-            Some(buffer) => {
-                let slices = &mut [IoSliceMut::new(buffer.unfilled()), IoSliceMut::new(scratch)];
-                rustix::io::readv(&self.fd, slices)
+    /// Whether a [`turn`](Self::turn) would do anything.
+    pub(super) fn wants_turn(&self) -> bool {
+        match self.phase {
+            Phase::Connecting | Phase::Dead => false,
+            Phase::Settled(_) => true,
+            Phase::Open => {
+                let sends = match self.send {
+                    Send::Idle => false,
+                    Send::InFlight => self.writable,
+                    Send::Failed(_) => true,
+                };
+                sends || (self.readable && matches!(self.receive, Receive::Armed(_)))
             }
-            None => rustix::io::read(&self.fd, &mut *scratch),
-        });
-        match result {
-            Ok(len) => {
-                // A short read has emptied the kernel's buffer; more to come is told by an edge.
-                self.readable = len == direct + scratch_len;
-                if let Some(buffer) = &mut fill {
-                    buffer.advance(len.min(direct));
+        }
+    }
+
+    /// Does what can be done now, once, and reports what ended.
+    pub(super) fn turn(
+        &mut self,
+        id: SocketId,
+        now: Instant,
+        scratch: &mut [u8],
+        sink: &mut dyn FnMut(Instant, Completion<'_>),
+    ) {
+        if let Phase::Settled(_) = self.phase {
+            let Phase::Settled(result) = mem::replace(&mut self.phase, Phase::Open) else {
+                unreachable!("matched above");
+            };
+            if result.is_err() {
+                self.phase = Phase::Dead;
+            } else if matches!(self.send, Send::Idle) {
+                // A shutdown asked for meanwhile.
+                self.finish_send();
+            }
+            sink(now, Completion::Connected { socket: id, result });
+        }
+        if !matches!(self.phase, Phase::Open) {
+            return;
+        }
+        if let Some(result) = self.continue_send() {
+            sink(now, Completion::Sent { socket: id, result });
+        }
+        if self.readable && matches!(self.receive, Receive::Armed(_)) {
+            self.receive(id, now, scratch, sink);
+        }
+    }
+
+    /// Arms a receive.
+    pub(super) fn arm(&mut self, fill: Option<FillBuf>) {
+        assert!(matches!(self.receive, Receive::Idle), "one receive at a time for a socket");
+        self.receive = Receive::Armed(fill);
+    }
+
+    /// Takes `rope` and sends what goes at once.
+    pub(super) fn send(&mut self, rope: &mut Rope) -> SendStatus {
+        assert!(matches!(self.send, Send::Idle), "one send at a time for a socket");
+        self.outgoing.load(rope);
+        self.send = Send::InFlight;
+        if !matches!(self.phase, Phase::Open) {
+            return SendStatus::Pending;
+        }
+        match self.flush() {
+            Ok(true) => {
+                self.finish_send();
+                SendStatus::Complete
+            }
+            Ok(false) => SendStatus::Pending,
+            Err(errno) => {
+                self.outgoing.clear();
+                self.send = Send::Failed(errno.into());
+                SendStatus::Pending
+            }
+        }
+    }
+
+    /// Ends our direction, after the send in flight.
+    pub(super) fn shutdown_write(&mut self) -> io::Result<()> {
+        match (&self.phase, &self.send) {
+            (Phase::Dead | Phase::Settled(Err(_)), _) | (_, Send::Failed(_)) => {
+                Err(io::ErrorKind::NotConnected.into())
+            }
+            (Phase::Open, Send::Idle) => Ok(net::shutdown(&self.fd, Shutdown::Write)?),
+            _ => {
+                self.shutdown = true;
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(sys::ip_addr(net::getsockname(&self.fd)?)?)
+    }
+
+    pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
+        Ok(sys::ip_addr(net::getpeername(&self.fd)?.ok_or(Errno::NOTCONN)?)?)
+    }
+
+    /// Learns how connecting ended, if it did.
+    fn settle(&mut self) {
+        let result = match sockopt::socket_error(&self.fd) {
+            Ok(Ok(())) => match net::getpeername(&self.fd) {
+                Ok(_) => Ok(()),
+                // An event that was not about connecting: it goes on.
+                Err(Errno::NOTCONN) => return,
+                Err(errno) => Err(errno),
+            },
+            Ok(Err(errno)) | Err(errno) => Err(errno),
+        };
+        self.phase = Phase::Settled(result.map_err(io::Error::from));
+    }
+
+    /// The end of the send in flight, if it came to it.
+    fn continue_send(&mut self) -> Option<io::Result<()>> {
+        match mem::replace(&mut self.send, Send::Idle) {
+            Send::Idle => None,
+            Send::Failed(error) => Some(Err(error)),
+            Send::InFlight => match self.flush() {
+                Ok(true) => {
+                    self.finish_send();
+                    Some(Ok(()))
                 }
-                Some((Ok(len), fill, len.saturating_sub(direct)))
+                Ok(false) => {
+                    self.send = Send::InFlight;
+                    None
+                }
+                Err(errno) => {
+                    self.outgoing.clear();
+                    Some(Err(errno.into()))
+                }
+            },
+        }
+    }
+
+    /// Writes until all is out, the system takes no more, or the turn is used up. Whether all is out.
+    fn flush(&mut self) -> Result<bool, Errno> {
+        let mut turn_left = SEND_TURN_BYTES;
+        while self.writable && turn_left > 0 && self.outgoing.remaining > 0 {
+            let mut slices = SmallVec::<[IoSlice<'_>; MAX_SLICES]>::new();
+            let asked = self.outgoing.slices(turn_left, &mut slices);
+            let mut control = SendAncillaryBuffer::default();
+            // Without NOSIGNAL, a peer that closed would end the process by SIGPIPE.
+            match net::sendmsg(&self.fd, &slices, &mut control, SendFlags::NOSIGNAL) {
+                Ok(sent) => {
+                    drop(slices);
+                    self.outgoing.advance(sent);
+                    turn_left -= sent;
+                    self.writable = sent == asked;
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.writable = false,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(self.outgoing.remaining == 0)
+    }
+
+    fn finish_send(&mut self) {
+        self.send = Send::Idle;
+        self.outgoing.clear();
+        if self.shutdown && matches!(self.phase, Phase::Open) {
+            self.shutdown = false;
+            // It fails only where the connection is gone already, which receiving tells.
+            let _ = net::shutdown(&self.fd, Shutdown::Write);
+        }
+    }
+
+    /// Reads once, into the receive's buffer and then the scratch, and reports it.
+    fn receive(
+        &mut self,
+        id: SocketId,
+        now: Instant,
+        scratch: &mut [u8],
+        sink: &mut dyn FnMut(Instant, Completion<'_>),
+    ) {
+        let Receive::Armed(mut fill) = mem::replace(&mut self.receive, Receive::Idle) else {
+            return;
+        };
+        let room = fill.as_ref().map_or(0, FillBuf::remaining);
+        let read = loop {
+            let result = match fill.as_mut().filter(|fill| !fill.is_full()) {
+                Some(fill) => {
+                    let slices = &mut [IoSliceMut::new(fill.unfilled()), IoSliceMut::new(scratch)];
+                    rustix::io::readv(&self.fd, slices)
+                }
+                None => rustix::io::read(&self.fd, &mut *scratch),
+            };
+            if result != Err(Errno::INTR) {
+                break result;
+            }
+        };
+        match read {
+            Ok(count) => {
+                let in_fill = count.min(room);
+                if let Some(fill) = fill.as_mut() {
+                    fill.advance(in_fill);
+                }
+                self.readable = self.read_ended || count == 0 || count == room + scratch.len();
+                let bytes = &scratch[..count - in_fill];
+                sink(now, Completion::Received { socket: id, result: Ok(count), fill, bytes });
             }
             Err(Errno::AGAIN) => {
                 self.readable = false;
-                self.receive = Some(fill);
-                None
+                self.read_ended = false;
+                self.receive = Receive::Armed(fill);
             }
-            Err(error) => Some((Err(error.into()), fill, 0)),
-        }
-    }
-
-    /// Takes all of `rope` and sends what goes now: Some at the end, None if some is pending.
-    pub(super) fn send(&mut self, rope: &mut Rope) -> Option<io::Result<()>> {
-        debug_assert!(self.pending.is_empty(), "one send is pending at a time");
-        std::mem::swap(&mut self.pending, rope);
-        let result = self.go_on_sending();
-        if result.is_some() {
-            self.pending.clear();
-            std::mem::swap(&mut self.pending, rope); // the caller keeps its capacity
-        }
-        result
-    }
-
-    /// Sends more of what is pending: Some at the end.
-    pub(super) fn go_on_sending(&mut self) -> Option<io::Result<()>> {
-        if self.pending.is_empty() {
-            return Some(Ok(()));
-        }
-        for _ in 0..MAX_WRITES {
-            if !self.writable || self.connecting {
-                return None;
-            }
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let count = self.pending.io_slices(&mut slices);
-            let wanted: usize = slices[..count].iter().map(|slice| slice.len()).sum();
-            let mut no_control = SendAncillaryBuffer::default();
-            let flags = SendFlags::NOSIGNAL;
-            match net::sendmsg(&self.fd, &slices[..count], &mut no_control, flags) {
-                Ok(len) => {
-                    self.pending.drain_front(len);
-                    // A short write has filled the kernel's buffer; room is told by an edge.
-                    self.writable = len == wanted;
-                    if self.pending.is_empty() {
-                        return Some(Ok(()));
-                    }
-                }
-                Err(Errno::AGAIN) => self.writable = false,
-                Err(Errno::INTR) => {}
-                Err(error) => {
-                    self.pending.clear();
-                    return Some(Err(error.into()));
-                }
+            Err(errno) => {
+                let result = Err(errno.into());
+                sink(now, Completion::Received { socket: id, result, fill, bytes: &[] });
             }
         }
-        None
     }
 }
 
@@ -154,57 +333,99 @@ impl AsFd for Socket {
     }
 }
 
-/// A listening socket, and the address it got.
-pub(super) fn listen(
-    addr: SocketAddr,
-    options: &ListenOptions,
-) -> io::Result<(OwnedFd, SocketAddr)> {
-    let fd = stream_socket(addr)?;
-    sockopt::set_socket_reuseaddr(&fd, true)?;
-    if addr.is_ipv6() {
-        // IPv4 has addresses and sockets of its own.
-        sockopt::set_ipv6_v6only(&fd, true)?;
-    }
-    net::bind(&fd, &addr)?;
-    net::listen(&fd, i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-    let bound = local_addr(fd.as_fd())?;
-    Ok((fd, bound))
+/// The rope being sent and how far it is.
+///
+/// Invariant: with `remaining > 0`, `offset < rope.segments()[segment].len()`, and `remaining` is
+/// what lies behind that position.
+#[derive(Debug, Default)]
+struct Outgoing {
+    rope: Rope,
+    segment: usize,
+    offset: usize,
+    remaining: usize,
 }
 
-/// The next connection, if one waits.
-pub(super) fn accept(listener: BorrowedFd<'_>) -> io::Result<Option<Accepted>> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    loop {
-        return match net::acceptfrom_with(listener, flags) {
-            Ok((socket, Some(peer))) => match SocketAddr::try_from(peer) {
-                Ok(peer) => Ok(Some(Accepted { socket, peer })),
-                Err(_) => continue, // not an IP socket, and not ours
-            },
-            // The peer is gone already.
-            Ok((_, None)) | Err(Errno::CONNABORTED | Errno::INTR) => continue,
-            Err(Errno::AGAIN) => Ok(None),
-            Err(error) => Err(error.into()),
-        };
+impl Outgoing {
+    /// Takes `rope`, leaving the empty one of the send before in its place.
+    fn load(&mut self, rope: &mut Rope) {
+        debug_assert!(self.rope.is_empty());
+        mem::swap(&mut self.rope, rope);
+        self.segment = 0;
+        self.offset = 0;
+        self.remaining = self.rope.len();
+    }
+
+    fn clear(&mut self) {
+        self.rope.clear();
+        self.remaining = 0;
+    }
+
+    /// Adds slices of what is to be sent, `limit` bytes at most. Gives their length in sum.
+    fn slices<'a>(
+        &'a self,
+        limit: usize,
+        slices: &mut SmallVec<[IoSlice<'a>; MAX_SLICES]>,
+    ) -> usize {
+        let mut asked = 0;
+        let mut offset = self.offset;
+        for segment in &self.rope.segments()[self.segment..] {
+            if asked == limit || slices.len() == MAX_SLICES {
+                break;
+            }
+            let end = segment.len().min(offset + (limit - asked));
+            slices.push(IoSlice::new(&segment[offset..end]));
+            asked += end - offset;
+            offset = 0;
+        }
+        asked
+    }
+
+    /// Notes that `sent` more bytes, of those in [`slices`](Self::slices), are out.
+    fn advance(&mut self, mut sent: usize) {
+        self.remaining -= sent;
+        while sent > 0 {
+            let left = self.rope.segments()[self.segment].len() - self.offset;
+            if sent < left {
+                self.offset += sent;
+                return;
+            }
+            sent -= left;
+            self.segment += 1;
+            self.offset = 0;
+        }
     }
 }
 
-pub(super) fn local_addr(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
-    Ok(SocketAddr::try_from(net::getsockname(socket)?)?)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
 
-fn stream_socket(addr: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?)
-}
-
-fn set_options(fd: &OwnedFd, options: &SocketOptions) -> io::Result<()> {
-    sockopt::set_tcp_nodelay(fd, options.nodelay)?;
-    if options.recv_buffer > 0 {
-        sockopt::set_socket_recv_buffer_size(fd, options.recv_buffer)?;
+    #[test]
+    fn outgoing_gives_every_byte_once_at_any_split() {
+        for limit in 1..=9 {
+            for sent in 1..=limit {
+                let mut rope = Rope::new();
+                for part in ["a", "bcd", "ef", "ghij"] {
+                    rope.push(Bytes::from_static(part.as_bytes()));
+                }
+                let mut outgoing = Outgoing::default();
+                outgoing.load(&mut rope);
+                assert!(rope.is_empty());
+                let mut out = Vec::new();
+                while outgoing.remaining > 0 {
+                    let mut slices = SmallVec::new();
+                    let asked = outgoing.slices(limit, &mut slices);
+                    assert_eq!(asked, limit.min(outgoing.remaining));
+                    let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+                    drop(slices);
+                    assert_eq!(bytes.len(), asked);
+                    let sent = sent.min(asked);
+                    out.extend_from_slice(&bytes[..sent]);
+                    outgoing.advance(sent);
+                }
+                assert_eq!(out, b"abcdefghij");
+            }
+        }
     }
-    if options.send_buffer > 0 {
-        sockopt::set_socket_send_buffer_size(fd, options.send_buffer)?;
-    }
-    Ok(())
 }

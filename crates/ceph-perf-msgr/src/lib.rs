@@ -1,0 +1,83 @@
+//! What the two tools have in common: Ceph's arguments, and its way to say them back.
+
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use siphon_common::{Config, Context};
+use siphon_wire::types::{EntityAddr, EntityAddrVec};
+
+/// A tool's positional arguments, with the options of Ceph around them taken out.
+#[derive(Debug)]
+pub struct Arguments {
+    /// Configuration, from `-c FILE` and options as `--ms_type async+posix`.
+    pub context: Context,
+    /// Which stack is used, in Ceph's words.
+    pub ms_type: String,
+    positional: Vec<String>,
+}
+
+impl Arguments {
+    /// Takes the process's arguments; `wanted` positional ones and no more.
+    ///
+    /// # Errors
+    /// What to print: the usage, or what is wrong with an option.
+    pub fn take(usage: &str, wanted: usize) -> Result<Self, String> {
+        let mut config = Config::default();
+        let args = std::env::args().skip(1);
+        let positional = config.take_args("client.admin", args).map_err(|e| e.to_string())?;
+        if positional.iter().any(|arg| arg == "-h" || arg == "--help") {
+            return Err(usage.to_owned());
+        }
+        if positional.len() != wanted {
+            let found = positional.len();
+            return Err(format!("{wanted} arguments are needed, {found} were given\n\n{usage}"));
+        }
+        let ms_type = match config.ms_public_type.as_str() {
+            "" => config.ms_type.clone(),
+            public => public.to_owned(),
+        };
+        Ok(Self { context: Context::new(config), ms_type, positional })
+    }
+
+    /// The positional argument at `index`, which is called `name`.
+    ///
+    /// # Errors
+    /// If it is not of that type.
+    pub fn number<T: FromStr>(&self, index: usize, name: &str) -> Result<T, String> {
+        let text = self.text(index);
+        text.parse().map_err(|_| format!("{name}: \"{text}\" is not a number that is possible"))
+    }
+
+    /// The positional argument at `index` as it is.
+    pub fn text(&self, index: usize) -> &str {
+        self.positional.get(index).map_or("", String::as_str)
+    }
+
+    /// The address that is the first positional argument.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn addr(&self) -> Result<EntityAddrVec, String> {
+        let text = self.text(0);
+        let addr: EntityAddr =
+            text.parse().map_err(|_| format!("\"{text}\" is not an address; write IP:PORT"))?;
+        match addr.socket_addr() {
+            Some(socket) if socket.port() != 0 => {
+                Ok(EntityAddr::msgr2(socket, addr.nonce()).into())
+            }
+            _ => Err(format!("\"{text}\" has no port; write IP:PORT")),
+        }
+    }
+}
+
+/// Runs a tool, and prints why it failed.
+pub fn run(name: &str, tool: impl FnOnce() -> Result<(), String>) -> ExitCode {
+    let logging = siphon_common::logging::install(None).map_err(|error| error.to_string());
+    match logging.and_then(|()| tool()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

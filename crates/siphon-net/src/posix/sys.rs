@@ -1,0 +1,84 @@
+//! Sockets as the system wants them made.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrAny, SocketFlags, SocketType, sockopt};
+
+use crate::driver::{ListenOptions, SocketOptions};
+use crate::error::ListenError;
+
+/// What every socket is: closed on exec, and never blocking.
+pub(super) const SOCKET_FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+
+/// A socket that listens, and the address with the port it got.
+pub(super) fn listen(
+    addr: SocketAddr,
+    options: &ListenOptions,
+) -> io::Result<(OwnedFd, SocketAddr)> {
+    let open = || -> rustix::io::Result<(OwnedFd, SocketAddr)> {
+        let fd = stream_socket(addr)?;
+        if addr.is_ipv6() {
+            sockopt::set_ipv6_v6only(&fd, options.ipv6_only)?;
+        }
+        if options.reuse_address {
+            sockopt::set_socket_reuseaddr(&fd, true)?;
+        }
+        if options.recv_buffer > 0 {
+            prefer("SO_RCVBUF", sockopt::set_socket_recv_buffer_size(&fd, options.recv_buffer));
+        }
+        net::bind(&fd, &addr)?;
+        net::listen(&fd, i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        let local = ip_addr(net::getsockname(&fd)?)?;
+        Ok((fd, local))
+    };
+    open().map_err(|errno| ListenError::wrap(addr, errno))
+}
+
+/// Starts to connect. The inner result is the network's first word on it.
+pub(super) fn connect(
+    addr: SocketAddr,
+    options: &SocketOptions,
+) -> io::Result<(OwnedFd, Result<(), Errno>)> {
+    let fd = stream_socket(addr)?;
+    // Before connecting, since the receive buffer decides about TCP's window scale.
+    apply(&fd, options);
+    let started = match net::connect(&fd, &addr) {
+        // An interrupted connect goes on in the background like any other.
+        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno),
+    };
+    Ok((fd, started))
+}
+
+/// Sets a connection's options. They are preferences: a failure leaves the connection usable.
+pub(super) fn apply(fd: impl AsFd, options: &SocketOptions) {
+    let fd = fd.as_fd();
+    if options.nodelay {
+        prefer("TCP_NODELAY", sockopt::set_tcp_nodelay(fd, true));
+    }
+    if options.recv_buffer > 0 {
+        prefer("SO_RCVBUF", sockopt::set_socket_recv_buffer_size(fd, options.recv_buffer));
+    }
+    if options.send_buffer > 0 {
+        prefer("SO_SNDBUF", sockopt::set_socket_send_buffer_size(fd, options.send_buffer));
+    }
+}
+
+/// The address of an IP socket.
+pub(super) fn ip_addr(addr: SocketAddrAny) -> rustix::io::Result<SocketAddr> {
+    SocketAddr::try_from(addr)
+}
+
+fn stream_socket(addr: SocketAddr) -> rustix::io::Result<OwnedFd> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    net::socket_with(family, SocketType::STREAM, SOCKET_FLAGS, None)
+}
+
+fn prefer(option: &str, result: rustix::io::Result<()>) {
+    if let Err(errno) = result {
+        tracing::debug!(option, %errno, "socket option not set");
+    }
+}
