@@ -20,9 +20,11 @@
 mod messages;
 pub mod mon;
 pub mod osd;
+mod registry;
 mod typed;
 
 pub use messages::{
     MMonGetMap, MMonMap, MMonSubscribe, MMonSubscribeAck, MOSDOp, MOSDOpReply, MPing, SubscribeItem,
 };
+pub use registry::{describe, describe_from, message_name, msg_type};
 pub use typed::{MessageError, TypedMessage};

@@ -5,6 +5,8 @@ use siphon_proto::{EncodePayload, Message, MessageHeader, OutMessage, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::Features;
 
+use crate::message_name;
+
 /// A Ceph message with named fields.
 ///
 /// What belongs to any message (transaction id, priority) stays in its [`MessageHeader`]: set it
@@ -123,15 +125,15 @@ impl fmt::Display for MessageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::WrongType { expected, found } => {
-                write!(f, "expected a message of type {expected}, found one of type {found}")
+                write!(f, "expected {}, found {}", Named(*expected), Named(*found))
             }
             Self::TooNew { msg_type, compat_version, understood } => write!(
                 f,
-                "a message of type {msg_type} needs a decoder of version {compat_version}, \
-                 this one is of version {understood}"
+                "{} needs a decoder of version {compat_version}, this one is of version {understood}",
+                Named(*msg_type)
             ),
             Self::Decode { msg_type, error } => {
-                write!(f, "a malformed message of type {msg_type}: {error}")
+                write!(f, "{} is malformed: {error}", Named(*msg_type))
             }
         }
     }
@@ -146,6 +148,18 @@ impl std::error::Error for MessageError {
     }
 }
 
+/// A message type as an error names it.
+struct Named(u16);
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match message_name(self.0) {
+            Some(name) => write!(f, "a message {name} (type {})", self.0),
+            None => write!(f, "a message of unknown type {}", self.0),
+        }
+    }
+}
+
 /// Carries a message to the moment when its peer's features are known.
 #[derive(Debug)]
 struct Deferred<M>(M);
@@ -153,5 +167,32 @@ struct Deferred<M>(M);
 impl<M: TypedMessage> EncodePayload for Deferred<M> {
     fn encode_payload(&self, features: Features, header: &mut MessageHeader) -> Payload {
         self.0.encode_payload(features, header)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MMonGetMap, MPing};
+
+    #[test]
+    fn messages_that_cannot_be_read_say_why() {
+        let error = |message: &Message| MPing::from_message(message).unwrap_err().to_string();
+        let mut message = MMonGetMap.to_message(Features::ALL);
+        assert_eq!(
+            error(&message),
+            "expected a message ping (type 2), found a message mon_getmap (type 5)",
+        );
+        message.header.msg_type = MPing::TYPE;
+        message.payload.front = bytes::Bytes::from_static(b"abc");
+        assert_eq!(
+            error(&message),
+            "a message ping (type 2) is malformed: MPing at byte 0: needs 4 bytes, 3 are left",
+        );
+        message.header.compat_version = 2;
+        assert_eq!(
+            error(&message),
+            "a message ping (type 2) needs a decoder of version 2, this one is of version 1",
+        );
     }
 }

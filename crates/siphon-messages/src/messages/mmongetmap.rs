@@ -3,14 +3,14 @@ use siphon_wire::DecodeError;
 use siphon_wire::types::Features;
 
 use super::decode_front;
-use crate::TypedMessage;
+use crate::{TypedMessage, msg_type};
 
 /// Asks a monitor for its map, which comes as an [`MMonMap`](super::MMonMap).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MMonGetMap;
 
 impl TypedMessage for MMonGetMap {
-    const TYPE: u16 = 5;
+    const TYPE: u16 = msg_type::CEPH_MSG_MON_GET_MAP;
     const NAME: &'static str = "mon_getmap";
     const VERSION: u16 = 1;
     const COMPAT_VERSION: u16 = 1;

@@ -3,8 +3,8 @@ use siphon_wire::DecodeError;
 use siphon_wire::types::Features;
 
 use super::{decode_front, front_only};
-use crate::TypedMessage;
 use crate::mon::MonMap;
+use crate::{TypedMessage, msg_type};
 
 /// The map of the cluster's monitors, as a monitor sends it to who asked or subscribed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct MMonMap {
 }
 
 impl TypedMessage for MMonMap {
-    const TYPE: u16 = 4;
+    const TYPE: u16 = msg_type::CEPH_MSG_MON_MAP;
     const NAME: &'static str = "mon_map";
     const VERSION: u16 = 1;
     const COMPAT_VERSION: u16 = 1;

@@ -6,7 +6,7 @@ use siphon_wire::types::{ByteString, Features};
 use siphon_wire::{Decode, DecodeError, Decoder, Encode, Encoder};
 
 use super::{decode_front, front_only};
-use crate::TypedMessage;
+use crate::{TypedMessage, msg_type};
 
 /// Subscribes to maps that a monitor publishes.
 ///
@@ -58,7 +58,7 @@ impl SubscribeItem {
 }
 
 impl TypedMessage for MMonSubscribe {
-    const TYPE: u16 = 15;
+    const TYPE: u16 = msg_type::CEPH_MSG_MON_SUBSCRIBE;
     const NAME: &'static str = "mon_subscribe";
     const VERSION: u16 = 3;
     const COMPAT_VERSION: u16 = 1;

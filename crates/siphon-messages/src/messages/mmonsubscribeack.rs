@@ -5,7 +5,7 @@ use siphon_wire::DecodeError;
 use siphon_wire::types::{Features, Uuid};
 
 use super::{decode_front, front_only};
-use crate::TypedMessage;
+use crate::{TypedMessage, msg_type};
 
 /// Accepts a subscription of a peer without `MON_STATEFUL_SUB`, who has to renew it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct MMonSubscribeAck {
 }
 
 impl TypedMessage for MMonSubscribeAck {
-    const TYPE: u16 = 16;
+    const TYPE: u16 = msg_type::CEPH_MSG_MON_SUBSCRIBE_ACK;
     const NAME: &'static str = "mon_subscribe_ack";
     const VERSION: u16 = 1;
     const COMPAT_VERSION: u16 = 1;

@@ -9,8 +9,10 @@ use siphon_wire::types::{
 use siphon_wire::{DecodeError, Decoder, Encoder};
 
 use super::{check_version, decode_front, encode_front};
-use crate::TypedMessage;
-use crate::osd::{OsdFlags, OsdOp, OtelTrace, decode_ops, encode_ops, merge_data, print_ops};
+use crate::osd::{
+    OsdFlags, OsdOp, OsdOpCode, OtelTrace, decode_ops, encode_ops, merge_data, print_ops,
+};
+use crate::{TypedMessage, msg_type};
 
 /// Asks an OSD to apply operations to an object.
 ///
@@ -55,6 +57,9 @@ pub struct MOSDOp {
     pub oid: ByteString,
     /// What to do, in order; all or nothing.
     pub ops: Vec<OsdOp>,
+    /// Bytes behind the operations' data that none of them announces: see
+    /// [`write_loose`](Self::write_loose).
+    pub loose_data: Rope,
     /// The snapshot to read.
     pub snapid: SnapId,
     /// The newest snapshot, for changes.
@@ -89,6 +94,7 @@ impl MOSDOp {
             },
             oid: object.oid,
             ops: Vec::new(),
+            loose_data: Rope::new(),
             snapid: object.snap,
             snap_seq: SnapId::default(),
             snaps: Vec::new(),
@@ -99,6 +105,14 @@ impl MOSDOp {
     /// Adds an operation that writes `data` at `offset`.
     pub fn write(&mut self, offset: u64, data: Rope) {
         self.ops.push(OsdOp::write(offset, data));
+    }
+
+    /// Makes `data` the message's and adds an operation that writes it at `offset`, but does not
+    /// announce it as its own: what Ceph's `MOSDOp::write` does, which only the messenger
+    /// benchmark uses. An OSD refuses it.
+    pub fn write_loose(&mut self, offset: u64, data: Rope) {
+        self.ops.push(OsdOp::extent(OsdOpCode::WRITE, offset, data.len() as u64));
+        self.loose_data = data;
     }
 
     /// Adds an operation that reads `length` bytes from `offset` on.
@@ -154,7 +168,7 @@ impl MOSDOp {
 }
 
 impl TypedMessage for MOSDOp {
-    const TYPE: u16 = 42;
+    const TYPE: u16 = msg_type::CEPH_MSG_OSD_OP;
     const NAME: &'static str = "osd_op";
     const VERSION: u16 = 9;
     const COMPAT_VERSION: u16 = 3;
@@ -179,7 +193,9 @@ impl TypedMessage for MOSDOp {
             }
             self.encode_rest(enc);
         });
-        Payload { front, data: merge_data(&self.ops), ..Payload::default() }
+        let mut data = merge_data(&self.ops);
+        data.append(&mut self.loose_data.clone());
+        Payload { front, data, ..Payload::default() }
     }
 
     fn decode_payload(header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {
@@ -282,7 +298,7 @@ impl MOSDOp {
 
     fn decode_ops(&mut self, dec: &mut Decoder<'_>, data: &Rope) -> Result<(), DecodeError> {
         let count = dec.u16()?;
-        self.ops = decode_ops(dec, count.into(), Some(data))?;
+        (self.ops, self.loose_data) = decode_ops(dec, count.into(), Some(data))?;
         self.snapid = dec.value()?;
         self.snap_seq = dec.value()?;
         self.snaps = dec.value()?;

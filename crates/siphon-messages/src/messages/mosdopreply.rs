@@ -8,8 +8,8 @@ use siphon_wire::types::{
 use siphon_wire::{DecodeError, Decoder, Encoder};
 
 use super::{MOSDOp, check_version, decode_front, encode_front};
-use crate::TypedMessage;
 use crate::osd::{OsdFlags, OsdOp, decode_ops, encode_ops, merge_data, print_ops};
+use crate::{TypedMessage, msg_type};
 
 /// An OSD's answer to an [`MOSDOp`], of whose transaction it is.
 ///
@@ -74,7 +74,7 @@ impl MOSDOpReply {
 }
 
 impl TypedMessage for MOSDOpReply {
-    const TYPE: u16 = 43;
+    const TYPE: u16 = msg_type::CEPH_MSG_OSD_OPREPLY;
     const NAME: &'static str = "osd_op_reply";
     const VERSION: u16 = 8;
     const COMPAT_VERSION: u16 = 2;
@@ -149,7 +149,7 @@ impl MOSDOpReply {
         reply.bad_replay_version = dec.value()?;
         reply.osdmap_epoch = dec.value()?;
         let count = dec.u32()?;
-        reply.ops = decode_ops(dec, count, (version >= 4).then_some(data))?;
+        (reply.ops, _) = decode_ops(dec, count, (version >= 4).then_some(data))?;
         reply.retry_attempt = if version >= 3 { dec.i32()? } else { -1 };
         if version >= 4 {
             for op in &mut reply.ops {

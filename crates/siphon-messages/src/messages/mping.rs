@@ -3,7 +3,7 @@ use siphon_wire::DecodeError;
 use siphon_wire::types::Features;
 
 use super::{decode_front, front_only};
-use crate::TypedMessage;
+use crate::{TypedMessage, msg_type};
 
 /// Asks a daemon whether it lives. A monitor answers with a ping that carries its status as JSON
 /// (`Monitor::handle_ping`); who has not authenticated yet may ask too.
@@ -26,7 +26,7 @@ impl MPing {
 }
 
 impl TypedMessage for MPing {
-    const TYPE: u16 = 2;
+    const TYPE: u16 = msg_type::CEPH_MSG_PING;
     const NAME: &'static str = "ping";
     const VERSION: u16 = 1;
     const COMPAT_VERSION: u16 = 1;

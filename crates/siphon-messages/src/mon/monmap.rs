@@ -12,7 +12,8 @@ use super::{MonFeatures, Release};
 ///
 /// Versions 1 to 9 of its encoding are read; 1, 2, 5 and 9 are written, by the peer's features.
 ///
-/// [`Display`](fmt::Display) is `ceph mon dump`'s text.
+/// [`Display`](fmt::Display) is the text of `ceph mon dump` and `monmaptool --print`, with times
+/// in UTC.
 ///
 /// ```
 /// use siphon_messages::mon::MonMap;
@@ -149,8 +150,8 @@ impl fmt::Display for MonMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "epoch {}", self.epoch)?;
         writeln!(f, "fsid {}", self.fsid)?;
-        writeln!(f, "last_changed {}", self.last_changed)?;
-        writeln!(f, "created {}", self.created)?;
+        writeln!(f, "last_changed {}", with_offset(self.last_changed))?;
+        writeln!(f, "created {}", with_offset(self.created))?;
         writeln!(f, "min_mon_release {} ({})", self.min_mon_release.0, self.min_mon_release)?;
         writeln!(f, "election_strategy: {}", self.strategy.0)?;
         if self.stretch_mode_enabled {
@@ -176,6 +177,16 @@ impl fmt::Display for MonMap {
         }
         Ok(())
     }
+}
+
+/// Where Ceph prints local time, with its offset, we print the same moment in UTC.
+fn with_offset(time: Utime) -> String {
+    let mut text = time.to_string();
+    if text.ends_with('Z') {
+        text.pop();
+        text.push_str("+0000");
+    }
+    text
 }
 
 /// Sets print without brackets in Ceph.

@@ -138,12 +138,12 @@ pub(crate) fn merge_data(ops: &[OsdOp]) -> Rope {
 }
 
 /// Reads `count` operations, and gives each its part of the message's `data`, if there is one:
-/// what it announces, in order. Bytes that none announces are ignored, as in Ceph.
+/// what it announces, in order. Bytes that none announces come back beside them.
 pub(crate) fn decode_ops(
     dec: &mut Decoder<'_>,
     count: u32,
     data: Option<&Rope>,
-) -> Result<Vec<OsdOp>, DecodeError> {
+) -> Result<(Vec<OsdOp>, Rope), DecodeError> {
     let available = dec.remaining();
     if count as usize > available / ENCODED_LEN {
         return Err(dec.error(DecodeErrorKind::ImpossibleCount { count, available }));
@@ -153,7 +153,7 @@ pub(crate) fn decode_ops(
     for _ in 0..count {
         ops.push(dec.typed("ceph_osd_op", |dec| decode_op(dec, cursor.as_mut()))?);
     }
-    Ok(ops)
+    Ok((ops, cursor.map(Cursor::rest).unwrap_or_default()))
 }
 
 fn decode_op(dec: &mut Decoder<'_>, data: Option<&mut Cursor<'_>>) -> Result<OsdOp, DecodeError> {
@@ -198,6 +198,11 @@ impl<'a> Cursor<'a> {
             part.push(self.current.split_to(self.current.len().min(len - part.len())));
         }
         Ok(part)
+    }
+
+    fn rest(mut self) -> Rope {
+        // As many as there are can be taken.
+        self.take(self.remaining).unwrap_or_default()
     }
 }
 
@@ -365,8 +370,8 @@ mod tests {
         let expected = b"\x01\x22\0\0\0\0\0\x10\0\0\0\0\0\0\x03\0\0\0\0\0\0\0";
         assert_eq!(&wire[..22], expected);
         assert_eq!(&wire[34..], [3, 0, 0, 0]);
-        let decoded = decode_ops(&mut Decoder::new(&wire), 1, Some(&op.data)).unwrap();
-        assert_eq!(decoded, [op]);
+        let (decoded, rest) = decode_ops(&mut Decoder::new(&wire), 1, Some(&op.data)).unwrap();
+        assert_eq!((decoded, rest), (vec![op], Rope::new()));
     }
 
     #[test]
@@ -376,9 +381,10 @@ mod tests {
         let mut enc = Encoder::new(Features::ALL);
         encode_ops(&mut enc, &ops);
         let wire = enc.finish();
-        let data = rope(&[b"abc", b"de", b"fg-ignored"]);
-        let decoded = decode_ops(&mut Decoder::new(&wire), 4, Some(&data)).unwrap();
+        let data = rope(&[b"abc", b"de", b"fg-rest"]);
+        let (decoded, rest) = decode_ops(&mut Decoder::new(&wire), 4, Some(&data)).unwrap();
         assert_eq!(decoded, ops);
+        assert_eq!(rest, b"-rest"[..]);
         assert_eq!(decoded[2].data.segments()[1].as_ptr(), data.segments()[1].as_ptr());
         assert_eq!(merge_data(&ops), rope(&[b"abcdefg"]));
 
