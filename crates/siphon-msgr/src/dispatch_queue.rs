@@ -56,7 +56,7 @@ impl DispatchQueue {
         let shared = Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
-            max_bytes: max_bytes.max(1),
+            max_bytes,
         };
         Self { shared: Arc::new(shared), thread: Mutex::new(None) }
     }

@@ -170,7 +170,10 @@ impl MessengerBuilder {
     pub fn start(self) -> std::io::Result<Messenger> {
         let chain: Chain = self.chain.into();
         let throttle = self.context.config().ms_dispatch_throttle_bytes;
-        let queue = DispatchQueue::new(usize::try_from(throttle).unwrap_or(usize::MAX));
+        let queue = DispatchQueue::new(match usize::try_from(throttle) {
+            Ok(0) | Err(_) => usize::MAX, // no limit
+            Ok(bytes) => bytes,
+        });
         queue.start(Arc::clone(&chain))?;
         let shared = Shared {
             context: self.context,

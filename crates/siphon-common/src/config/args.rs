@@ -116,9 +116,9 @@ mod tests {
             "--ms-async-op-threads=2",
             "-v",
             "--no-ms-tcp-nodelay",
-            "--ms-bind-ipv6",
+            "--ms-learn-addr-from-peer",
             "1",
-            "--ms-bind-prefer-ipv4",
+            "--ms-learn-addr-from-peer",
             "32",
             "--ms_crc_data=false",
             "--",
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(rest, ["10.0.0.1:6800", "--size", "4096", "-v", "32", "--", "--ms_type"]);
         assert_eq!((config.ms_type.as_str(), config.ms_async_op_threads), ("async+sim", 2));
         assert!(!config.ms_tcp_nodelay && !config.ms_crc_data);
-        assert!(config.ms_bind_ipv6 && config.ms_bind_prefer_ipv4);
+        assert!(config.ms_learn_addr_from_peer);
     }
 
     #[test]

@@ -169,14 +169,14 @@ mod tests {
             [osd.3]\nms_async_op_threads = 9\n\
             [client.admin]\nms async op threads = 4 ; nearest\n\
             [global]\nfsid = 8c1b\nms_async_op_threads = 2\nms_type = \"async+posix\"\n\
-            ms-initial-backoff = .5\n\
+            ms-bind-retry-delay = .5\n\
             [client] # all of them\nms_async_op_threads = 3\nms_tcp_rcvbuf = 64K\n";
         let file = Scratch::new("sections", text);
         let mut config = Config::default();
         config.read_file("client.admin", &file.0).unwrap();
         assert_eq!(config.ms_async_op_threads, 4);
         assert_eq!(config.ms_tcp_rcvbuf, 64 << 10);
-        assert_eq!(config.ms_initial_backoff, Duration::from_millis(500));
+        assert_eq!(config.ms_bind_retry_delay, Duration::from_millis(500));
         config.read_file("osd.3", &file.0).unwrap();
         assert_eq!(config.ms_async_op_threads, 9);
         config.read_file("mon.a", &file.0).unwrap();

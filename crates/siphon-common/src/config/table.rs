@@ -59,7 +59,7 @@ macro_rules! options {
 /// No wait that an option sets is longer than this: 30 days, in seconds.
 const MAX_SECONDS: u64 = 30 * 24 * 3600;
 const MAX_SIZE: u64 = 1 << 40;
-const PORT: OptionKind = OptionKind::Integer { min: 1, max: 65535 };
+const PORT: OptionKind = OptionKind::Integer { min: 0, max: 65535 };
 const SECONDS: OptionKind = OptionKind::Seconds { min: 0, max: MAX_SECONDS };
 
 options! {
@@ -75,40 +75,24 @@ options! {
         "Receive buffer of a TCP socket (SO_RCVBUF); 0 leaves it to the system";
     ms_tcp_listen_backlog: u32 = 512, OptionKind::Integer { min: 1, max: i32::MAX as u64 },
         "Connections that may wait to be accepted, see listen(2)";
-    ms_initial_backoff: Duration = Duration::from_millis(200), SECONDS,
-        "Wait before the first attempt to reconnect after a fault";
-    ms_max_backoff: Duration = Duration::from_secs(15), SECONDS,
-        "Longest wait between attempts to reconnect";
     ms_crc_data: bool = true, OptionKind::Bool,
-        "Send and verify CRC-32C checksums of a message's data";
-    ms_crc_header: bool = true, OptionKind::Bool,
-        "Send and verify CRC-32C checksums of a message's header and front";
+        "Send and verify CRC-32C checksums of a message's front, middle and data";
     ms_dispatch_throttle_bytes: u64 = 100 << 20, OptionKind::Size { min: 0, max: MAX_SIZE },
         "Messages that may be received but not yet handled, in bytes; 0 means no limit";
-    ms_bind_ipv4: bool = true, OptionKind::Bool,
-        "Bind servers to IPv4 addresses";
-    ms_bind_ipv6: bool = false, OptionKind::Bool,
-        "Bind servers to IPv6 addresses";
-    ms_bind_prefer_ipv4: bool = false, OptionKind::Bool,
-        "Where both are possible, prefer IPv4 to IPv6";
     ms_bind_port_min: u16 = 6800, PORT,
-        "Lowest port that a daemon binds to";
+        "Lowest port that a daemon binds to; 0, with ms_bind_port_max, leaves the choice to the system";
     ms_bind_port_max: u16 = 7300, PORT,
         "Highest port that a daemon binds to";
     ms_bind_retry_count: u32 = 3, OptionKind::Integer { min: 0, max: 1000 },
         "Further attempts to bind when every port is taken";
     ms_bind_retry_delay: Duration = Duration::from_secs(5), SECONDS,
         "Wait between attempts to bind";
-    ms_bind_before_connect: bool = false, OptionKind::Bool,
-        "Bind a connecting socket to our own address first";
     ms_connection_ready_timeout: Duration = Duration::from_secs(10), SECONDS,
         "A connection that is not ready after this time is dead";
     ms_connection_idle_timeout: Duration = Duration::from_secs(900), SECONDS,
         "A connection on which nothing happened for this time is closed";
     ms_async_op_threads: u32 = 3, OptionKind::Integer { min: 1, max: 24 },
         "Workers (threads with an event center each) of a network stack";
-    ms_max_accept_failures: u32 = 4, OptionKind::Integer { min: 1, max: i32::MAX as u64 },
-        "Failures of accept(2) in a row, after which the listening address is given up";
 }
 
 impl Config {
@@ -193,10 +177,10 @@ mod tests {
         for (name, value, words) in [
             ("ms_async_op_threads", "25", ["integer", "1 to 24"]),
             ("ms_async_op_threads", "-1", ["integer", "1 to 24"]),
-            ("ms_bind_port_max", "65536", ["integer", "1 to 65535"]),
+            ("ms_bind_port_max", "65536", ["integer", "0 to 65535"]),
             ("ms_tcp_rcvbuf", "64Q", ["bytes", "unit"]),
-            ("ms_max_backoff", "soon", ["seconds", "0 to 2592000"]),
-            ("ms_max_backoff", "nan", ["seconds", "0 to 2592000"]),
+            ("ms_bind_retry_delay", "soon", ["seconds", "0 to 2592000"]),
+            ("ms_bind_retry_delay", "nan", ["seconds", "0 to 2592000"]),
             ("ms_crc_data", "yes", ["true", "false"]),
         ] {
             let text = config.set(name, value).unwrap_err().to_string();

@@ -4,8 +4,8 @@ use siphon_wire::crc32c::crc32c;
 
 use super::header::MessageHeader2;
 use super::{
-    FrameError, Framing, LATE_FLAG_ABORTED, LATE_STATUS_ABORTED, LATE_STATUS_COMPLETE,
-    LATE_STATUS_MASK, Limits, MAX_EPILOGUE, MAX_SEGMENTS, PAGE_ALIGNMENT, PREAMBLE,
+    FIRST_CRC, FrameError, Framing, LATE_FLAG_ABORTED, LATE_STATUS_ABORTED, LATE_STATUS_COMPLETE,
+    LATE_STATUS_MASK, Limits, MAX_SEGMENTS, PAGE_ALIGNMENT, PREAMBLE,
     PREAMBLE_CRC_AT, Revision, SEGMENT_SEED, SegmentName, Tag,
 };
 
@@ -55,17 +55,23 @@ pub struct Disassembler {
     framing: Framing,
     limits: Limits,
     pool: SegmentPool,
-    state: State,
+    stage: Stage,
+    /// The preamble, checksum or epilogue that is being collected.
+    small: Collect<PREAMBLE>,
+    /// Beyond the preamble: the frame. It is changed in place, since it is too large to be moved
+    /// from state to state for each of a frame's parts.
+    frame: InFrame,
 }
 
-#[derive(Debug)]
-enum State {
-    Preamble(Collect<PREAMBLE>),
-    /// In segment `head.index`.
-    Segment(InFrame),
+/// What comes next in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Preamble,
+    /// Segment `frame.index`.
+    Segment,
     /// Revision 1: the four bytes behind the first segment.
-    FirstCrc(InFrame, Collect<4>),
-    Epilogue(InFrame, Collect<MAX_EPILOGUE>),
+    FirstCrc,
+    Epilogue,
     /// An error was returned: the position in the stream is lost.
     Failed,
 }
@@ -115,6 +121,7 @@ impl<const N: usize> Collect<N> {
     }
 
     /// Takes what is missing to `wanted` bytes; true once they are there.
+    #[inline]
     fn take(&mut self, wanted: usize, input: &mut &[u8]) -> bool {
         debug_assert!(self.len <= wanted && wanted <= N, "len <= wanted <= N");
         let (taken, rest) = input.split_at((wanted - self.len).min(input.len()));
@@ -128,7 +135,14 @@ impl<const N: usize> Collect<N> {
 impl Disassembler {
     /// A disassembler at the start of a frame. Long segments come from `pool`.
     pub fn new(framing: Framing, limits: Limits, pool: SegmentPool) -> Self {
-        Self { framing, limits, pool, state: State::Preamble(Collect::new()) }
+        Self {
+            framing,
+            limits,
+            pool,
+            stage: Stage::Preamble,
+            small: Collect::new(),
+            frame: InFrame::new(),
+        }
     }
 
     /// What is accepted from the next frame on.
@@ -138,7 +152,7 @@ impl Disassembler {
 
     /// Whether the stream is between two frames: an end here cuts nothing off.
     pub fn is_between_frames(&self) -> bool {
-        matches!(&self.state, State::Preamble(collect) if collect.len == 0)
+        self.stage == Stage::Preamble && self.small.len == 0
     }
 
     /// Takes bytes from the front of `input` until a frame is whole, or all are taken.
@@ -147,28 +161,26 @@ impl Disassembler {
     /// If the bytes break a rule of the framing. The stream has no meaning after that: all further
     /// bytes are swallowed.
     pub fn feed(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
-        match self.advance(input) {
-            Ok(frame) => Ok(frame),
-            Err(error) => {
-                self.state = State::Failed;
-                Err(error)
-            }
+        let result = self.advance(input);
+        if result.is_err() {
+            self.stage = Stage::Failed;
         }
+        result
     }
 
     /// The buffer of the current segment, if enough of it is to come. While it is lent, bytes
     /// belong into it and not into [`Disassembler::feed`].
     pub fn lend(&mut self) -> Option<SegmentBuf> {
-        let State::Segment(frame) = &mut self.state else {
+        if self.stage != Stage::Segment {
             return None;
-        };
-        match std::mem::replace(&mut frame.filling, Filling::None) {
+        }
+        match std::mem::replace(&mut self.frame.filling, Filling::None) {
             Filling::Large(buffer) if buffer.remaining() >= MIN_DIRECT => {
-                frame.filling = Filling::Lent { filled: buffer.filled().len() };
+                self.frame.filling = Filling::Lent { filled: buffer.filled().len() };
                 Some(buffer)
             }
             other => {
-                frame.filling = other;
+                self.frame.filling = other;
                 None
             }
         }
@@ -176,66 +188,63 @@ impl Disassembler {
 
     /// Takes back what [`Disassembler::lend`] gave, with what the transport filled in.
     pub fn give_back(&mut self, buffer: SegmentBuf) {
-        let State::Segment(frame) = &mut self.state else {
-            debug_assert!(false, "only a segment's buffer is ever lent");
-            return;
-        };
-        let Filling::Lent { filled } = frame.filling else {
+        let Filling::Lent { filled } = self.frame.filling else {
             debug_assert!(false, "a buffer comes back that was not lent");
             return;
         };
-        if self.framing.data_crc() || frame.index == 0 {
-            let crc = &mut frame.crcs[frame.index];
+        let index = self.frame.index;
+        if self.framing.data_crc() || index == 0 {
+            let crc = &mut self.frame.crcs[index];
             *crc = crc32c(*crc, &buffer.filled()[filled..]);
         }
-        frame.filling = Filling::Large(buffer);
+        self.frame.filling = Filling::Large(buffer);
     }
 
     fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
         loop {
-            match std::mem::replace(&mut self.state, State::Failed) {
-                State::Preamble(mut collect) => {
-                    if !collect.take(PREAMBLE, input) {
-                        self.state = State::Preamble(collect);
+            match self.stage {
+                Stage::Preamble => {
+                    if !self.small.take(PREAMBLE, input) {
                         return Ok(None);
                     }
-                    let frame = self.parse_preamble(&collect.bytes)?;
-                    self.state = State::Segment(frame);
+                    self.parse_preamble()?;
+                    self.frame.begin_segment(&self.pool);
+                    self.next_is(Stage::Segment);
                 }
-                State::Segment(mut frame) => {
-                    if !frame.fill(self.framing, input) {
-                        self.state = State::Segment(frame);
+                Stage::Segment => {
+                    if !self.frame.fill(self.framing, input) {
                         return Ok(None);
                     }
                     let own_crc = self.framing.revision == Revision::Rev1
-                        && frame.index == 0
-                        && frame.lengths[0] > 0;
+                        && self.frame.index == 0
+                        && self.frame.lengths[0] > 0;
                     if own_crc {
-                        frame.wire_len += 4;
-                        self.state = State::FirstCrc(frame, Collect::new());
+                        self.next_is(Stage::FirstCrc);
                     } else {
-                        self.next_segment(frame);
+                        self.next_segment();
                     }
                 }
-                State::FirstCrc(frame, mut collect) => {
-                    if !collect.take(4, input) {
-                        self.state = State::FirstCrc(frame, collect);
+                Stage::FirstCrc => {
+                    if !self.small.take(FIRST_CRC, input) {
                         return Ok(None);
                     }
-                    frame.check_crc(0, u32::from_le_bytes(collect.bytes))?;
-                    self.next_segment(frame);
+                    self.frame.wire_len += FIRST_CRC;
+                    let [a, b, c, d, ..] = self.small.bytes;
+                    self.frame.check_crc(0, u32::from_le_bytes([a, b, c, d]))?;
+                    self.next_segment();
                 }
-                State::Epilogue(frame, mut collect) => {
-                    let wanted = self.framing.epilogue_len(frame.count);
-                    if !collect.take(wanted, input) {
-                        self.state = State::Epilogue(frame, collect);
+                Stage::Epilogue => {
+                    let wanted = self.framing.epilogue_len(self.frame.count);
+                    if !self.small.take(wanted, input) {
                         return Ok(None);
                     }
-                    self.state = State::Preamble(Collect::new());
-                    let complete = frame.check_epilogue(self.framing, &collect.bytes[..wanted])?;
-                    return Ok(Some(if complete { frame.finish() } else { Frame::Aborted }));
+                    let epilogue = &self.small.bytes[..wanted];
+                    let complete = self.frame.check_epilogue(self.framing, epilogue)?;
+                    self.next_is(Stage::Preamble);
+                    let frame = self.frame.finish();
+                    return Ok(Some(if complete { frame } else { Frame::Aborted }));
                 }
-                State::Failed => {
+                Stage::Failed => {
                     *input = &[];
                     return Ok(None);
                 }
@@ -243,18 +252,25 @@ impl Disassembler {
         }
     }
 
+    fn next_is(&mut self, stage: Stage) {
+        self.small.len = 0;
+        self.stage = stage;
+    }
+
     /// Goes on behind a segment that is done.
-    fn next_segment(&mut self, mut frame: InFrame) {
-        frame.index += 1;
-        if frame.index < frame.count {
-            frame.begin_segment(&self.pool);
-            self.state = State::Segment(frame);
+    fn next_segment(&mut self) {
+        self.frame.index += 1;
+        if self.frame.index < self.frame.count {
+            self.frame.begin_segment(&self.pool);
+            self.next_is(Stage::Segment);
         } else {
-            self.state = State::Epilogue(frame, Collect::new());
+            self.next_is(Stage::Epilogue);
         }
     }
 
-    fn parse_preamble(&self, block: &[u8; PREAMBLE]) -> Result<InFrame, FrameError> {
+    /// Makes `frame` the one that the collected preamble announces.
+    fn parse_preamble(&mut self) -> Result<(), FrameError> {
+        let block = &self.small.bytes;
         let word = |at: usize| {
             u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
         };
@@ -270,31 +286,24 @@ impl Disassembler {
             return Err(FrameError::SegmentCount { tag, count: block[1] });
         }
         let mut lengths = [0; MAX_SEGMENTS];
-        let mut page_aligned = [false; MAX_SEGMENTS];
         for index in 0..count {
             let at = 2 + 6 * index;
             lengths[index] = word(at);
-            page_aligned[index] =
+            self.frame.page_aligned[index] =
                 u16::from_le_bytes([block[at + 4], block[at + 5]]) >= PAGE_ALIGNMENT;
             self.check_length(tag, index, lengths[index])?;
         }
         if count > 1 && lengths[count - 1] == 0 {
             return Err(FrameError::LastSegmentEmpty { tag });
         }
-        let mut frame = InFrame {
-            tag,
-            count,
-            lengths,
-            page_aligned,
-            index: 0,
-            crcs: [SEGMENT_SEED; MAX_SEGMENTS],
-            header: Collect::new(),
-            done: Default::default(),
-            filling: Filling::None,
-            wire_len: PREAMBLE + self.framing.epilogue_len(count),
-        };
-        frame.begin_segment(&self.pool);
-        Ok(frame)
+        self.frame.tag = tag;
+        self.frame.count = count;
+        self.frame.lengths = lengths;
+        self.frame.index = 0;
+        self.frame.crcs = [SEGMENT_SEED; MAX_SEGMENTS];
+        self.frame.header.len = 0;
+        self.frame.wire_len = PREAMBLE + self.framing.epilogue_len(count);
+        Ok(())
     }
 
     fn check_length(&self, tag: Tag, index: usize, length: u32) -> Result<(), FrameError> {
@@ -319,6 +328,22 @@ impl Disassembler {
 }
 
 impl InFrame {
+    /// A place for frames; what it holds means nothing before the first preamble.
+    fn new() -> Self {
+        Self {
+            tag: Tag::HELLO,
+            count: 0,
+            lengths: [0; MAX_SEGMENTS],
+            page_aligned: [false; MAX_SEGMENTS],
+            index: 0,
+            crcs: [SEGMENT_SEED; MAX_SEGMENTS],
+            header: Collect::new(),
+            done: Default::default(),
+            filling: Filling::None,
+            wire_len: 0,
+        }
+    }
+
     fn begin_segment(&mut self, pool: &SegmentPool) {
         let length = self.lengths[self.index] as usize;
         self.wire_len += length;
@@ -405,8 +430,9 @@ impl InFrame {
         }
     }
 
-    fn finish(self) -> Frame {
-        let [first, front, middle, data] = self.done;
+    /// The frame, whose segments are all done.
+    fn finish(&mut self) -> Frame {
+        let [first, front, middle, data] = std::mem::take(&mut self.done);
         if self.tag != Tag::MESSAGE {
             return Frame::Control { tag: self.tag, payload: first };
         }

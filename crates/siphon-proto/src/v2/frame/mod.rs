@@ -29,8 +29,8 @@ pub(crate) const MAX_SEGMENTS: usize = 4;
 pub(crate) const PREAMBLE: usize = 32;
 /// Bytes of a preamble that its checksum covers.
 pub(crate) const PREAMBLE_CRC_AT: usize = PREAMBLE - 4;
-/// Longest epilogue, that of revision 0.
-pub(crate) const MAX_EPILOGUE: usize = 17;
+/// Bytes of the checksum behind the first segment, in revision 1.
+pub(crate) const FIRST_CRC: usize = 4;
 /// Seed of a segment's checksum; a preamble's is 0.
 pub(crate) const SEGMENT_SEED: u32 = u32::MAX;
 /// Alignment that a sender asks for a message's data.
