@@ -88,7 +88,7 @@ impl Connection {
             return Err(SendError::Closed(reason.clone()));
         }
         check_lengths(&message, &self.inner.messenger.limits())?;
-        self.mail(Mail::Send(self.inner.id, Box::new(message)));
+        self.mail(Mail::Send(self.inner.id, message));
         Ok(())
     }
 

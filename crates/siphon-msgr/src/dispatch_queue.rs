@@ -53,11 +53,7 @@ struct State {
 
 impl DispatchQueue {
     pub(crate) fn new(max_bytes: usize) -> Self {
-        let shared = Shared {
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            max_bytes,
-        };
+        let shared = Shared { state: Mutex::default(), changed: Condvar::new(), max_bytes };
         Self { shared: Arc::new(shared), thread: Mutex::new(None) }
     }
 

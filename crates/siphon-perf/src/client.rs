@@ -9,7 +9,7 @@ use siphon_messages::{MOSDOpReply, TypedMessage};
 use siphon_msgr::{CloseReason, Connection, Dispatcher, Messenger, Stack};
 use siphon_proto::v2::{BannerFeatures, Revision};
 use siphon_proto::{Message, Policy};
-use siphon_wire::types::{EntityAddrVec, EntityName, EntityType};
+use siphon_wire::types::{EntityAddrVec, EntityName, EntityType, Features};
 
 use crate::cpu::CpuTime;
 use crate::measure::{Limit, Measurement, Progress, Recorder, Workload, combine};
@@ -180,6 +180,7 @@ struct JobDispatcher {
 #[derive(Debug)]
 struct Run {
     data: Bytes,
+    features: Features,
     limit: Limit,
     start: Instant,
     sent: u64,
@@ -213,6 +214,7 @@ impl JobDispatcher {
         let mut slot = self.lock();
         let run = slot.insert(Run {
             data: data.clone(),
+            features: connection.features().unwrap_or(Features::ALL),
             limit: workload.limit,
             start,
             sent: 0,
@@ -254,7 +256,7 @@ impl Run {
         }
         let tid = (self.sent + 1) << SLOT_BITS | slot as u64;
         // A connection that has ended is told of by handle_reset.
-        if connection.send(work::request(tid, &self.data)).is_ok() {
+        if connection.send(work::request(tid, &self.data, self.features)).is_ok() {
             self.slots[slot] = now;
             self.sent += 1;
             self.in_flight += 1;

@@ -13,7 +13,7 @@ use crate::cpu::CpuTime;
 use crate::measure::{Limit, Measurement, Progress, Recorder, Workload, combine};
 
 /// Bytes that one read takes at most.
-const READ_BUFFER: usize = 1 << 20;
+const READ_BUFFER: usize = 256 << 10;
 /// Bytes that one write hands over at most.
 const WRITE_BUFFER: usize = 4 << 20;
 

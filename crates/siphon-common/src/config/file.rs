@@ -235,12 +235,12 @@ mod tests {
 
     #[test]
     fn a_bad_value_names_file_and_line_and_changes_nothing() {
-        let file = Scratch::new("bad", b"[global]\nms_crc_data = 0\nms_bind_port_min = 0\n");
+        let file = Scratch::new("bad", b"[global]\nms_crc_data = 0\nms_bind_port_min = 65536\n");
         let mut config = Config::default();
         let error = config.read_file("client.admin", &file.0).unwrap_err();
         assert!(error.to_string().ends_with("-bad.conf line 3"), "{error}");
         let source = std::error::Error::source(&error).unwrap().to_string();
-        assert!(source.starts_with("ms_bind_port_min = '0': out of range"), "{source}");
+        assert!(source.starts_with("ms_bind_port_min = '65536': out of range"), "{source}");
         assert_eq!(config, Config::default());
         let missing = file.0.with_extension("missing");
         let error = config.read_file("client.admin", missing).unwrap_err();

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use siphon_proto::{MessageHeader, Payload};
+use siphon_proto::{Message, MessageHeader, Payload};
 use siphon_wire::buf::Rope;
 use siphon_wire::types::{
     BlkinTrace, ByteString, EVersion, EntityName, Epoch, Features, HObject, ObjectLocator, PgId,
@@ -12,7 +12,7 @@ use super::{check_version, decode_front, encode_front};
 use crate::osd::{
     OsdFlags, OsdOp, OsdOpCode, OtelTrace, decode_ops, encode_ops, merge_data, print_ops,
 };
-use crate::{TypedMessage, msg_type};
+use crate::{MessageError, TypedMessage, msg_type};
 
 /// Asks an OSD to apply operations to an object.
 ///
@@ -100,6 +100,23 @@ impl MOSDOp {
             snaps: Vec::new(),
             retry_attempt: -1,
         }
+    }
+
+    /// Reads only what an OSD reads first of a request, to find the queue that it goes to: the
+    /// placement group, the epoch, the flags and the request's id. The object and the operations
+    /// are as in [`new`](Self::new). Versions before 7 were not made to be read in two steps, and
+    /// are read whole.
+    ///
+    /// # Errors
+    /// As [`from_message`](TypedMessage::from_message).
+    pub fn head_of(message: &Message) -> Result<Self, MessageError> {
+        if message.header.msg_type != Self::TYPE || !(7..=9).contains(&message.header.version) {
+            return Self::from_message(message);
+        }
+        let head = |dec: &mut Decoder<'_>| Self::decode_head(dec, message.header.version);
+        let mut dec = Decoder::new(&message.payload.front);
+        dec.typed("MOSDOp", head)
+            .map_err(|error| MessageError::Decode { msg_type: Self::TYPE, error })
     }
 
     /// Adds an operation that writes `data` at `offset`.

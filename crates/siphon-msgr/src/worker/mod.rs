@@ -4,6 +4,7 @@
 mod remote;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,7 +37,8 @@ pub(crate) enum Mail {
     Connect(Connection, EntityType),
     Loopback(Connection),
     Adopt(Arc<Shared>, Accepted),
-    Send(ConnectionId, Box<OutMessage>),
+    /// Not boxed: this is the one kind of mail that comes by the hundred thousand a second.
+    Send(ConnectionId, OutMessage),
     Keepalive(ConnectionId),
     MarkDown(ConnectionId),
     MarkDisposable(ConnectionId),
@@ -60,6 +62,33 @@ pub(crate) struct Listen {
     pub(crate) answer: SyncSender<io::Result<SocketAddr>>,
 }
 
+/// Ids are numbers of our own making, each used once: they need no keyed hash.
+#[derive(Default)]
+pub(crate) struct IdHasher(u64);
+
+type BuildIdHasher = BuildHasherDefault<IdHasher>;
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        // Fibonacci hashing: consecutive numbers spread over the high bits, which tables use.
+        self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// A messenger that ends.
 struct Stopping {
     messenger: Arc<Shared>,
@@ -78,8 +107,8 @@ pub(crate) struct MessengerWorker {
     peers: Arc<[MailSender<Mail>]>,
     loads: Arc<[Load]>,
     pool: SegmentPool,
-    connections: HashMap<ConnectionId, Owned>,
-    sockets: HashMap<SocketId, ConnectionId>,
+    connections: HashMap<ConnectionId, Owned, BuildIdHasher>,
+    sockets: HashMap<SocketId, ConnectionId, BuildIdHasher>,
     listeners: HashMap<ListenerId, Arc<Shared>>,
     /// Connections to be pumped in the next drain.
     dirty: Vec<ConnectionId>,
@@ -99,8 +128,8 @@ impl MessengerWorker {
             peers,
             loads,
             pool: SegmentPool::new(POOL_RETAINED),
-            connections: HashMap::new(),
-            sockets: HashMap::new(),
+            connections: HashMap::default(),
+            sockets: HashMap::default(),
             listeners: HashMap::new(),
             dirty: Vec::new(),
             requests: Vec::new(),
@@ -324,7 +353,7 @@ impl Handler for MessengerWorker {
 
     fn handle_mail(&mut self, _: Instant, mail: Mail) {
         match mail {
-            Mail::Send(id, message) => self.send(id, *message),
+            Mail::Send(id, message) => self.send(id, message),
             Mail::Keepalive(id) => self.change(id, Remote::keepalive),
             Mail::MarkDisposable(id) => self.change(id, |r| r.proto.mark_disposable()),
             Mail::Resume(id) => self.change(id, |r| r.paused = false),

@@ -33,7 +33,7 @@ use crate::driver::{
 use crate::slab::{Key, Slab};
 
 /// Bytes of a worker's scratch: what one receive takes beyond its own buffer.
-pub const SCRATCH_BYTES: usize = 256 << 10;
+pub const SCRATCH_BYTES: usize = 32 << 10;
 
 /// Most events that one wait takes from the system; what is beyond comes with the next.
 const EVENTS_PER_WAIT: usize = 256;

@@ -5,8 +5,8 @@ use siphon_wire::crc32c::crc32c;
 use super::header::MessageHeader2;
 use super::{
     FIRST_CRC, FrameError, Framing, LATE_FLAG_ABORTED, LATE_STATUS_ABORTED, LATE_STATUS_COMPLETE,
-    LATE_STATUS_MASK, Limits, MAX_SEGMENTS, PAGE_ALIGNMENT, PREAMBLE,
-    PREAMBLE_CRC_AT, Revision, SEGMENT_SEED, SegmentName, Tag,
+    LATE_STATUS_MASK, Limits, MAX_SEGMENTS, PAGE_ALIGNMENT, PREAMBLE, PREAMBLE_CRC_AT, Revision,
+    SEGMENT_SEED, SegmentName, Tag,
 };
 
 /// A segment with at least this much still to come is worth reading straight into its place.
