@@ -142,7 +142,7 @@ impl Client {
         if workload.size > most {
             return Err(ClientError::TooLarge { size: workload.size, most });
         }
-        let data = Bytes::from(vec![0; workload.size]);
+        let data = Bytes::from(work::data(workload.size));
         let started: Vec<_> = self
             .jobs
             .iter()

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use crate::cpu::CpuTime;
 use crate::measure::{Limit, Measurement, Progress, Recorder, Workload, combine};
+use crate::work;
 
 /// Bytes that one read takes at most.
 const READ_BUFFER: usize = 256 << 10;
@@ -109,7 +110,7 @@ impl Drop for RawServer {
 fn serve(mut stream: TcpStream, peers: RawPeers) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = vec![0; READ_BUFFER];
-    let answers = vec![0; WRITE_BUFFER.max(peers.answer)];
+    let answers = work::data(WRITE_BUFFER.max(peers.answer));
     let mut received = 0;
     loop {
         let len = stream.read(&mut buffer)?;
@@ -131,7 +132,7 @@ fn drive(
     progress: impl Fn(u64),
 ) -> io::Result<Recorder> {
     let mut buffer = vec![0; READ_BUFFER];
-    let requests = vec![0; WRITE_BUFFER.max(peers.request)];
+    let requests = work::data(WRITE_BUFFER.max(peers.request));
     let start = Instant::now();
     let mut recorder = Recorder::new(start);
     // Answers come in order: the oldest request is the next to be answered.

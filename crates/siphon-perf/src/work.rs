@@ -10,6 +10,12 @@ use siphon_wire::types::{Features, HObject, PgId, SnapId, SpgId};
 /// epilogue (msgr2.1, crc mode).
 const FRAME: usize = 32 + 41 + 4 + 13;
 
+/// Bytes to send. They are not zeros: the kernel would give one page of memory for all of them,
+/// which nobody's real data has.
+pub(crate) fn data(len: usize) -> Vec<u8> {
+    (0..len).map(|at| at as u8 | 1).collect()
+}
+
 /// A write of `data` to the object that Ceph's `ceph_perf_msgr_client` writes to, for a peer with
 /// `features`.
 pub(crate) fn request(tid: u64, data: &Bytes, features: Features) -> Message {

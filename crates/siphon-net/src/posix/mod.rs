@@ -34,6 +34,9 @@ use crate::slab::{Key, Slab};
 
 /// Bytes of a worker's scratch: what one receive takes beyond its own buffer.
 pub const SCRATCH_BYTES: usize = 32 << 10;
+/// Bytes that one receive reads straight into a segment's own buffer: what was read is still in
+/// the processor's cache when its checksum is taken, and the sender goes on meanwhile.
+const MAX_DIRECT_BYTES: usize = 128 << 10;
 
 /// Most events that one wait takes from the system; what is beyond comes with the next.
 const EVENTS_PER_WAIT: usize = 256;

@@ -12,7 +12,7 @@ use rustix::net::{self, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
 use siphon_wire::buf::Rope;
 use smallvec::SmallVec;
 
-use super::sys;
+use super::{MAX_DIRECT_BYTES, sys};
 use crate::FillBuf;
 use crate::driver::{Completion, SendStatus, SocketId};
 
@@ -291,11 +291,15 @@ impl Socket {
         let Receive::Armed(mut fill) = mem::replace(&mut self.receive, Receive::Idle) else {
             return;
         };
-        let room = fill.as_ref().map_or(0, FillBuf::remaining);
+        // With more room than one read takes, the scratch stays out of it: the bytes belong there.
+        let remaining = fill.as_ref().map_or(0, FillBuf::remaining);
+        let room = remaining.min(MAX_DIRECT_BYTES);
+        let scratch = if room < remaining { &mut [] } else { scratch };
         let read = loop {
             let result = match fill.as_mut().filter(|fill| !fill.is_full()) {
                 Some(fill) => {
-                    let slices = &mut [IoSliceMut::new(fill.unfilled()), IoSliceMut::new(scratch)];
+                    let direct = IoSliceMut::new(&mut fill.unfilled()[..room]);
+                    let slices = &mut [direct, IoSliceMut::new(scratch)];
                     rustix::io::readv(&self.fd, slices)
                 }
                 None => rustix::io::read(&self.fd, &mut *scratch),
