@@ -2,7 +2,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_channel::oneshot;
 use siphon_net::MailSender;
@@ -93,8 +93,9 @@ impl Connection {
     }
 
     /// Asks the peer for a sign of life; see [`last_keepalive_ack`](Self::last_keepalive_ack).
+    #[expect(clippy::disallowed_methods, reason = "the peer gives this time back to us")]
     pub fn keepalive(&self) {
-        self.mail(Mail::Keepalive(self.inner.id));
+        self.mail(Mail::Keepalive(self.inner.id, Utime::from(SystemTime::now())));
     }
 
     /// When the newest keepalive that was answered had been sent.

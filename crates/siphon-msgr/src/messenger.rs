@@ -3,7 +3,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_channel::oneshot;
 use siphon_auth::{AuthClient, AuthNone, AuthServer};
@@ -280,10 +280,9 @@ impl Messenger {
     /// As [`shutdown`](Self::shutdown), leaving peers that don't take what waits after `linger`.
     pub async fn shutdown_within(&self, linger: Duration) {
         self.shared.stopping.store(true, Ordering::Release);
-        let deadline = Instant::now().checked_add(linger);
         for done in self.shared.stack.broadcast(|| {
             let (sender, receiver) = oneshot::channel();
-            (Mail::Shutdown(Arc::clone(&self.shared), deadline, sender), receiver)
+            (Mail::Shutdown(Arc::clone(&self.shared), linger, sender), receiver)
         }) {
             let _ = done.await; // a worker that is gone has nothing open
         }

@@ -1,6 +1,8 @@
 //! A listener of a process without descriptors. It is alone in its process, since it lowers the
 //! limit for all of it.
 
+#![allow(clippy::disallowed_methods, reason = "time has to begin somewhere")]
+
 mod common;
 
 use std::net::TcpStream;

@@ -1,5 +1,7 @@
 //! The scenarios of Ceph's test_async_driver, under its names.
 
+#![allow(clippy::disallowed_methods, reason = "time has to begin somewhere")]
+
 mod common;
 
 use std::io::{Read, Write};

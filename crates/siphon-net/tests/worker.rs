@@ -1,5 +1,7 @@
 //! The worker's loop, its timers and its ends, in virtual time where time matters.
 
+#![allow(clippy::disallowed_methods, reason = "time has to begin somewhere")]
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;

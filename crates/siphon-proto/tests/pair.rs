@@ -1,5 +1,7 @@
 //! Both sides of the protocol against each other.
 
+#![allow(clippy::disallowed_methods, reason = "time has to begin somewhere")]
+
 mod common;
 
 use std::sync::Arc;

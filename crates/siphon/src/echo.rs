@@ -1,3 +1,5 @@
+#![expect(clippy::disallowed_methods, reason = "tells how long it has been up")]
+
 use std::sync::Arc;
 use std::time::Instant;
 

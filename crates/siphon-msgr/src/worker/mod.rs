@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 use siphon_net::{
@@ -18,7 +18,7 @@ use siphon_net::{
 };
 use siphon_proto::{OutMessage, OutPayload};
 use siphon_wire::buf::{Rope, SegmentPool};
-use siphon_wire::types::{EntityType, Features};
+use siphon_wire::types::{EntityType, Features, Utime};
 
 use self::remote::Remote;
 use crate::connection::{Connection, ConnectionId};
@@ -39,7 +39,7 @@ pub(crate) enum Mail {
     Adopt(Arc<Shared>, Accepted),
     /// Not boxed: this is the one kind of mail that comes by the hundred thousand a second.
     Send(ConnectionId, OutMessage),
-    Keepalive(ConnectionId),
+    Keepalive(ConnectionId, Utime),
     MarkDown(ConnectionId),
     MarkDisposable(ConnectionId),
     /// The peer is back with a new session.
@@ -50,8 +50,8 @@ pub(crate) enum Mail {
     Flush(ConnectionId, oneshot::Sender<()>),
     Listen(Box<Listen>),
     Unlisten(Arc<Shared>),
-    /// Close a messenger's connections, at the latest then; the sender is dropped when all are.
-    Shutdown(Arc<Shared>, Option<Instant>, oneshot::Sender<()>),
+    /// Close a messenger's connections, at the latest after this time; the sender is dropped when all are.
+    Shutdown(Arc<Shared>, Duration, oneshot::Sender<()>),
     Stop,
 }
 
@@ -185,7 +185,8 @@ impl MessengerWorker {
             Mail::Unlisten(messenger) => self.unlisten(center, &messenger),
             Mail::MarkDown(id) => self.end(center, id, CloseReason::MarkedDown),
             Mail::Replace(id) => self.end(center, id, CloseReason::Replaced),
-            Mail::Shutdown(messenger, deadline, done) => {
+            Mail::Shutdown(messenger, linger, done) => {
+                let deadline = center.now().checked_add(linger);
                 self.unlisten(center, &messenger);
                 let ids: Vec<_> = self.connections_of(&messenger);
                 for id in ids {
@@ -354,7 +355,7 @@ impl Handler for MessengerWorker {
     fn handle_mail(&mut self, _: Instant, mail: Mail) {
         match mail {
             Mail::Send(id, message) => self.send(id, message),
-            Mail::Keepalive(id) => self.change(id, Remote::keepalive),
+            Mail::Keepalive(id, stamp) => self.change(id, |r| r.proto.keepalive(stamp)),
             Mail::MarkDisposable(id) => self.change(id, |r| r.proto.mark_disposable()),
             Mail::Resume(id) => self.change(id, |r| r.paused = false),
             Mail::Continue(id) => self.change(id, |_| {}),

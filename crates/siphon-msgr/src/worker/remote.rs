@@ -1,6 +1,6 @@
 use std::io;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use futures_channel::oneshot;
 use siphon_auth::{AuthServerAnswer, ConnectionMode, PeerContext};
@@ -8,7 +8,7 @@ use siphon_net::{Accepted, EventCenter, MailSender, SendStatus, SocketId, TimerI
 use siphon_proto::v2::Revision;
 use siphon_proto::{AuthAnswer, AuthEvent, Event, Message, PeerInfo, Role};
 use siphon_wire::buf::{Rope, SegmentBuf, SegmentPool};
-use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityType, Features, Utime};
+use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityType, Features};
 
 use super::{Mail, enqueue, socket_options};
 use crate::connection::{Connection, ConnectionId};
@@ -85,7 +85,7 @@ impl Remote {
         };
         let config = handle.messenger().connection_config(pool);
         let expected = (peer_type != EntityType::ANY).then_some(peer_type);
-        let role = Role::Client { target: target, peer_type: expected };
+        let role = Role::Client { target, peer_type: expected };
         let proto = siphon_proto::Connection::new(config, role, center.now());
         Ok(Self::new(handle, proto, socket, target, Transport::Connecting))
     }
@@ -179,10 +179,6 @@ impl Remote {
     pub(crate) fn handle_timer(&mut self, now: Instant) {
         self.timer = None;
         self.proto.handle_timeout(now);
-    }
-
-    pub(crate) fn keepalive(&mut self) {
-        self.proto.keepalive(Utime::from(SystemTime::now()));
     }
 
     /// Sends what is queued, then ends the connection.

@@ -286,12 +286,12 @@ impl Disassembler {
             return Err(FrameError::SegmentCount { tag, count: block[1] });
         }
         let mut lengths = [0; MAX_SEGMENTS];
-        for index in 0..count {
+        for (index, length) in lengths.iter_mut().enumerate().take(count) {
             let at = 2 + 6 * index;
-            lengths[index] = word(at);
+            *length = word(at);
             self.frame.page_aligned[index] =
                 u16::from_le_bytes([block[at + 4], block[at + 5]]) >= PAGE_ALIGNMENT;
-            self.check_length(tag, index, lengths[index])?;
+            self.check_length(tag, index, *length)?;
         }
         if count > 1 && lengths[count - 1] == 0 {
             return Err(FrameError::LastSegmentEmpty { tag });
