@@ -177,6 +177,8 @@ impl Default for Timers {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "time has to begin somewhere")]
+
     use super::*;
     use std::collections::BTreeMap;
     use std::time::Duration;
