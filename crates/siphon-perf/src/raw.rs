@@ -13,10 +13,18 @@ use crate::cpu::CpuTime;
 use crate::measure::{Limit, Measurement, Progress, Recorder, Workload, combine};
 use crate::work;
 
-/// Bytes that one read takes at most.
-const READ_BUFFER: usize = 256 << 10;
+/// Least and most bytes that one read takes.
+const READ_BUFFER: [usize; 2] = [32 << 10, 1 << 20];
 /// Bytes that one write hands over at most.
 const WRITE_BUFFER: usize = 4 << 20;
+
+/// Bytes that one read takes: a quarter of what is in flight, so that the two sides work at once. Who
+/// takes all that is in flight and answers it in one go lets the other wait; who takes much less
+/// calls the kernel more often than needed. This is what is best for plain sockets.
+fn read_buffer(peers: RawPeers, depth: usize) -> usize {
+    let [least, most] = READ_BUFFER;
+    (peers.request * depth / 4).clamp(least, most)
+}
 
 /// Bytes of a request and of its answer on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +44,11 @@ pub struct RawServer {
 }
 
 impl RawServer {
-    /// Starts a server on loopback.
+    /// Starts a server on loopback, for clients with `depth` requests in flight.
     ///
     /// # Errors
     /// If there is no port or thread left.
-    pub fn start(peers: RawPeers) -> io::Result<Self> {
+    pub fn start(peers: RawPeers, depth: usize) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let addr = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -53,7 +61,7 @@ impl RawServer {
                     break;
                 }
                 let name = std::thread::Builder::new().name("raw-server".into());
-                connections.extend(name.spawn(move || serve(stream, peers)));
+                connections.extend(name.spawn(move || serve(stream, peers, depth)));
             }
             connections.into_iter().for_each(|thread| drop(thread.join()));
         })?;
@@ -107,9 +115,9 @@ impl Drop for RawServer {
 }
 
 /// Serves one connection until its end.
-fn serve(mut stream: TcpStream, peers: RawPeers) -> io::Result<()> {
+fn serve(mut stream: TcpStream, peers: RawPeers, depth: usize) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = vec![0; READ_BUFFER];
+    let mut buffer = vec![0; read_buffer(peers, depth)];
     let answers = work::data(WRITE_BUFFER.max(peers.answer));
     let mut received = 0;
     loop {
@@ -131,7 +139,7 @@ fn drive(
     workload: &Workload,
     progress: impl Fn(u64),
 ) -> io::Result<Recorder> {
-    let mut buffer = vec![0; READ_BUFFER];
+    let mut buffer = vec![0; read_buffer(peers, workload.depth)];
     let requests = work::data(WRITE_BUFFER.max(peers.request));
     let start = Instant::now();
     let mut recorder = Recorder::new(start);
@@ -185,7 +193,7 @@ mod tests {
     #[test]
     fn every_operation_is_answered() {
         let peers = RawPeers { request: 4400, answer: 260 };
-        let server = RawServer::start(peers).unwrap();
+        let server = RawServer::start(peers, 8).unwrap();
         let workload = Workload { size: 4096, jobs: 2, depth: 8, limit: Limit::Operations(1000) };
         let progress = Arc::new(Progress::new(2));
         let measured = server.measure(peers, &workload, &progress).unwrap();

@@ -146,7 +146,8 @@ fn run_both(work: &WorkArgs, stack: &StackArgs, baseline: bool) -> Result<()> {
         true => {
             let (request, answer) = wire_lengths(workload.size);
             let peers = RawPeers { request, answer };
-            Some((RawServer::start(peers).context("cannot start the baseline's server")?, peers))
+            let server = RawServer::start(peers, workload.depth);
+            Some((server.context("cannot start the baseline's server")?, peers))
         }
         false => None,
     };

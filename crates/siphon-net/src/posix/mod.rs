@@ -35,7 +35,10 @@ use crate::driver::{
 use crate::slab::{Key, Slab};
 
 /// Bytes of a worker's scratch: what one receive takes beyond its own buffer.
-pub const SCRATCH_BYTES: usize = 32 << 10;
+pub const SCRATCH_BYTES: usize = 256 << 10;
+/// Bytes that one receive takes between long segments. Whoever takes all that is in flight answers
+/// it in one go, and lets the peer wait meanwhile.
+const EAGER_BYTES: usize = 32 << 10;
 /// Bytes that one receive reads straight into a segment's own buffer: what was read is still in
 /// the processor's cache when its checksum is taken, and the sender goes on meanwhile.
 const MAX_DIRECT_BYTES: usize = 128 << 10;

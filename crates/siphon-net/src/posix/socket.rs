@@ -12,7 +12,7 @@ use rustix::net::{self, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
 use siphon_wire::buf::Rope;
 use smallvec::SmallVec;
 
-use super::{MAX_DIRECT_BYTES, sys};
+use super::{EAGER_BYTES, MAX_DIRECT_BYTES, sys};
 use crate::FillBuf;
 use crate::driver::{Completion, SendStatus, SocketId};
 
@@ -294,7 +294,11 @@ impl Socket {
         // With more room than one read takes, the scratch stays out of it: the bytes belong there.
         let remaining = fill.as_ref().map_or(0, FillBuf::remaining);
         let room = remaining.min(MAX_DIRECT_BYTES);
-        let scratch = if room < remaining { &mut [] } else { scratch };
+        let scratch = match remaining {
+            0 => &mut scratch[..EAGER_BYTES],
+            _ if room < remaining => &mut [],
+            _ => scratch,
+        };
         let read = loop {
             let result = match fill.as_mut().filter(|fill| !fill.is_full()) {
                 Some(fill) => {
