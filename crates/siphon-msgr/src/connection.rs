@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 
 use futures_channel::oneshot;
 use siphon_net::MailSender;
-use siphon_proto::v2::{Limits, SegmentName};
 use siphon_proto::{OutMessage, OutPayload, PeerInfo};
 use siphon_wire::types::{EntityAddrVec, EntityType, Features, Utime};
 
@@ -87,7 +86,10 @@ impl Connection {
         if let Some(reason) = self.inner.closed.get() {
             return Err(SendError::Closed(reason.clone()));
         }
-        check_lengths(&message, &self.inner.messenger.limits())?;
+        // A deferred payload is checked once it is encoded.
+        if let OutPayload::Encoded(payload) = &message.payload {
+            self.inner.messenger.limits().check(payload).map_err(SendError::TooLong)?;
+        }
         self.mail(Mail::Send(self.inner.id, message));
         Ok(())
     }
@@ -274,24 +276,6 @@ impl fmt::Display for Connection {
             None => write!(f, "{}", self.inner.target),
         }
     }
-}
-
-/// What a peer with our limits would refuse is refused here, where the mistake is.
-fn check_lengths(message: &OutMessage, limits: &Limits) -> Result<(), SendError> {
-    let OutPayload::Encoded(payload) = &message.payload else {
-        return Ok(()); // its length is known once the peer is
-    };
-    let parts = [
-        (SegmentName::Front, payload.front.len(), limits.front),
-        (SegmentName::Middle, payload.middle.len(), limits.middle),
-        (SegmentName::Data, payload.data.len(), limits.data),
-    ];
-    for (segment, length, limit) in parts {
-        if length > limit as usize {
-            return Err(SendError::TooLong { segment, length, limit });
-        }
-    }
-    Ok(())
 }
 
 /// How long [`crate::Messenger::shutdown`] waits for peers by default.

@@ -3,6 +3,7 @@ use std::io;
 use std::sync::Arc;
 
 use siphon_proto::ProtocolError;
+use siphon_proto::v2::TooLong;
 use siphon_wire::types::{EntityAddr, EntityAddrVec};
 
 /// Why a connection ended.
@@ -91,23 +92,14 @@ pub enum SendError {
     /// The connection has ended.
     Closed(CloseReason),
     /// A part of the message is longer than the protocol's limits.
-    TooLong {
-        /// Which part.
-        segment: siphon_proto::v2::SegmentName,
-        /// Its length in bytes.
-        length: usize,
-        /// The longest that is allowed.
-        limit: u32,
-    },
+    TooLong(TooLong),
 }
 
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed(reason) => write!(f, "the connection has ended: {reason}"),
-            Self::TooLong { segment, length, limit } => {
-                write!(f, "the message's {segment} has {length} bytes, at most {limit} are allowed")
-            }
+            Self::TooLong(too_long) => write!(f, "{too_long}"),
         }
     }
 }

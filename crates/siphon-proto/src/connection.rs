@@ -12,7 +12,7 @@ use crate::link::{Incoming, Link};
 use crate::message::OutMessage;
 use crate::session::Session;
 use crate::v2::payload::ControlFrame;
-use crate::v2::{Frame, KeepaliveFrame, SequenceFrame, Tag};
+use crate::v2::{Frame, KeepaliveFrame, SequenceFrame, Tag, TooLong};
 
 /// Most bytes that may arrive behind a step of authentication before it is answered.
 const MAX_STASH: usize = 64 << 10;
@@ -176,7 +176,8 @@ impl Connection {
 
     // ---- the application -----------------------------------------------------------------
 
-    /// Queues a message. It is sent once the session is open; after the end it is dropped.
+    /// Queues a message. It is sent once the session is open; after the end it is dropped. One that
+    /// exceeds the limits ends the connection: check it before, where its payload is known.
     pub fn send(&mut self, message: OutMessage) {
         if !self.closed {
             self.session.push(message);
@@ -212,13 +213,17 @@ impl Connection {
     }
 
     /// Appends frames to `out` until about `budget` bytes or 512 segments are in it; false if
-    /// there was nothing to send. A message is never split: the last one may exceed the budget.
+    /// there was nothing to send. A message is never split: the last one may exceed the budget. If
+    /// this ends the connection, the reason is an event: poll those once more.
     pub fn poll_transmit(&mut self, out: &mut Rope, budget: usize) -> bool {
         if self.closed {
             return false;
         }
-        if self.link.is_ready() {
-            self.transmit_session(budget);
+        if self.link.is_ready()
+            && let Err(too_long) = self.transmit_session(budget)
+        {
+            self.fail(ProtocolError::ApiMisuse(too_long));
+            return false;
         }
         let before = out.len();
         self.link.transmit(out);
@@ -238,7 +243,7 @@ impl Connection {
         }
     }
 
-    fn transmit_session(&mut self, budget: usize) {
+    fn transmit_session(&mut self, budget: usize) -> Result<(), TooLong> {
         /// Leaves half of a vectored write's 1024 entries for the last message's segments.
         const MAX_SEGMENTS: usize = 512;
         if let Some(stamp) = self.keepalive.take() {
@@ -250,16 +255,18 @@ impl Connection {
         loop {
             let (bytes, segments) = self.link.queued();
             if bytes >= budget || segments >= MAX_SEGMENTS {
-                return;
+                return Ok(());
             }
             let Some((header, payload)) = self.session.next_outgoing() else {
                 break;
             };
+            self.link.config().limits.check(&payload)?;
             self.link.message(&header, &payload);
         }
         if let Some(seq) = self.session.ack_due() {
             self.link.control(Tag::ACK, &SequenceFrame { seq }.payload());
         }
+        Ok(())
     }
 
     fn stash(&mut self, bytes: &[u8]) -> Result<(), ProtocolError> {

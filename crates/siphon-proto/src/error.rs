@@ -4,7 +4,7 @@ use siphon_auth::AuthError;
 use siphon_wire::DecodeError;
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityType, Features};
 
-use crate::v2::{BannerError, FrameError, Tag};
+use crate::v2::{BannerError, FrameError, Tag, TooLong};
 
 /// Why a connection ended, by whose fault it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub enum ProtocolError {
     PeerIncompatible(PeerIncompatible),
     /// The peer could not be verified, or did not accept us.
     AuthRejected(AuthError),
+    /// Our own application encoded a message that no peer would take.
+    ApiMisuse(TooLong),
     /// The peer did not finish the handshake in time.
     ReadyTimeout,
     /// Nothing arrived for longer than the idle timeout.
@@ -111,6 +113,7 @@ impl fmt::Display for ProtocolError {
             Self::PeerMisbehaved(what) => write!(f, "the peer broke the protocol: {what}"),
             Self::PeerIncompatible(what) => write!(f, "the peer is incompatible: {what}"),
             Self::AuthRejected(error) => write!(f, "authentication failed: {error}"),
+            Self::ApiMisuse(what) => write!(f, "a message of ours cannot be sent: {what}"),
             Self::ReadyTimeout => f.write_str(
                 "the peer did not finish the handshake in time (ms_connection_ready_timeout)",
             ),

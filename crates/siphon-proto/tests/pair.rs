@@ -351,3 +351,25 @@ proptest! {
         play(BannerFeatures::REVISION_1, &bytes_after);
     }
 }
+
+#[test]
+fn a_deferred_payload_beyond_the_limits_ends_the_connection_and_says_so() {
+    #[derive(Debug)]
+    struct Huge;
+    impl EncodePayload for Huge {
+        fn encode_payload(&self, _: Features, _: &mut MessageHeader) -> Payload {
+            Payload { front: vec![0; 11].into(), ..Default::default() }
+        }
+    }
+    let mut config = client_config(Policy::LOSSY_CLIENT);
+    config.limits.front = 10;
+    let mut pair = Pair::new(config, server_config(Policy::STATELESS_SERVER));
+    pair.client.conn.send(OutMessage::deferred(MessageHeader::default(), Arc::new(Huge)));
+    pair.run();
+    pair.client.drain();
+    assert_eq!(
+        error(&pair.client.closed).to_string(),
+        "a message of ours cannot be sent: the message's front has 11 bytes, at most 10 are allowed"
+    );
+    assert!(pair.server.messages.is_empty());
+}

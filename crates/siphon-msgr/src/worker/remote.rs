@@ -194,11 +194,14 @@ impl Remote {
         center: &mut EventCenter,
         transmit: &mut Rope,
     ) -> Option<CloseReason> {
-        let closed = self.drain_events();
+        let mut closed = self.drain_events();
         if self.failure.is_none() && closed.is_none() && self.transport == Transport::Open {
             self.transmit(center, transmit);
             self.advance_ending(center);
             self.receive(center);
+            if self.proto.is_closed() {
+                closed = self.drain_events(); // by what we wanted to send
+            }
         }
         if let Some(reason) = self.failure.take() {
             return Some(reason);

@@ -23,6 +23,8 @@ pub use disassembler::{Disassembler, Frame, MessageFrame};
 pub use header::MessageHeader2;
 pub use tag::Tag;
 
+use crate::message::Payload;
+
 /// Most segments that a frame has.
 pub(crate) const MAX_SEGMENTS: usize = 4;
 /// Bytes of a preamble.
@@ -114,6 +116,44 @@ impl Limits {
     /// (`osd_max_write_size` is 90 MiB).
     pub const SESSION: Self =
         Self { control: 64 << 10, front: 128 << 20, middle: 64 << 20, data: 128 << 20 };
+}
+
+/// A part of a message that is longer than [`Limits`] allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong {
+    /// Which part.
+    pub segment: SegmentName,
+    /// Its length in bytes.
+    pub length: usize,
+    /// The longest that is allowed.
+    pub limit: u32,
+}
+
+impl Limits {
+    /// Whether a message with this payload may be sent.
+    ///
+    /// # Errors
+    /// If a part of it is too long.
+    pub fn check(&self, payload: &Payload) -> Result<(), TooLong> {
+        let parts = [
+            (SegmentName::Front, payload.front.len(), self.front),
+            (SegmentName::Middle, payload.middle.len(), self.middle),
+            (SegmentName::Data, payload.data.len(), self.data),
+        ];
+        for (segment, length, limit) in parts {
+            if length > limit as usize {
+                return Err(TooLong { segment, length, limit });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { segment, length, limit } = self;
+        write!(f, "the message's {segment} has {length} bytes, at most {limit} are allowed")
+    }
 }
 
 impl Default for Limits {
