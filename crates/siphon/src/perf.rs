@@ -273,7 +273,7 @@ fn shown(
 
 fn report(client: &Client, stack: &Stack, workload: &Workload, rounds: &[Measurement]) -> Report {
     let protocol = client.protocol().to_owned();
-    Report::new(stack.kind().to_string(), protocol, workload, &sum(rounds))
+    Report::new(stack.kind().name().to_owned(), protocol, workload, &sum(rounds))
 }
 
 fn compare(ours: &[Measurement], raws: &[Measurement], size: usize) -> Comparison {
