@@ -25,7 +25,7 @@ pub(crate) struct Args {
     stack: StackArgs,
 }
 
-/// Answers pings, and leaves the rest to the next in the chain.
+/// Answers pings. Peers also ask for what only a real daemon has; that is logged and left.
 struct Pong {
     name: String,
     started: Instant,
@@ -87,7 +87,9 @@ impl Pong {
 impl Dispatcher for Pong {
     fn dispatch(&self, connection: &Connection, message: Message) -> Option<Message> {
         if message.header.msg_type != MPing::TYPE {
-            return Some(message);
+            let message = siphon_messages::describe(&message);
+            tracing::info!(peer = %connection, message, "not answered");
+            return None;
         }
         let mut answer = MPing::answer(self.text(connection)).into_out();
         answer.header.tid = message.header.tid;
