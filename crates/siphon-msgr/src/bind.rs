@@ -3,34 +3,40 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use siphon_net::ListenerId;
 use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec};
 
 use crate::error::BindError;
 use crate::messenger::Shared;
 use crate::worker::{Listen, Mail};
 
-/// Listens at each address, or at none.
+/// Listens at each address, or at none. Nobody is accepted before [`Mail::Serve`].
 pub(crate) fn bind(
     messenger: &Arc<Shared>,
     addrs: &[EntityAddr],
-) -> Result<EntityAddrVec, BindError> {
+) -> Result<(EntityAddrVec, Vec<ListenerId>), BindError> {
     let mut bound = Vec::with_capacity(addrs.len());
+    let mut listeners = Vec::with_capacity(addrs.len());
     for addr in addrs {
         match bind_one(messenger, addr) {
-            Ok(socket_addr) => {
+            Ok((listener, socket_addr)) => {
+                listeners.push(listener);
                 let addr = (*addr).with_kind(AddrType::MSGR2).with_socket_addr(socket_addr);
                 bound.push(addr.with_nonce(messenger.nonce()));
             }
             Err(error) => {
-                messenger.stack().listening_worker().send(Mail::Unlisten(Arc::clone(messenger)));
+                messenger.stack().listening_worker().send(Mail::Unlisten(listeners));
                 return Err(error);
             }
         }
     }
-    Ok(bound.into_iter().collect())
+    Ok((bound.into_iter().collect(), listeners))
 }
 
-fn bind_one(messenger: &Arc<Shared>, addr: &EntityAddr) -> Result<SocketAddr, BindError> {
+fn bind_one(
+    messenger: &Arc<Shared>,
+    addr: &EntityAddr,
+) -> Result<(ListenerId, SocketAddr), BindError> {
     let config = messenger.context().config();
     let unusable = |why| BindError::Unusable { addr: *addr, why };
     let wanted = addr.socket_addr().ok_or_else(|| unusable("it has no IP address"))?;
@@ -53,7 +59,7 @@ fn bind_one(messenger: &Arc<Shared>, addr: &EntityAddr) -> Result<SocketAddr, Bi
         }
         for port in ports.clone() {
             match listen(messenger, SocketAddr::new(wanted.ip(), port)) {
-                Ok(socket_addr) => return Ok(socket_addr),
+                Ok(listening) => return Ok(listening),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                     if ports.start() == ports.end() && attempt + 1 == tries {
                         return Err(BindError::Listen { addr: *addr, source: error });
@@ -68,7 +74,7 @@ fn bind_one(messenger: &Arc<Shared>, addr: &EntityAddr) -> Result<SocketAddr, Bi
 }
 
 /// One attempt, on the worker that keeps the listening sockets.
-fn listen(messenger: &Arc<Shared>, addr: SocketAddr) -> io::Result<SocketAddr> {
+fn listen(messenger: &Arc<Shared>, addr: SocketAddr) -> io::Result<(ListenerId, SocketAddr)> {
     let (answer, answered) = mpsc::sync_channel(1);
     let listen = Listen { messenger: Arc::clone(messenger), addr, answer };
     messenger.stack().listening_worker().send(Mail::Listen(Box::new(listen)));

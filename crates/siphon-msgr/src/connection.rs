@@ -107,6 +107,8 @@ impl Connection {
 
     /// Ends the connection at once. What waits to be sent is dropped, and no reset is dispatched.
     pub fn mark_down(&self) {
+        // At once, so that nobody is handed a connection that is about to end.
+        self.set_closed(CloseReason::MarkedDown);
         self.mail(Mail::MarkDown(self.inner.id));
     }
 
@@ -140,8 +142,9 @@ impl Connection {
         }
     }
 
-    /// Waits until everything that was sent before is with the operating system, and on a lossless
-    /// session with the peer.
+    /// Waits until nothing waits to be sent: until everything that was sent before is with the
+    /// operating system, and on a lossless session with the peer. What others send meanwhile is
+    /// waited for as well.
     ///
     /// # Errors
     /// If the connection ends before.
@@ -205,6 +208,11 @@ impl Connection {
 
     pub(crate) fn start_loopback(&self) {
         self.mail(Mail::Loopback(self.clone()));
+    }
+
+    /// A dispatcher panicked over something of this connection's.
+    pub(crate) fn dispatcher_panicked(&self) {
+        self.mail(Mail::Fail(self.inner.id));
     }
 
     pub(crate) fn replace(&self) {

@@ -1,11 +1,11 @@
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 
+use futures_channel::oneshot;
 use siphon_proto::{Message, Priority};
 
 use crate::connection::Connection;
-use crate::dispatcher::Chain;
+use crate::dispatcher::{Chain, guarded};
 use crate::error::CloseReason;
 
 /// What waits for the dispatch thread.
@@ -28,7 +28,6 @@ pub(crate) enum Item {
 #[derive(Debug)]
 pub(crate) struct DispatchQueue {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -44,37 +43,41 @@ struct State {
     news: VecDeque<(Connection, Item)>,
     /// Invariant: no queue in it is empty.
     messages: BTreeMap<Priority, VecDeque<(Connection, Item)>>,
-    /// Payload bytes of the waiting messages.
+    /// What the waiting messages cost.
     bytes: usize,
     /// Connections that were told to stop reading.
-    paused: Vec<Connection>,
+    paused: HashSet<Connection>,
     closing: bool,
+    /// The dispatch thread has ended: what comes now is dropped.
+    ended: bool,
+    /// Who waits for its end.
+    waiters: Vec<oneshot::Sender<()>>,
 }
 
 impl DispatchQueue {
     pub(crate) fn new(max_bytes: usize) -> Self {
         let shared = Shared { state: Mutex::default(), changed: Condvar::new(), max_bytes };
-        Self { shared: Arc::new(shared), thread: Mutex::new(None) }
+        Self { shared: Arc::new(shared) }
     }
 
     /// Starts the dispatch thread.
     pub(crate) fn start(&self, chain: Chain) -> std::io::Result<()> {
         let shared = Arc::clone(&self.shared);
-        let thread = std::thread::Builder::new()
-            .name("ms_dispatch".into())
-            .spawn(move || shared.run(&chain))?;
-        *lock(&self.thread) = Some(thread);
-        Ok(())
+        let thread = std::thread::Builder::new().name("ms_dispatch".into());
+        thread.spawn(move || shared.run(&chain)).map(drop)
     }
 
     /// Adds an item; false if the connection must not read until it is resumed.
     #[must_use]
     pub(crate) fn push(&self, connection: &Connection, item: Item) -> bool {
         let mut state = lock(&self.shared.state);
+        if state.ended {
+            return true;
+        }
         let entry = |item| (connection.clone(), item);
         match item {
             Item::Message(message) => {
-                state.bytes += message.payload.len();
+                state.bytes += cost(&message);
                 let priority = message.header.priority;
                 state
                     .messages
@@ -93,25 +96,34 @@ impl DispatchQueue {
         }
         let go_on = state.bytes <= self.shared.max_bytes;
         if !go_on {
-            state.paused.push(connection.clone());
+            state.paused.insert(connection.clone());
         }
         drop(state);
         self.shared.changed.notify_one();
         go_on
     }
 
-    /// Ends the dispatch thread once it has delivered everything. Does not wait if it is called
-    /// on that thread.
-    pub(crate) fn close(&self) {
+    /// Ends the dispatch thread once it has delivered everything, and waits for that.
+    pub(crate) async fn closed(&self) {
+        let end = {
+            let mut state = lock(&self.shared.state);
+            state.closing = true;
+            let (sender, receiver) = oneshot::channel();
+            if !state.ended {
+                state.waiters.push(sender);
+            }
+            receiver
+        };
+        self.shared.changed.notify_all();
+        let _ = end.await; // the sender is dropped at the end
+    }
+}
+
+impl Drop for DispatchQueue {
+    /// Nobody is left who could add anything.
+    fn drop(&mut self) {
         lock(&self.shared.state).closing = true;
         self.shared.changed.notify_all();
-        let thread = lock(&self.thread).take();
-        if let Some(thread) = thread
-            && thread.thread().id() != std::thread::current().id()
-            && thread.join().is_err()
-        {
-            tracing::error!("the dispatch thread ended by a panic in a dispatcher");
-        }
     }
 }
 
@@ -121,20 +133,23 @@ impl Shared {
             for connection in resumed {
                 connection.resume();
             }
-            deliver(chain, &connection, item);
+            guarded(&connection, || deliver(chain, &connection, item));
         }
     }
 
     /// The next item, and the connections that may read again; none at the end.
-    fn next(&self) -> Option<(Connection, Item, Vec<Connection>)> {
+    fn next(&self) -> Option<(Connection, Item, HashSet<Connection>)> {
         let mut state = lock(&self.state);
         loop {
             if let Some((connection, item)) = state.pop() {
                 let resume = state.bytes <= self.max_bytes / 2;
-                let resumed = if resume { std::mem::take(&mut state.paused) } else { Vec::new() };
+                let resumed =
+                    if resume { std::mem::take(&mut state.paused) } else { HashSet::new() };
                 return Some((connection, item, resumed));
             }
             if state.closing {
+                state.ended = true;
+                state.waiters.clear(); // which wakes them
                 return None;
             }
             state = self.changed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -153,10 +168,16 @@ impl State {
             highest.remove();
         }
         if let Some((_, Item::Message(message))) = &entry {
-            self.bytes -= message.payload.len();
+            self.bytes -= cost(message);
         }
         entry
     }
+}
+
+/// Bytes that a waiting message is held against the throttle for: its payload, and what it takes to
+/// hold it.
+fn cost(message: &Message) -> usize {
+    message.payload.len() + size_of::<Message>() + size_of::<Connection>()
 }
 
 fn deliver(chain: &Chain, connection: &Connection, item: Item) {

@@ -1,3 +1,4 @@
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use siphon_proto::Message;
@@ -13,7 +14,7 @@ use crate::error::CloseReason;
 ///
 /// The `fast` methods run on the connection's worker: they must not block, and they see a
 /// connection's messages in order. The others run on the messenger's dispatch thread, one at a
-/// time.
+/// time. A method that panics ends the connection that it was called for.
 ///
 /// ```
 /// use siphon_msgr::{Connection, Dispatcher};
@@ -70,6 +71,16 @@ pub trait Dispatcher: Send + Sync {
 
     /// A keepalive of ours was answered; on the worker.
     fn handle_keepalive_ack(&self, _connection: &Connection) {}
+}
+
+/// Calls a dispatcher. One that panics ends the connection that it was called for, and nothing else:
+/// the thread belongs to others as well.
+pub(crate) fn guarded(connection: &Connection, call: impl FnOnce()) {
+    // What a panic leaves half done is the dispatcher's own; ours is not touched by the call.
+    if std::panic::catch_unwind(AssertUnwindSafe(call)).is_err() {
+        tracing::error!(peer = %connection, "a dispatcher panicked; its connection ends");
+        connection.dispatcher_panicked();
+    }
 }
 
 /// The dispatchers of a messenger, in order.

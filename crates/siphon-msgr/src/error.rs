@@ -38,6 +38,8 @@ pub enum CloseReason {
     },
     /// The same peer opened a new session, and so has forgotten this one.
     Replaced,
+    /// A dispatcher panicked over a message or news of it.
+    DispatcherPanicked,
     /// The application marked it down.
     MarkedDown,
     /// The messenger was shut down.
@@ -59,6 +61,7 @@ impl fmt::Display for CloseReason {
                  type v2, is needed"
             ),
             Self::Replaced => f.write_str("the peer opened a new session instead"),
+            Self::DispatcherPanicked => f.write_str("a dispatcher panicked"),
             Self::MarkedDown => f.write_str("marked down"),
             Self::Shutdown => f.write_str("the messenger was shut down"),
         }

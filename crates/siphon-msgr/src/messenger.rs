@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
@@ -68,15 +68,14 @@ pub(crate) struct Shared {
     chain: Chain,
     queue: DispatchQueue,
     addrs: Mutex<Addrs>,
-    /// Connections that we made, by the addresses that were asked for.
-    directory: Directory,
+    /// Connections that we made, by the peer that was asked for.
+    directory: Mutex<HashMap<(EntityType, EntityAddrVec), Weak<Inner>>>,
     /// Sessions that we accepted and that a peer has one of, by the addresses it goes by.
-    accepted: Directory,
+    accepted: Mutex<HashMap<EntityAddrVec, Weak<Inner>>>,
+    loopback: Mutex<Weak<Inner>>,
     global_seq: AtomicU64,
     stopping: AtomicBool,
 }
-
-type Directory = Mutex<HashMap<EntityAddrVec, Weak<Inner>>>;
 
 #[derive(Debug, Default)]
 struct Addrs {
@@ -190,6 +189,7 @@ impl MessengerBuilder {
             addrs: Mutex::default(),
             directory: Mutex::default(),
             accepted: Mutex::default(),
+            loopback: Mutex::default(),
             global_seq: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         };
@@ -229,7 +229,8 @@ impl Messenger {
         lock(&self.shared.addrs).mine.clone()
     }
 
-    /// Listens at each of `addrs`, and returns them with the ports and the nonce they got.
+    /// Listens at each of `addrs`, beside those of an earlier call, and returns them with the ports and
+    /// the nonce they got.
     ///
     /// Port 0 takes the first free port from `ms_bind_port_min` to `ms_bind_port_max`, or any that
     /// the operating system chooses if both are 0. A port in use is tried `ms_bind_retry_count`
@@ -241,16 +242,27 @@ impl Messenger {
         if self.shared.is_stopping() {
             return Err(BindError::Shutdown);
         }
-        let bound = bind::bind(&self.shared, addrs)?;
-        *lock(&self.shared.addrs) = Addrs { mine: bound.clone(), bound: true };
+        let (bound, listeners) = bind::bind(&self.shared, addrs)?;
+        let mut known = lock(&self.shared.addrs);
+        if !known.bound {
+            known.mine = EntityAddrVec::default(); // what a peer told us before
+        }
+        known.mine = known.mine.iter().chain(bound.iter()).copied().collect();
+        known.bound = true;
+        drop(known);
+        self.shared.stack.listening_worker().send(Mail::Serve(listeners));
         Ok(bound)
     }
 
     /// The connection to a peer at `addrs`; made now if there is none. Its kind is checked; `ANY`
-    /// takes whoever is there.
+    /// takes whoever is there. At our own addresses there is the [`loopback`](Self::loopback).
     pub fn connect_to(&self, peer_type: EntityType, addrs: EntityAddrVec) -> Connection {
+        if !addrs.is_empty() && addrs == self.addrs() {
+            return self.loopback();
+        }
+        let key = (peer_type, addrs.clone());
         let mut directory = lock(&self.shared.directory);
-        if let Some(existing) = directory.get(&addrs).and_then(Weak::upgrade) {
+        if let Some(existing) = directory.get(&key).and_then(Weak::upgrade) {
             let existing = Connection::from_inner(existing);
             if existing.close_reason().is_none() {
                 return existing;
@@ -258,21 +270,34 @@ impl Messenger {
         }
         let connection = self.shared.stack.place(&self.shared, addrs.clone());
         directory.retain(|_, known| known.strong_count() > 0);
-        directory.insert(addrs, connection.downgrade());
+        directory.insert(key, connection.downgrade());
         drop(directory);
         connection.start_connecting(peer_type);
         connection
     }
 
-    /// The connection to ourselves: what is sent on it is dispatched here, in order.
+    /// The connection to ourselves: what is sent on it is dispatched here, in order. There is one, and
+    /// it lasts as long as the messenger.
     pub fn loopback(&self) -> Connection {
+        let mut known = lock(&self.shared.loopback);
+        if let Some(existing) = known.upgrade().map(Connection::from_inner)
+            && (existing.close_reason().is_none() || self.shared.is_stopping())
+        {
+            return existing;
+        }
         let connection = self.shared.stack.place(&self.shared, self.addrs());
+        *known = connection.downgrade();
+        drop(known);
         connection.start_loopback();
         connection
     }
 
-    /// Ends the messenger: stops accepting, sends what waits, and closes. Peers that don't take
-    /// what waits are left after 10 seconds.
+    /// Ends the messenger: stops accepting, sends what waits, and closes; then waits until the
+    /// dispatchers have taken what had arrived. Peers that don't take what waits are left after 10
+    /// seconds.
+    ///
+    /// A dispatcher must not wait for this: it would wait for itself. A messenger that is dropped
+    /// without it goes on for as long as it listens or has connections.
     pub async fn shutdown(&self) {
         self.shutdown_within(DEFAULT_LINGER).await;
     }
@@ -286,7 +311,7 @@ impl Messenger {
         }) {
             let _ = done.await; // a worker that is gone has nothing open
         }
-        self.shared.queue.close();
+        self.shared.queue.closed().await;
     }
 }
 
@@ -338,6 +363,7 @@ impl Shared {
             name: self.name,
             addrs: lock(&self.addrs).mine.clone(),
             nonce: self.nonce,
+            learn_addr: config.ms_learn_addr_from_peer,
             policies: Arc::clone(&self.policies),
             banner_features: self.banner_features,
             crc_data: config.ms_crc_data,
@@ -364,33 +390,33 @@ impl Shared {
         }
     }
 
-    /// A peer says how our address looks from there: the first one that does is believed where we
-    /// don't know it ourselves. Returns our addresses.
+    /// How our address looks from a peer that we connected to, or on our side of its socket: the first
+    /// that says so is believed where we don't know it ourselves. Returns our addresses.
     pub(crate) fn learned_addr(&self, seen: &EntityAddr) -> EntityAddrVec {
         let mut addrs = lock(&self.addrs);
-        if !self.context.config().ms_learn_addr_from_peer {
-            return addrs.mine.clone();
-        }
-        let Some(ip) = seen.socket_addr().map(|addr| addr.ip()) else {
+        let Some(ip) = seen.ip() else {
             return addrs.mine.clone();
         };
-        if !addrs.bound {
-            if addrs.mine.front().is_blank_ip() {
-                addrs.mine = EntityAddrVec::from(siphon_proto::learned_addr(*seen, self.nonce));
-                tracing::debug!(addrs = %addrs.mine, "learned our address from a peer");
-            }
+        if !addrs.bound && addrs.mine.is_empty() {
+            addrs.mine = EntityAddrVec::from(siphon_proto::learned_addr(*seen, self.nonce));
+            tracing::debug!(addrs = %addrs.mine, "learned our address");
         } else if addrs.mine.iter().any(is_unspecified) {
-            let known = addrs.mine.iter().map(|addr| match addr.socket_addr() {
-                Some(bound) if bound.ip().is_unspecified() && bound.is_ipv4() == ip.is_ipv4() => {
-                    (*addr).with_socket_addr(SocketAddr::new(ip, bound.port()))
-                }
-                _ => *addr,
-            });
-            addrs.mine = known.collect();
-            tracing::debug!(addrs = %addrs.mine, "learned our address from a peer");
+            addrs.mine = with_ip(&addrs.mine, ip);
+            tracing::debug!(addrs = %addrs.mine, "learned our address");
         }
         addrs.mine.clone()
     }
+}
+
+/// Addresses of which those that stand for every interface are the one at `ip`.
+pub(crate) fn with_ip(addrs: &EntityAddrVec, ip: IpAddr) -> EntityAddrVec {
+    let known = addrs.iter().map(|addr| match addr.socket_addr() {
+        Some(bound) if bound.ip().is_unspecified() && bound.is_ipv4() == ip.is_ipv4() => {
+            addr.with_socket_addr(SocketAddr::new(ip, bound.port()))
+        }
+        _ => *addr,
+    });
+    known.collect()
 }
 
 fn is_unspecified(addr: &EntityAddr) -> bool {

@@ -47,6 +47,9 @@ pub struct ConnectionConfig {
     pub addrs: EntityAddrVec,
     /// Our nonce, for an address that is learned.
     pub nonce: u32,
+    /// Whether a client without an address takes that which its first peer sees
+    /// (`ms_learn_addr_from_peer`).
+    pub learn_addr: bool,
     /// How we treat peers, by their kind.
     pub policies: Arc<Policies>,
     /// Features of msgr2 that we offer: [`BannerFeatures::REVISION_1`] unless it is to be avoided.

@@ -41,6 +41,7 @@ const MAX_STASH: usize = 64 << 10;
 ///     name: EntityName::new(EntityType::CLIENT, 0),
 ///     addrs: EntityAddrVec::default(),
 ///     nonce: 1,
+///     learn_addr: true,
 ///     policies: Arc::new(Policies::new(Policy::LOSSY_CLIENT)),
 ///     banner_features: BannerFeatures::REVISION_1,
 ///     crc_data: true,
@@ -138,6 +139,11 @@ impl Connection {
         if let Err(error) = result {
             self.fail(error);
         }
+    }
+
+    /// The silence until `now` says nothing of the peer: we did not read.
+    pub fn touch(&mut self, now: Instant) {
+        self.last_active = now;
     }
 
     /// The peer closed the transport.

@@ -59,6 +59,8 @@ pub enum PeerMisbehaved {
     NoAddress,
     /// More rounds of authentication than any method has.
     EndlessAuthentication,
+    /// More attempts to open a session than make sense.
+    EndlessHandshake,
     /// So many bytes behind a step of authentication that it cannot be waiting for the answer.
     UnansweredFlood {
         /// Bytes that are waiting.
@@ -138,6 +140,7 @@ impl fmt::Display for PeerMisbehaved {
             Self::EndlessAuthentication => {
                 f.write_str("its authentication does not come to an end")
             }
+            Self::EndlessHandshake => f.write_str("it does not come to open a session"),
             Self::UnansweredFlood { bytes } => {
                 write!(
                     f,

@@ -23,6 +23,10 @@ use crate::v2::{
 /// Most frames of authentication from one peer: cephx needs three.
 const MAX_AUTH_ROUNDS: u32 = 16;
 
+/// Most frames that a peer opens a session with: a reconnect that is reset, an ident that lacks
+/// features, and one that does not.
+const MAX_IDENT_ROUNDS: u32 = 16;
+
 /// What a link makes of bytes, beside the handshake that it keeps to itself.
 pub(crate) enum Incoming {
     /// The handshake is over.
@@ -57,7 +61,7 @@ enum Stage {
     Hello,
     Auth { peer_type: EntityType, turn: Turn, rounds: u32, method: AuthMethod },
     Sign(Verified),
-    Ident(Verified),
+    Ident { peer: Verified, rounds: u32 },
     Ready,
 }
 
@@ -125,7 +129,7 @@ impl Link {
             Stage::Hello => "exchanging hellos",
             Stage::Auth { .. } => "authenticating",
             Stage::Sign(_) => "exchanging signatures",
-            Stage::Ident(_) => "opening a session",
+            Stage::Ident { .. } => "opening a session",
             Stage::Ready => "a session was open",
         }
     }
@@ -232,6 +236,7 @@ impl Link {
             Frame::Message(_) | Frame::Aborted => return self.session_frame(Tag::MESSAGE, frame),
         };
         let client = matches!(self.role, Role::Client { .. });
+        self.count_ident_round()?;
         match (&self.stage, client, tag) {
             (Stage::Hello, _, Tag::HELLO) => self.handle_hello(parse(tag, &payload)?, events)?,
             (Stage::Auth { turn: Turn::Peer, .. }, _, _) => {
@@ -241,16 +246,16 @@ impl Link {
             (Stage::Sign(_), _, Tag::AUTH_SIGNATURE) => {
                 self.handle_signature(&parse(tag, &payload)?)?;
             }
-            (Stage::Ident(_), false, Tag::CLIENT_IDENT) => {
+            (Stage::Ident { .. }, false, Tag::CLIENT_IDENT) => {
                 return self.handle_client_ident(parse(tag, &payload)?);
             }
-            (Stage::Ident(_), false, Tag::SESSION_RECONNECT) => {
+            (Stage::Ident { .. }, false, Tag::SESSION_RECONNECT) => {
                 self.handle_reconnect(&parse(tag, &payload)?);
             }
-            (Stage::Ident(_), true, Tag::SERVER_IDENT) => {
+            (Stage::Ident { .. }, true, Tag::SERVER_IDENT) => {
                 return self.handle_server_ident(parse(tag, &payload)?).map(Some);
             }
-            (Stage::Ident(_), true, Tag::IDENT_MISSING_FEATURES) => {
+            (Stage::Ident { .. }, true, Tag::IDENT_MISSING_FEATURES) => {
                 let missing: IdentMissingFeatures = parse(tag, &payload)?;
                 return Err(PeerIncompatible::WeLackFeatures(missing.features).into());
             }
@@ -260,6 +265,17 @@ impl Link {
             _ => return Err(self.unexpected(tag)),
         }
         Ok(None)
+    }
+
+    /// A client may try to open a session again, and is answered each time; not for ever.
+    fn count_ident_round(&mut self) -> Result<(), ProtocolError> {
+        if let Stage::Ident { rounds, .. } = &mut self.stage {
+            *rounds += 1;
+            if *rounds > MAX_IDENT_ROUNDS {
+                return Err(PeerMisbehaved::EndlessHandshake.into());
+            }
+        }
+        Ok(())
     }
 
     fn session_frame(&self, tag: Tag, frame: Frame) -> Result<Option<Incoming>, ProtocolError> {
@@ -279,7 +295,8 @@ impl Link {
         events: &mut VecDeque<Event>,
     ) -> Result<(), ProtocolError> {
         let peer_type = hello.entity_type;
-        if self.config.addrs.front().is_blank_ip() {
+        let client = matches!(self.role, Role::Client { .. });
+        if client && self.config.learn_addr && self.config.addrs.is_empty() {
             // Until the application says what it makes of it; others connect to no port of ours.
             let learned = learned_addr(hello.peer_addr, self.config.nonce);
             self.config.addrs = EntityAddrVec::from(learned);
@@ -437,7 +454,7 @@ impl Link {
             };
             self.control(Tag::CLIENT_IDENT, &ident.payload());
         }
-        self.stage = Stage::Ident(peer);
+        self.stage = Stage::Ident { peer, rounds: 0 };
         Ok(())
     }
 
@@ -445,7 +462,7 @@ impl Link {
         &mut self,
         ident: ClientIdent,
     ) -> Result<Option<Incoming>, ProtocolError> {
-        let Stage::Ident(peer) = &self.stage else {
+        let Stage::Ident { peer, .. } = &self.stage else {
             return Err(self.unexpected(Tag::CLIENT_IDENT));
         };
         if ident.addrs.front().is_blank_ip() {
@@ -482,7 +499,8 @@ impl Link {
     }
 
     fn handle_server_ident(&mut self, ident: ServerIdent) -> Result<Incoming, ProtocolError> {
-        let (Stage::Ident(peer), Role::Client { target, .. }) = (&self.stage, &self.role) else {
+        let (Stage::Ident { peer, .. }, Role::Client { target, .. }) = (&self.stage, &self.role)
+        else {
             return Err(self.unexpected(Tag::SERVER_IDENT));
         };
         if !ident.addrs.contains(target) {
@@ -505,7 +523,7 @@ impl Link {
         addrs: EntityAddrVec,
         theirs: Features,
     ) -> Result<Incoming, ProtocolError> {
-        let Stage::Ident(peer) = std::mem::replace(&mut self.stage, Stage::Ready) else {
+        let Stage::Ident { peer, .. } = std::mem::replace(&mut self.stage, Stage::Ready) else {
             return Err(self.unexpected(Tag::SERVER_IDENT));
         };
         let revision = match &self.wire {

@@ -90,7 +90,7 @@ options! {
     ms_connection_ready_timeout: Duration = Duration::from_secs(10), SECONDS,
         "A connection that is not ready after this time is dead";
     ms_connection_idle_timeout: Duration = Duration::from_secs(900), SECONDS,
-        "A connection on which nothing happened for this time is closed";
+        "A connection on which nothing arrived for this time is closed";
     ms_async_op_threads: u32 = 3, OptionKind::Integer { min: 1, max: 24 },
         "Workers (threads with an event center each) of a network stack";
 }

@@ -29,6 +29,8 @@ use crate::stack::{self, Load};
 
 /// Received segments that a worker keeps for the next, in bytes: four of the largest common size.
 const POOL_RETAINED: usize = 16 << 20;
+/// Peers that may wait for a bind to be over; more are turned away.
+const MAX_EARLY: usize = 512;
 /// Timer token of a shutdown's deadline; connections' tokens begin at 1.
 const SHUTDOWN_TIMER: u64 = 0;
 
@@ -44,12 +46,17 @@ pub(crate) enum Mail {
     MarkDisposable(ConnectionId),
     /// The peer is back with a new session.
     Replace(ConnectionId),
+    /// A dispatcher panicked over something of this connection's.
+    Fail(ConnectionId),
     Resume(ConnectionId),
     /// More is to be sent than one turn allows.
     Continue(ConnectionId),
     Flush(ConnectionId, oneshot::Sender<()>),
     Listen(Box<Listen>),
-    Unlisten(Arc<Shared>),
+    /// Take back listening sockets of a bind that failed.
+    Unlisten(Vec<ListenerId>),
+    /// The messenger knows its addresses: accept at these.
+    Serve(Vec<ListenerId>),
     /// Close a messenger's connections, at the latest after this time; the sender is dropped when all are.
     Shutdown(Arc<Shared>, Duration, oneshot::Sender<()>),
     Stop,
@@ -59,7 +66,7 @@ pub(crate) enum Mail {
 pub(crate) struct Listen {
     pub(crate) messenger: Arc<Shared>,
     pub(crate) addr: SocketAddr,
-    pub(crate) answer: SyncSender<io::Result<SocketAddr>>,
+    pub(crate) answer: SyncSender<io::Result<(ListenerId, SocketAddr)>>,
 }
 
 /// Ids are numbers of our own making, each used once: they need no keyed hash.
@@ -89,6 +96,13 @@ impl Hasher for IdHasher {
     }
 }
 
+/// A listening socket of a messenger.
+struct Listener {
+    messenger: Arc<Shared>,
+    /// Peers that came before the messenger knew all of its addresses; none once it does.
+    early: Option<Vec<Accepted>>,
+}
+
 /// A messenger that ends.
 struct Stopping {
     messenger: Arc<Shared>,
@@ -109,7 +123,7 @@ pub(crate) struct MessengerWorker {
     pool: SegmentPool,
     connections: HashMap<ConnectionId, Owned, BuildIdHasher>,
     sockets: HashMap<SocketId, ConnectionId, BuildIdHasher>,
-    listeners: HashMap<ListenerId, Arc<Shared>>,
+    listeners: HashMap<ListenerId, Listener>,
     /// Connections to be pumped in the next drain.
     dirty: Vec<ConnectionId>,
     /// Mail that needs the event center, for the next drain.
@@ -172,8 +186,33 @@ impl MessengerWorker {
         }
     }
 
+    /// Does what a mail asks for, if that needs no event center; else gives it back.
+    fn apply(&mut self, mail: Mail) -> Option<Mail> {
+        match mail {
+            Mail::Send(id, message) => self.send(id, message),
+            Mail::Keepalive(id, stamp) => self.change(id, |r| r.proto.keepalive(stamp)),
+            Mail::MarkDisposable(id) => self.change(id, |r| r.proto.mark_disposable()),
+            Mail::Resume(id) => self.change(id, |r| r.paused = false),
+            Mail::Continue(id) => self.change(id, |_| {}),
+            Mail::Flush(id, done) => match self.connections.get(&id) {
+                Some(Owned::Loopback(_)) => drop(done.send(())),
+                _ => self.change(id, |r| r.flush.push(done)),
+            },
+            Mail::Loopback(connection) => {
+                connection.set_peer(remote::ourselves(&connection));
+                self.connections.insert(connection.id(), Owned::Loopback(connection));
+            }
+            Mail::Stop => self.stopped = true,
+            other => return Some(other),
+        }
+        None
+    }
+
     /// What needs the event center.
     fn request(&mut self, center: &mut EventCenter, mail: Mail) {
+        let Some(mail) = self.apply(mail) else {
+            return;
+        };
         match mail {
             Mail::Connect(connection, peer_type) => {
                 self.open(connection.id(), |worker| {
@@ -182,12 +221,18 @@ impl MessengerWorker {
             }
             Mail::Adopt(messenger, accepted) => self.adopt(center, &messenger, accepted),
             Mail::Listen(listen) => self.listen(center, *listen),
-            Mail::Unlisten(messenger) => self.unlisten(center, &messenger),
+            Mail::Unlisten(ids) => self.unlisten(center, |id, _| ids.contains(&id)),
+            Mail::Serve(ids) => {
+                for id in ids {
+                    self.serve(center, id);
+                }
+            }
+            Mail::Fail(id) => self.end(center, id, CloseReason::DispatcherPanicked),
             Mail::MarkDown(id) => self.end(center, id, CloseReason::MarkedDown),
             Mail::Replace(id) => self.end(center, id, CloseReason::Replaced),
             Mail::Shutdown(messenger, linger, done) => {
                 let deadline = center.now().checked_add(linger);
-                self.unlisten(center, &messenger);
+                self.unlisten(center, |_, owner| Arc::ptr_eq(owner, &messenger));
                 let ids: Vec<_> = self.connections_of(&messenger);
                 for id in ids {
                     match self.connections.get(&id) {
@@ -237,21 +282,53 @@ impl MessengerWorker {
 
     fn listen(&mut self, center: &mut EventCenter, listen: Listen) {
         let config = listen.messenger.context().config();
-        let options = ListenOptions { backlog: config.ms_tcp_listen_backlog, ..Default::default() };
+        let options = ListenOptions {
+            backlog: config.ms_tcp_listen_backlog,
+            recv_buffer: socket_options(&listen.messenger).recv_buffer,
+            ..Default::default()
+        };
         let result = match listen.messenger.is_stopping() {
             true => Err(io::Error::other("the messenger was shut down")),
             false => center.listen(listen.addr, &options),
         };
-        let result = result.map(|(id, addr)| {
-            self.listeners.insert(id, listen.messenger);
-            addr
-        });
+        if let Ok((id, _)) = result {
+            let listener = Listener { messenger: listen.messenger, early: Some(Vec::new()) };
+            self.listeners.insert(id, listener);
+        }
         let _ = listen.answer.send(result); // whoever asked waits for it
     }
 
-    fn unlisten(&mut self, center: &mut EventCenter, messenger: &Arc<Shared>) {
-        self.listeners.retain(|id, owner| {
-            let keep = !Arc::ptr_eq(owner, messenger);
+    fn serve(&mut self, center: &mut EventCenter, id: ListenerId) {
+        let Some(listener) = self.listeners.get_mut(&id) else {
+            return;
+        };
+        let messenger = Arc::clone(&listener.messenger);
+        for accepted in listener.early.take().unwrap_or_default() {
+            let mail = self.accepted(&messenger, accepted);
+            if let Some(mail) = mail {
+                self.request(center, mail);
+            }
+        }
+    }
+
+    /// Finds a worker for a new peer; gives the mail back if that is this one.
+    fn accepted(&self, messenger: &Arc<Shared>, accepted: Accepted) -> Option<Mail> {
+        let worker = stack::place(&self.loads);
+        let mail = Mail::Adopt(Arc::clone(messenger), accepted);
+        if worker == self.index {
+            return Some(mail);
+        }
+        self.peers[worker].send(mail);
+        None
+    }
+
+    fn unlisten(
+        &mut self,
+        center: &mut EventCenter,
+        ends: impl Fn(ListenerId, &Arc<Shared>) -> bool,
+    ) {
+        self.listeners.retain(|id, listener| {
+            let keep = !ends(*id, &listener.messenger);
             if !keep {
                 center.close_listener(*id);
             }
@@ -315,17 +392,18 @@ impl Handler for MessengerWorker {
     fn handle_completion(&mut self, now: Instant, completion: Completion<'_>) {
         match completion {
             Completion::Accepted { listener, accepted } => {
-                let Some(messenger) = self.listeners.get(&listener) else {
+                let Some(listener) = self.listeners.get_mut(&listener) else {
                     return;
                 };
-                let messenger = Arc::clone(messenger);
-                let worker = stack::place(&self.loads);
-                let mail = Mail::Adopt(messenger, accepted);
-                if worker == self.index {
-                    self.requests.push(mail);
-                } else {
-                    self.peers[worker].send(mail);
+                if let Some(early) = &mut listener.early {
+                    if early.len() < MAX_EARLY {
+                        early.push(accepted);
+                    }
+                    return;
                 }
+                let messenger = Arc::clone(&listener.messenger);
+                let mail = self.accepted(&messenger, accepted);
+                self.requests.extend(mail);
             }
             Completion::AcceptFailed { error, .. } => {
                 tracing::error!(%error, "cannot accept a connection; trying again shortly");
@@ -352,23 +430,13 @@ impl Handler for MessengerWorker {
         }
     }
 
+    /// Mail is handled in the order in which it came: what comes behind something that has to
+    /// wait for the event center waits as well.
     fn handle_mail(&mut self, _: Instant, mail: Mail) {
-        match mail {
-            Mail::Send(id, message) => self.send(id, message),
-            Mail::Keepalive(id, stamp) => self.change(id, |r| r.proto.keepalive(stamp)),
-            Mail::MarkDisposable(id) => self.change(id, |r| r.proto.mark_disposable()),
-            Mail::Resume(id) => self.change(id, |r| r.paused = false),
-            Mail::Continue(id) => self.change(id, |_| {}),
-            Mail::Flush(id, done) => match self.connections.get(&id) {
-                Some(Owned::Loopback(_)) => drop(done.send(())),
-                _ => self.change(id, |r| r.flush.push(done)),
-            },
-            Mail::Loopback(connection) => {
-                connection.set_peer(remote::ourselves(&connection));
-                self.connections.insert(connection.id(), Owned::Loopback(connection));
-            }
-            Mail::Stop => self.stopped = true,
-            other => self.requests.push(other),
+        if !self.requests.is_empty() {
+            self.requests.push(mail);
+        } else if let Some(mail) = self.apply(mail) {
+            self.requests.push(mail);
         }
     }
 

@@ -13,8 +13,9 @@ use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityType, Features};
 use super::{Mail, enqueue, socket_options};
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatch_queue::Item;
+use crate::dispatcher::guarded;
 use crate::error::CloseReason;
-use crate::messenger::Shared;
+use crate::messenger::{Shared, with_ip};
 
 /// Bytes that are handed to the stack at once; a message is never split, so the last may exceed it.
 const TRANSMIT_BUDGET: usize = 512 << 10;
@@ -48,6 +49,8 @@ pub(crate) struct Remote {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Transport {
     Connecting,
+    /// It is open, and nothing was done with that yet.
+    Connected,
     Open,
 }
 
@@ -99,6 +102,8 @@ impl Remote {
         pool: &SegmentPool,
     ) -> Result<Self, (Connection, CloseReason)> {
         let addr = EntityAddr::msgr2(accepted.peer_addr(), 0);
+        // Whoever listens at every interface is, for this peer, where the peer found it.
+        let local_ip = Some(accepted.local_addr().ip());
         let handle = Connection::new(id, sender, messenger, EntityAddrVec::from(addr));
         let socket = match center.adopt(accepted, &socket_options(handle.messenger())) {
             Ok(socket) => socket,
@@ -107,7 +112,10 @@ impl Remote {
                 return Err((handle, CloseReason::Transport { doing: "accepting", source }));
             }
         };
-        let config = handle.messenger().connection_config(pool);
+        let mut config = handle.messenger().connection_config(pool);
+        if let Some(ip) = local_ip {
+            config.addrs = with_ip(&config.addrs, ip);
+        }
         let role = Role::Server { peer_addr: addr };
         let proto = siphon_proto::Connection::new(config, role, center.now());
         let mut remote = Self::new(handle, proto, socket, addr, Transport::Open);
@@ -143,7 +151,7 @@ impl Remote {
 
     pub(crate) fn handle_connected(&mut self, result: io::Result<()>) {
         match result {
-            Ok(()) => self.transport = Transport::Open,
+            Ok(()) => self.transport = Transport::Connected,
             Err(error) => self.failure = Some(connect_failed(&self.addr, error)),
         }
     }
@@ -178,6 +186,9 @@ impl Remote {
 
     pub(crate) fn handle_timer(&mut self, now: Instant) {
         self.timer = None;
+        if self.paused {
+            self.proto.touch(now); // the silence is of our own making
+        }
         self.proto.handle_timeout(now);
     }
 
@@ -194,7 +205,17 @@ impl Remote {
         center: &mut EventCenter,
         transmit: &mut Rope,
     ) -> Option<CloseReason> {
+        if self.transport == Transport::Connected {
+            self.transport = Transport::Open;
+            self.learn_from_socket(center);
+        }
         let mut closed = self.drain_events();
+        if self.ending == Ending::Sending
+            && self.transport == Transport::Connecting
+            && self.proto.unsent() == 0
+        {
+            return Some(CloseReason::Shutdown); // there is nothing to connect for
+        }
         if self.failure.is_none() && closed.is_none() && self.transport == Transport::Open {
             self.transmit(center, transmit);
             self.advance_ending(center);
@@ -227,8 +248,10 @@ impl Remote {
         match &reason {
             CloseReason::MarkedDown | CloseReason::Shutdown => self.handle.set_closed(reason),
             CloseReason::Replaced => {
-                self.handle.set_closed(reason);
-                let _ = enqueue(&self.handle, Item::RemoteReset); // it reads no more
+                if self.handle.peer().is_some_and(|peer| !peer.policy.lossy) {
+                    let _ = enqueue(&self.handle, Item::RemoteReset); // it reads no more
+                }
+                report_end(&self.handle, reason);
             }
             _ if self.accepted && !was_open => {
                 // The application never heard of it; whoever runs the server wants to know.
@@ -251,22 +274,37 @@ impl Remote {
                     let answer = self.authenticate(event);
                     self.proto.handle_auth(answer);
                 }
-                Event::LearnedAddr(seen) => {
-                    let addrs = self.handle.messenger().learned_addr(&seen);
-                    if !addrs.front().is_blank_ip() {
-                        self.proto.set_addrs(addrs);
-                    }
-                }
+                Event::LearnedAddr(seen) => self.learn(&seen),
                 Event::Ready(peer) => self.handle_ready(*peer),
                 Event::KeepaliveAck(stamp) => {
                     self.handle.set_keepalive_ack(stamp);
                     let chain = self.handle.messenger().chain();
-                    chain.iter().for_each(|d| d.handle_keepalive_ack(&self.handle));
+                    guarded(&self.handle, || {
+                        chain.iter().for_each(|d| d.handle_keepalive_ack(&self.handle));
+                    });
                 }
                 Event::Closed(reason) => return Some(reason.into()),
             }
         }
         None
+    }
+
+    /// Of our own address, only peers that we looked up ourselves are believed.
+    fn learn(&mut self, seen: &EntityAddr) {
+        let messenger = self.handle.messenger();
+        if !self.accepted && messenger.context().config().ms_learn_addr_from_peer {
+            self.proto.set_addrs(messenger.learned_addr(seen));
+        }
+    }
+
+    /// With `ms_learn_addr_from_peer` off, our side of the socket tells.
+    fn learn_from_socket(&mut self, center: &EventCenter) {
+        let messenger = self.handle.messenger();
+        if !messenger.context().config().ms_learn_addr_from_peer
+            && let Ok(addr) = center.local_addr(self.socket)
+        {
+            self.proto.set_addrs(messenger.learned_addr(&EntityAddr::msgr2(addr, 0)));
+        }
     }
 
     fn handle_ready(&mut self, peer: PeerInfo) {
@@ -277,13 +315,15 @@ impl Remote {
             self.handle.messenger().register(&self.handle);
         }
         let chain = self.handle.messenger().chain();
-        if self.accepted {
-            chain.iter().for_each(|d| d.handle_fast_accept(&self.handle));
-            self.paused |= !enqueue(&self.handle, Item::Accept);
-        } else {
-            chain.iter().for_each(|d| d.handle_fast_connect(&self.handle));
-            self.paused |= !enqueue(&self.handle, Item::Connect);
-        }
+        let accepted = self.accepted;
+        guarded(&self.handle, || {
+            chain.iter().for_each(|dispatcher| match accepted {
+                true => dispatcher.handle_fast_accept(&self.handle),
+                false => dispatcher.handle_fast_connect(&self.handle),
+            });
+        });
+        let news = if accepted { Item::Accept } else { Item::Connect };
+        self.paused |= !enqueue(&self.handle, news);
     }
 
     fn authenticate(&mut self, event: AuthEvent) -> AuthAnswer {
@@ -365,7 +405,7 @@ pub(crate) fn dispatch(connection: &Connection, message: Message) -> bool {
     let chain = connection.messenger().chain();
     match chain.iter().find(|dispatcher| dispatcher.can_fast_dispatch(&message)) {
         Some(dispatcher) => {
-            dispatcher.fast_dispatch(connection, message);
+            guarded(connection, || dispatcher.fast_dispatch(connection, message));
             true
         }
         None => enqueue(connection, Item::Message(Box::new(message))),
@@ -374,6 +414,9 @@ pub(crate) fn dispatch(connection: &Connection, message: Message) -> bool {
 
 /// A connection that the application knows has ended against its will.
 pub(crate) fn report_end(connection: &Connection, reason: CloseReason) {
+    if connection.close_reason().is_some() {
+        return; // the application ended it meanwhile
+    }
     tracing::debug!(peer = %connection, %reason, "connection ended");
     connection.set_closed(reason.clone());
     // It reads no more, so there is nothing to pause.

@@ -31,6 +31,7 @@ pub fn config(name: EntityName, policy: Policy) -> ConnectionConfig {
         name,
         addrs: EntityAddrVec::default(),
         nonce: 7,
+        learn_addr: true,
         policies: Arc::new(Policies::new(policy)),
         banner_features: BannerFeatures::REVISION_1,
         crc_data: true,

@@ -12,8 +12,10 @@ use crate::message::Payload;
 /// Segments up to this many bytes are copied behind their headers: one entry of a vectored write
 /// costs more than the copy.
 const COPY_MAX: usize = 1024;
-/// Size in bytes of the buffers that headers and small segments gather in.
+/// Size in bytes of the buffers that headers and small segments gather in, once messages are sent.
 const GATHER: usize = 16 << 10;
+/// The same before: a handshake's frames are few and short.
+const GATHER_CONTROL: usize = 512;
 
 /// Writes frames. What is small gathers in one buffer across frames, what is large goes into the
 /// rope as it is.
@@ -21,12 +23,14 @@ const GATHER: usize = 16 << 10;
 pub struct Assembler {
     framing: Framing,
     gather: BytesMut,
+    /// Size of the next buffer.
+    next: usize,
 }
 
 impl Assembler {
     /// An assembler for this framing.
     pub fn new(framing: Framing) -> Self {
-        Self { framing, gather: BytesMut::new() }
+        Self { framing, gather: BytesMut::new(), next: GATHER_CONTROL }
     }
 
     /// Appends a control frame with one segment.
@@ -46,6 +50,7 @@ impl Assembler {
 
     /// Appends a message to `out`, whose lengths were checked against [`super::Limits`].
     pub fn message(&mut self, header: &MessageHeader2, payload: &Payload, out: &mut Rope) {
+        self.next = GATHER;
         let lengths = [payload.front.len(), payload.middle.len(), payload.data.len()];
         // Trailing empty segments are left out, but for the first.
         let used = 1 + lengths.iter().rposition(|len| *len > 0).map_or(0, |last| last + 1);
@@ -93,7 +98,7 @@ impl Assembler {
     /// Makes room without splitting a frame's head over two buffers.
     fn reserve(&mut self, additional: usize) {
         if self.gather.capacity() - self.gather.len() < additional {
-            self.gather.reserve(additional.max(GATHER));
+            self.gather.reserve(additional.max(self.next));
         }
     }
 
