@@ -149,8 +149,8 @@ impl fmt::Display for MonMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "epoch {}", self.epoch)?;
         writeln!(f, "fsid {}", self.fsid)?;
-        writeln!(f, "last_changed {}", self.last_changed)?;
-        writeln!(f, "created {}", self.created)?;
+        writeln!(f, "last_changed {}", with_offset(self.last_changed))?;
+        writeln!(f, "created {}", with_offset(self.created))?;
         writeln!(f, "min_mon_release {} ({})", self.min_mon_release.0, self.min_mon_release)?;
         writeln!(f, "election_strategy: {}", self.strategy.0)?;
         if self.stretch_mode_enabled {
@@ -376,5 +376,14 @@ impl Decode for MonInfo {
                 crush_location: if version >= 5 { dec.value()? } else { BTreeMap::new() },
             })
         })
+    }
+}
+
+/// A time as Ceph's text form has it where the zone is UTC: with an offset, unlike its JSON form.
+fn with_offset(time: Utime) -> String {
+    let text = time.to_string();
+    match text.strip_suffix('Z') {
+        Some(time) => format!("{time}+0000"),
+        None => text,
     }
 }

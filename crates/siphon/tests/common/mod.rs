@@ -65,10 +65,18 @@ impl Listening {
     /// It does not listen.
     pub(crate) fn start<const N: usize>(args: [&str; N]) -> Self {
         let [port] = free_ports();
-        let addr = SocketAddr::from(([127, 0, 0, 1], port));
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], port)), args)
+    }
+
+    /// Starts it at a certain address.
+    ///
+    /// # Panics
+    /// It does not listen.
+    pub(crate) fn start_at<const N: usize>(addr: SocketAddr, args: [&str; N]) -> Self {
         let text = addr.to_string();
         let args = args.map(|arg| if arg == "ADDR" { text.as_str() } else { arg });
-        let log = std::env::temp_dir().join(format!("siphon-{}-{port}.log", std::process::id()));
+        let log =
+            std::env::temp_dir().join(format!("siphon-{}-{}.log", std::process::id(), addr.port()));
         let leash = Leash::start(siphon(args), &log).unwrap();
         leash.wait_until_listening(addr, TIMEOUT).unwrap();
         Self { addr, leash, log }
