@@ -164,10 +164,21 @@ impl Stream {
         self.frames.iter().find(is_ping).expect("a ping")
     }
 
-    /// The tags up to the ping; a client that is about to go may also acknowledge the answer.
-    fn tags_to_ping(&self) -> Vec<Tag> {
+    /// The frames up to the ping. Ceph's client asks for the map of monitors on the way, which is
+    /// left out.
+    fn to_ping(&self) -> Vec<&RawFrame> {
         let end = self.frames.iter().position(|frame| frame.message_type() == Some(PING));
-        self.tags()[..=end.expect("a ping")].to_vec()
+        let frames = self.frames[..=end.expect("a ping")].iter();
+        frames.filter(|frame| frame.message_type().is_none_or(|kind| kind == PING)).collect()
+    }
+
+    fn tags_to_ping(&self) -> Vec<Tag> {
+        self.to_ping().iter().map(|frame| frame.tag).collect()
+    }
+
+    /// The ping's header without its place in the conversation.
+    fn ping_header(&self) -> MessageHeader2 {
+        MessageHeader2 { seq: 0, ack_seq: 0, ..self.ping().header().expect("a message") }
     }
 }
 
@@ -238,6 +249,8 @@ fn mask_addrs(addrs: &EntityAddrVec) -> EntityAddrVec {
     EntityAddrVec(addrs.iter().copied().map(mask_addr).collect())
 }
 
+/// Ceph's ping comes from a messenger without a policy for monitors: it asks for a session that
+/// lasts, though the monitor gives it none. Ours asks for a lossy one from the start.
 fn masked_client_ident(stream: &Stream) -> ClientIdent {
     let ident: ClientIdent = stream.payload(Tag::CLIENT_IDENT);
     ClientIdent {
@@ -246,6 +259,8 @@ fn masked_client_ident(stream: &Stream) -> ClientIdent {
         gid: 0,
         global_seq: 0,
         supported_features: Features::default(),
+        flags: 0,
+        cookie: 0,
         ..ident
     }
 }
@@ -257,6 +272,8 @@ fn masked_server_ident(stream: &Stream) -> ServerIdent {
         gid: 0,
         global_seq: 0,
         supported_features: Features::default(),
+        required_features: Features::default(),
+        cookie: 0,
         ..ident
     }
 }
@@ -288,9 +305,8 @@ fn their_ping(addr: SocketAddr) -> Command {
 
 fn same_client_side(ours: &Stream, theirs: &Stream) {
     assert_eq!(ours.banner, theirs.banner);
-    eprintln!("{:#?}\n{:#?}", ours.frames, theirs.frames);
     assert_eq!(ours.tags_to_ping(), theirs.tags_to_ping());
-    for (ours, theirs) in ours.frames.iter().zip(&theirs.frames).take(ours.tags_to_ping().len()) {
+    for (ours, theirs) in ours.to_ping().iter().zip(theirs.to_ping()) {
         assert_eq!(ours.shape(), theirs.shape(), "{:?}", ours.tag);
         assert_eq!(ours.preamble, theirs.preamble, "{:?}", ours.tag);
     }
@@ -304,8 +320,8 @@ fn same_client_side(ours: &Stream, theirs: &Stream) {
     let signature = |stream: &Stream| stream.only(Tag::AUTH_SIGNATURE).segments.clone();
     assert_eq!(signature(ours), signature(theirs));
     assert_eq!(masked_client_ident(ours), masked_client_ident(theirs));
-    assert_eq!(ours.ping().header(), theirs.ping().header());
-    assert_eq!(ours.ping().segments, theirs.ping().segments);
+    assert_eq!(ours.ping_header(), theirs.ping_header());
+    assert_eq!(ours.ping().segments[1..], theirs.ping().segments[1..]);
 }
 
 #[test]
@@ -326,7 +342,12 @@ fn an_echo_answers_as_a_monitor_does() {
     drop((recorder, mon));
     let echo = Listening::start_at(addr, ["echo", "ADDR", "--as", "mon.a"]);
     let ours = replay(echo.addr, &theirs.client);
-    same_server_side(&ours, &Stream::parse(&theirs.server));
+    let theirs = Stream::parse(&theirs.server);
+    same_server_side(&ours, &theirs);
+    // A monitor insists on more than an echo needs.
+    let required =
+        |stream: &Stream| stream.payload::<ServerIdent>(Tag::SERVER_IDENT).required_features;
+    assert_eq!(required(&ours).0 & !required(&theirs).0, 0);
 }
 
 /// Says what a client said, and hears until the ping is answered.
@@ -365,5 +386,5 @@ fn same_server_side(ours: &Stream, theirs: &Stream) {
     assert_eq!(done(ours), done(theirs));
     assert_eq!(masked_server_ident(ours), masked_server_ident(theirs));
     assert_eq!(ours.ping().alignments, theirs.ping().alignments);
-    assert_eq!(ours.ping().header(), theirs.ping().header());
+    assert_eq!(ours.ping_header(), theirs.ping_header());
 }
