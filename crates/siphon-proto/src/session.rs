@@ -5,8 +5,9 @@ use crate::message::{Message, OutMessage, OutPayload, Payload};
 use crate::queue::OutQueue;
 use crate::v2::{MessageFrame, MessageHeader2};
 
-/// `CEPH_MSG_FOOTER_COMPLETE`, which senders set in every header.
-const FLAG_COMPLETE: u8 = 1;
+/// `CEPH_MSG_FOOTER_COMPLETE` and `CEPH_MSG_FOOTER_NOCRC`, which Ceph sets in every header of msgr2:
+/// the frame has the checksums, not the message.
+const FLAGS: u8 = 1 | 2;
 
 /// What outlives a link: sequence numbers, and the messages that wait.
 ///
@@ -69,7 +70,7 @@ impl Session {
         let header2 = MessageHeader2 {
             seq: self.out_seq,
             ack_seq: self.in_seq,
-            flags: FLAG_COMPLETE,
+            flags: FLAGS,
             message: header,
         };
         Some((header2, payload))

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use siphon_messages::{MPing, TypedMessage};
 use siphon_msgr::{CloseReason, Connection, Dispatcher, Messenger, Stack};
 use siphon_perf::{Server, ServerOptions};
-use siphon_proto::{Message, Policy};
+use siphon_proto::{Message, Policy, Priority};
 use siphon_wire::types::{EntityAddrVec, EntityName, EntityType};
 
 use crate::address;
@@ -93,6 +93,9 @@ impl Dispatcher for Pong {
         }
         let mut answer = MPing::answer(self.text(connection)).into_out();
         answer.header.tid = message.header.tid;
+        if self.name.starts_with("mon.") {
+            answer.header.priority = Priority::HIGH; // of all that Ceph's monitors send
+        }
         let _ = connection.send(answer); // an error says that the peer is gone
         None
     }

@@ -14,7 +14,8 @@ pub struct MessageHeader2 {
     pub seq: u64,
     /// The newest message of the receiver's that the sender has seen.
     pub ack_seq: u64,
-    /// `CEPH_MSG_FOOTER_*`; v2 gives them no meaning, senders set 1 (complete).
+    /// `CEPH_MSG_FOOTER_*`; v2 gives them no meaning, senders set 3 (complete, no
+    /// checksums in the message).
     pub flags: u8,
     /// What the application says of the message.
     pub message: MessageHeader,
