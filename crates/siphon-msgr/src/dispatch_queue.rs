@@ -1,10 +1,10 @@
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use futures_channel::oneshot;
 use siphon_proto::{Message, Priority};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, ConnectionId};
 use crate::dispatcher::{Chain, guarded};
 use crate::error::CloseReason;
 
@@ -46,7 +46,7 @@ struct State {
     /// What the waiting messages cost.
     bytes: usize,
     /// Connections that were told to stop reading.
-    paused: HashSet<Connection>,
+    paused: HashMap<ConnectionId, Connection>,
     closing: bool,
     /// The dispatch thread has ended: what comes now is dropped.
     ended: bool,
@@ -96,7 +96,7 @@ impl DispatchQueue {
         }
         let go_on = state.bytes <= self.shared.max_bytes;
         if !go_on {
-            state.paused.insert(connection.clone());
+            state.paused.insert(connection.id(), connection.clone());
         }
         drop(state);
         self.shared.changed.notify_one();
@@ -130,21 +130,19 @@ impl Drop for DispatchQueue {
 impl Shared {
     fn run(&self, chain: &Chain) {
         while let Some((connection, item, resumed)) = self.next() {
-            for connection in resumed {
-                connection.resume();
-            }
+            resumed.values().for_each(Connection::resume);
             guarded(&connection, || deliver(chain, &connection, item));
         }
     }
 
     /// The next item, and the connections that may read again; none at the end.
-    fn next(&self) -> Option<(Connection, Item, HashSet<Connection>)> {
+    fn next(&self) -> Option<(Connection, Item, HashMap<ConnectionId, Connection>)> {
         let mut state = lock(&self.state);
         loop {
             if let Some((connection, item)) = state.pop() {
                 let resume = state.bytes <= self.max_bytes / 2;
                 let resumed =
-                    if resume { std::mem::take(&mut state.paused) } else { HashSet::new() };
+                    if resume { std::mem::take(&mut state.paused) } else { HashMap::new() };
                 return Some((connection, item, resumed));
             }
             if state.closing {

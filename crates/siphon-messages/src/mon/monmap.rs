@@ -389,12 +389,3 @@ impl Decode for MonInfo {
         })
     }
 }
-
-/// A time as Ceph's text form has it where the zone is UTC: with an offset, unlike its JSON form.
-fn with_offset(time: Utime) -> String {
-    let text = time.to_string();
-    match text.strip_suffix('Z') {
-        Some(time) => format!("{time}+0000"),
-        None => text,
-    }
-}
