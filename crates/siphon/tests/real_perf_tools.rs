@@ -72,7 +72,8 @@ fn siphon_perf_client_is_answered_by_ceph_s_server() {
 fn ceph_s_client_is_answered_by_siphon_perf_server() {
     let Some(tree) = require(CephTree::open()) else { return };
     let server = Listening::start(["perf", "server", "ADDR"]);
-    for (size, depth, jobs, ops) in WORK {
+    // With several jobs Ceph's client mostly hangs on its way out, against Ceph's server too.
+    for (size, depth, jobs, ops) in WORK.into_iter().filter(|&(_, _, jobs, _)| jobs == 1) {
         let work = PerfClient { addr: server.addr, jobs, depth, ops, size };
         let time = ceph_s_client(&tree, work);
         assert!(!time.is_zero(), "{work:?}");
