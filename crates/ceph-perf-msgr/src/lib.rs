@@ -28,6 +28,10 @@ impl Arguments {
         if positional.iter().any(|arg| arg == "-h" || arg == "--help") {
             return Err(usage.to_owned());
         }
+        let positional: Vec<_> = positional.into_iter().filter(|arg| !is_auth_none(arg)).collect();
+        if let Some(option) = positional.iter().find(|arg| arg.starts_with("--")) {
+            return Err(format!("{option} is not an option of this tool\n\n{usage}"));
+        }
         if positional.len() != wanted {
             let found = positional.len();
             return Err(format!("{wanted} arguments are needed, {found} were given\n\n{usage}"));
@@ -68,6 +72,15 @@ impl Arguments {
             _ => Err(format!("\"{text}\" has no port; write IP:PORT")),
         }
     }
+}
+
+/// Ceph's tools are told by these not to look for keys; here there is no other authentication.
+fn is_auth_none(arg: &str) -> bool {
+    let Some((name, "none")) = arg.split_once('=') else {
+        return false;
+    };
+    let name = name.replace('-', "_");
+    ["client", "cluster", "service"].iter().any(|of| name == format!("__auth_{of}_required"))
 }
 
 /// Runs a tool, and prints why it failed.

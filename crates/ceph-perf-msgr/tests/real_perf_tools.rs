@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use siphon_peers::{CephTree, Leash, PeerError, PerfClient, free_ports, require, run};
+use siphon_peers::{AUTH_NONE, CephTree, Leash, PeerError, PerfClient, free_ports, require, run};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -55,20 +55,18 @@ fn our_client(work: PerfClient) {
     assert!(text.contains(&total), "{work:?}: {text}");
 }
 
-/// Ceph's client now and then hangs when many threads compete for few cores, also against Ceph's own
-/// server: so it may try again. It fails if it never ends.
+/// Ceph's client hangs in its own handshake now and then, whoever serves it, and nearly always with one
+/// worker thread: it has the server's hello and sends nothing more. So it has its default of three,
+/// and may try again.
 fn ceph_s_client(tree: &CephTree, work: PerfClient) -> Duration {
-    let mut attempts = 1;
-    loop {
-        match tree.perf_client(work, &["--ms_async_op_threads=1"], CLIENT_TIMEOUT) {
+    for attempt in 1..=MAX_ATTEMPTS {
+        match tree.perf_client(work, &[], CLIENT_TIMEOUT) {
             Ok(time) => return time,
-            Err(PeerError::TimedOut { .. }) if attempts < MAX_ATTEMPTS => {
-                eprintln!("{work:?}: attempt {attempts} did not end");
-                attempts += 1;
-            }
+            Err(PeerError::TimedOut { .. }) => eprintln!("{work:?}: attempt {attempt} hangs"),
             Err(error) => panic!("{work:?}: {error}"),
         }
     }
+    panic!("{work:?}: no attempt came to an end");
 }
 
 #[test]
@@ -87,8 +85,7 @@ fn our_client_is_answered_by_ceph_s_server() {
 fn ceph_s_client_is_answered_by_our_server() {
     let Some(tree) = require(CephTree::open()) else { return };
     let (addr, server, log) = our_server();
-    // With several jobs Ceph's client mostly hangs on its way out, against Ceph's server too.
-    for work in workloads(addr).filter(|work| work.jobs == 1) {
+    for work in workloads(addr) {
         let time = ceph_s_client(&tree, work);
         assert!(time > Duration::ZERO, "{work:?}");
     }
@@ -118,7 +115,7 @@ fn ceph_s_options_are_taken_as_ceph_s_tools_take_them() {
     let (addr, server, log) = our_server();
     let work = PerfClient { addr, jobs: 1, depth: 4, ops: 20, size: 4096 };
     let mut command = Command::new(env!("CARGO_BIN_EXE_ceph_perf_msgr_client"));
-    command.args(work.args()).arg("--ms_async_op_threads=1");
+    command.args(work.args()).args(AUTH_NONE).arg("--ms_async_op_threads=1");
     let output = run(command, TIMEOUT).unwrap_or_else(|error| panic!("{error}"));
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains(" Total op 20 "), "{text}");

@@ -27,20 +27,18 @@ const WORK: [(u32, u32, u32, u32); 8] = [
     (64 * MIB, 1, 1, 2),
 ];
 
-/// Ceph's client now and then hangs when many threads compete for few cores, also against Ceph's own
-/// server: so it may try again. It fails if it never ends.
+/// Ceph's client hangs in its own handshake now and then, whoever serves it, and nearly always with one
+/// worker thread: it has the server's hello and sends nothing more. So it has its default of three,
+/// and may try again.
 fn ceph_s_client(tree: &CephTree, work: PerfClient) -> Duration {
-    let mut attempts = 1;
-    loop {
-        match tree.perf_client(work, &["--ms_async_op_threads=1"], CLIENT_TIMEOUT) {
+    for attempt in 1..=MAX_ATTEMPTS {
+        match tree.perf_client(work, &[], CLIENT_TIMEOUT) {
             Ok(time) => return time,
-            Err(PeerError::TimedOut { .. }) if attempts < MAX_ATTEMPTS => {
-                eprintln!("{work:?}: attempt {attempts} did not end");
-                attempts += 1;
-            }
+            Err(PeerError::TimedOut { .. }) => eprintln!("{work:?}: attempt {attempt} hangs"),
             Err(error) => panic!("{work:?}: {error}"),
         }
     }
+    panic!("{work:?}: no attempt came to an end");
 }
 
 #[test]
@@ -72,7 +70,6 @@ fn siphon_perf_client_is_answered_by_ceph_s_server() {
 fn ceph_s_client_is_answered_by_siphon_perf_server() {
     let Some(tree) = require(CephTree::open()) else { return };
     let server = Listening::start(["perf", "server", "ADDR"]);
-    // With several jobs Ceph's client mostly hangs on its way out, against Ceph's server too.
     for (size, depth, jobs, ops) in WORK.into_iter().filter(|&(_, _, jobs, _)| jobs == 1) {
         let work = PerfClient { addr: server.addr, jobs, depth, ops, size };
         let time = ceph_s_client(&tree, work);
