@@ -1,6 +1,8 @@
-//! The project's chores: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask peers`.
+//! The project's chores: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask bench`,
+//! `cargo xtask peers`.
 #![allow(clippy::disallowed_methods, reason = "tells how long its steps take")]
 
+mod bench;
 mod install;
 mod steps;
 mod test;
@@ -23,6 +25,8 @@ enum Chore {
     },
     /// What no compiler checks: layers, purity, unsafe, lengths, leftovers
     Tidy,
+    /// Measure the benchmark tools, in turn with Ceph's own
+    Bench(bench::Args),
     /// Install and unpack the real Ceph peers of tests and benchmarks
     Peers,
 }
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
     let done = match Chore::parse() {
         Chore::Test { advisories } => test::run(advisories),
         Chore::Tidy => tidy::run(),
+        Chore::Bench(args) => bench::run_bench(&args),
         Chore::Peers => install::peers().map(|skipped| {
             skipped.iter().for_each(|reason| println!("not available: {reason}"));
         }),
