@@ -1,4 +1,6 @@
-use std::time::Duration;
+#![expect(clippy::disallowed_methods, reason = "a person waits for the answer")]
+
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::Subcommand;
@@ -7,12 +9,15 @@ use siphon_auth::AuthNone;
 use siphon_common::{Config, Context};
 use siphon_messages::mon::{MonFeatures, MonInfo, MonMap};
 use siphon_messages::{MMonGetMap, MMonMap, MPing, TypedMessage};
-use siphon_msgr::{Connection, Inbox, InboxEvent, Messenger, Stack};
+use siphon_msgr::{CloseReason, Connection, Inbox, InboxEvent, Messenger, Stack};
 use siphon_proto::v2::BannerFeatures;
 use siphon_proto::{Message, OutMessage, Policy};
 use siphon_wire::types::{EntityAddrVec, EntityName, EntityType};
 
 use crate::address;
+
+/// How soon a monitor that hung up is asked again.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PingTarget {
@@ -77,19 +82,35 @@ fn ask(args: &MonitorArgs, question: OutMessage, wanted: u16) -> Result<Message>
     config.ms_connection_idle_timeout = timeout;
     let context = Context::new(config);
     let stack = Stack::new(&context)?;
-    let name = EntityName::new(EntityType::CLIENT, 0);
+    // Named and treated as Ceph's own clients are that have no global id yet.
+    let name = EntityName::new(EntityType::CLIENT, EntityName::NEW);
     let features = if args.rev0 { BannerFeatures::NONE } else { BannerFeatures::REVISION_1 };
     let (dispatcher, mut inbox) = Inbox::new();
     let messenger = Messenger::builder(&context, &stack, name)
-        .default_policy(Policy::LOSSY_CLIENT)
+        .default_policy(Policy::LOSSLESS_CLIENT)
         .auth_client(std::sync::Arc::new(AuthNone::new(name, args.id.as_str())))
         .banner_features(features)
         .dispatcher_tail(dispatcher)
         .start()?;
-    let connection = messenger.connect_to(EntityType::MON, addrs.clone());
-    let answer = pollster::block_on(answer(&connection, &mut inbox, question, wanted, &addrs));
+    let started = Instant::now();
+    let answer = loop {
+        let connection = messenger.connect_to(EntityType::MON, addrs.clone());
+        let asked = answer(&connection, &mut inbox, question.clone(), wanted, &addrs);
+        match pollster::block_on(asked) {
+            // A monitor that has just started, and has no global ids to give yet, hangs up.
+            Err(_) if hung_up(&connection) && started.elapsed() < timeout => {
+                std::thread::sleep(RETRY_DELAY);
+            }
+            answer => break answer,
+        }
+    };
     pollster::block_on(messenger.shutdown_within(timeout));
     answer
+}
+
+/// Whether the monitor ended the connection while it authenticated us, and told no reason.
+fn hung_up(connection: &Connection) -> bool {
+    matches!(connection.close_reason(), Some(CloseReason::PeerClosed { stage: "authenticating" }))
 }
 
 async fn answer(
@@ -108,7 +129,10 @@ async fn answer(
                 return Ok(message);
             }
             Some(InboxEvent::Message(..)) => {} // a monitor also tells what nobody asked for
-            Some(InboxEvent::Reset(_, reason)) => return Err(reason).with_context(lost),
+            Some(InboxEvent::Reset(ended, reason)) if ended == *connection => {
+                return Err(reason).with_context(lost);
+            }
+            Some(InboxEvent::Reset(..)) => {} // one that was tried before
             None => return Err(anyhow!(lost())),
         }
     }
