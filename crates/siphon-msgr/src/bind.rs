@@ -46,7 +46,7 @@ fn bind_one(
         _ => return Err(unusable("only v2 addresses can be listened at")),
     }
     let (min, max) = (config.ms_bind_port_min, config.ms_bind_port_max);
-    let mut ports = match (wanted.port(), min) {
+    let ports = match (wanted.port(), min) {
         (0, 0) => 0..=0,
         (0, _) => min..=max,
         (port, _) => port..=port,
@@ -61,7 +61,7 @@ fn bind_one(
             match listen(messenger, SocketAddr::new(wanted.ip(), port)) {
                 Ok(listening) => return Ok(listening),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    if ports.start() == ports.end() && attempt + 1 == tries {
+                    if wanted.port() != 0 && attempt + 1 == tries {
                         return Err(BindError::Listen { addr: *addr, source: error });
                     }
                 }
@@ -69,7 +69,6 @@ fn bind_one(
             }
         }
     }
-    let (min, max) = (ports.next().unwrap_or(min), max);
     Err(BindError::NoFreePort { addr: *addr, min, max, tries })
 }
 

@@ -1,88 +1,12 @@
 //! What a review found, each with its story.
 
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+mod common;
+
 use std::time::Duration;
 
-use siphon_common::{Config, Context};
-use siphon_msgr::{CloseReason, Connection, Dispatcher, Messenger, Stack};
-use siphon_proto::{Message, MessageHeader, OutMessage, Payload, Policy};
-use siphon_wire::types::{EntityAddrVec, EntityName, EntityType};
-
-/// How long a test waits for what must come.
-const HUNG: Duration = Duration::from_secs(30);
-
-/// Tells what it gets.
-struct Tell(Sender<u64>);
-
-impl Dispatcher for Tell {
-    fn can_fast_dispatch(&self, message: &Message) -> bool {
-        message.header.msg_type == 42
-    }
-
-    fn fast_dispatch(&self, _: &Connection, message: Message) {
-        let _ = self.0.send(message.header.tid);
-    }
-
-    fn dispatch(&self, _: &Connection, message: Message) -> Option<Message> {
-        assert_ne!(message.header.tid, PANIC, "the message that a test wants a panic for");
-        let _ = self.0.send(message.header.tid);
-        None
-    }
-
-    fn handle_reset(&self, _: &Connection, reason: &CloseReason) -> bool {
-        let _ =
-            self.0.send(if matches!(reason, CloseReason::DispatcherPanicked) { PANIC } else { 0 });
-        true
-    }
-}
-
-/// A transaction id at which `Tell` panics in ordinary dispatch.
-const PANIC: u64 = u64::MAX;
-
-fn context(change: impl FnOnce(&mut Config)) -> Context {
-    let mut config = Config::default();
-    config.ms_bind_port_min = 0;
-    config.ms_bind_port_max = 0;
-    config.ms_async_op_threads = 2;
-    change(&mut config);
-    Context::new(config)
-}
-
-fn osd(context: &Context, stack: &Stack) -> (Messenger, Receiver<u64>) {
-    let (sender, receiver) = channel();
-    let osd = Messenger::builder(context, stack, EntityName::new(EntityType::OSD, 0))
-        .default_policy(Policy::STATELESS_SERVER)
-        .dispatcher_tail(Arc::new(Tell(sender)))
-        .start()
-        .unwrap();
-    (osd, receiver)
-}
-
-fn client(context: &Context, stack: &Stack) -> Messenger {
-    let name = EntityName::new(EntityType::CLIENT, 1);
-    let builder = Messenger::builder(context, stack, name).default_policy(Policy::LOSSLESS_CLIENT);
-    builder.start().unwrap()
-}
-
-fn message(msg_type: u16, tid: u64) -> OutMessage {
-    OutMessage::new(MessageHeader { msg_type, tid, ..Default::default() }, Payload::default())
-}
-
-/// The next message, past the ends of connections.
-fn next_message(received: &Receiver<u64>) -> u64 {
-    loop {
-        match received.recv_timeout(HUNG).unwrap() {
-            0 => {}
-            tid => return tid,
-        }
-    }
-}
-
-fn bound(osd: &Messenger, addrs: &[&str]) -> EntityAddrVec {
-    let addrs: Vec<_> = addrs.iter().map(|addr| addr.parse().unwrap()).collect();
-    osd.bind(&addrs).unwrap()
-}
+use common::{HUNG, PANIC, bound, client, context, message, next_message, osd};
+use siphon_msgr::{CloseReason, Stack};
+use siphon_wire::types::EntityType;
 
 /// A send that followed a connect in the same batch of mail was dropped: connecting had to wait
 /// for the event center, and sending did not wait for it.
