@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
@@ -129,6 +129,9 @@ pub(crate) struct MessengerWorker {
     /// Mail that needs the event center, for the next drain.
     requests: Vec<Mail>,
     stopping: Vec<Stopping>,
+    /// Messengers that were told here to end. What they asked for before that is still done, though
+    /// they may be stopping already when it is this worker's turn; what comes after is not.
+    ended: Vec<Weak<Shared>>,
     expired: bool,
     /// What is being handed to the stack; kept for its capacity.
     transmit: Rope,
@@ -148,6 +151,7 @@ impl MessengerWorker {
             dirty: Vec::new(),
             requests: Vec::new(),
             stopping: Vec::new(),
+            ended: Vec::new(),
             expired: false,
             transmit: Rope::new(),
             stopped: false,
@@ -198,6 +202,10 @@ impl MessengerWorker {
                 Some(Owned::Loopback(_)) => drop(done.send(())),
                 _ => self.change(id, |r| r.flush.push(done)),
             },
+            Mail::Loopback(connection) if self.has_ended(connection.messenger()) => {
+                self.loads[self.index].sub();
+                connection.set_closed(CloseReason::Shutdown);
+            }
             Mail::Loopback(connection) => {
                 connection.set_peer(remote::ourselves(&connection));
                 self.connections.insert(connection.id(), Owned::Loopback(connection));
@@ -214,6 +222,10 @@ impl MessengerWorker {
             return;
         };
         match mail {
+            Mail::Connect(connection, _) if self.has_ended(connection.messenger()) => {
+                self.loads[self.index].sub();
+                remote::report_end(&connection, CloseReason::Shutdown);
+            }
             Mail::Connect(connection, peer_type) => {
                 self.open(connection.id(), |worker| {
                     Remote::connect(center, connection, peer_type, &worker.pool)
@@ -233,6 +245,8 @@ impl MessengerWorker {
             Mail::Shutdown(messenger, linger, done) => {
                 let deadline = center.now().checked_add(linger);
                 self.unlisten(center, |_, owner| Arc::ptr_eq(owner, &messenger));
+                self.ended.retain(|ended| ended.strong_count() > 0);
+                self.ended.push(Arc::downgrade(&messenger));
                 let ids: Vec<_> = self.connections_of(&messenger);
                 for id in ids {
                     match self.connections.get(&id) {
@@ -343,6 +357,10 @@ impl MessengerWorker {
             self.sockets.remove(&remote.socket);
         }
         Some(owned)
+    }
+
+    fn has_ended(&self, messenger: &Arc<Shared>) -> bool {
+        self.ended.iter().any(|ended| std::ptr::eq(ended.as_ptr(), Arc::as_ptr(messenger)))
     }
 
     fn end(&mut self, center: &mut EventCenter, id: ConnectionId, reason: CloseReason) {

@@ -72,9 +72,6 @@ impl Remote {
         peer_type: EntityType,
         pool: &SegmentPool,
     ) -> Result<Self, (Connection, CloseReason)> {
-        if handle.messenger().is_stopping() {
-            return Err((handle, CloseReason::Shutdown));
-        }
         let Some((target, addr)) = handle.target().msgr2().and_then(|target| {
             let addr = target.socket_addr().filter(|addr| addr.port() != 0)?;
             Some((target, addr))
