@@ -6,17 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use siphon_peers::{CephTree, Leash, PeerError, PerfClient, free_ports, run};
+use siphon_peers::{CephTree, Leash, PerfClient, free_ports, run};
 
 use crate::root;
 use crate::steps::{call, cargo};
 
 /// Longest that one run of a client may take.
 const RUN_TIMEOUT: Duration = Duration::from_secs(60);
-/// What Ceph's client may be started again after: it hangs in its handshake now and then.
-const HANG_TIMEOUT: Duration = Duration::from_secs(20);
-const MAX_ATTEMPTS: u32 = 3;
-
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -156,15 +152,7 @@ impl Side {
 
     fn drive(&self, work: PerfClient) -> Result<Duration> {
         match self {
-            Self::Ceph(tree) => {
-                for _ in 0..MAX_ATTEMPTS {
-                    match tree.perf_client(work, &[], HANG_TIMEOUT) {
-                        Err(PeerError::TimedOut { .. }) => eprintln!("Ceph's client hangs; again"),
-                        done => return Ok(done?),
-                    }
-                }
-                bail!("Ceph's client did not come to an end {MAX_ATTEMPTS} times")
-            }
+            Self::Ceph(tree) => Ok(tree.perf_client_to_its_end(work)?),
             Self::Ours { client, .. } => {
                 let mut command = Command::new(client);
                 command.args(work.args());

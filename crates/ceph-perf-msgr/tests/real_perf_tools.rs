@@ -7,11 +7,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use siphon_peers::{AUTH_NONE, CephTree, Leash, PeerError, PerfClient, free_ports, require, run};
+use siphon_peers::{AUTH_NONE, CephTree, Leash, PerfClient, free_ports, require, run};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(20);
-const MAX_ATTEMPTS: u32 = 3;
 const MIB: u32 = 1 << 20;
 
 /// Sizes of data, and how many messages each job sends of it: enough to pass the largest depth
@@ -55,20 +53,6 @@ fn our_client(work: PerfClient) {
     assert!(text.contains(&total), "{work:?}: {text}");
 }
 
-/// Ceph's client hangs in its own handshake now and then, whoever serves it, and nearly always with one
-/// worker thread: it has the server's hello and sends nothing more. So it has its default of three,
-/// and may try again.
-fn ceph_s_client(tree: &CephTree, work: PerfClient) -> Duration {
-    for attempt in 1..=MAX_ATTEMPTS {
-        match tree.perf_client(work, &[], CLIENT_TIMEOUT) {
-            Ok(time) => return time,
-            Err(PeerError::TimedOut { .. }) => eprintln!("{work:?}: attempt {attempt} hangs"),
-            Err(error) => panic!("{work:?}: {error}"),
-        }
-    }
-    panic!("{work:?}: no attempt came to an end");
-}
-
 #[test]
 fn our_client_is_answered_by_ceph_s_server() {
     let Some(tree) = require(CephTree::open()) else { return };
@@ -86,7 +70,8 @@ fn ceph_s_client_is_answered_by_our_server() {
     let Some(tree) = require(CephTree::open()) else { return };
     let (addr, server, log) = our_server();
     for work in workloads(addr) {
-        let time = ceph_s_client(&tree, work);
+        let time =
+            tree.perf_client_to_its_end(work).unwrap_or_else(|error| panic!("{work:?}: {error}"));
         assert!(time > Duration::ZERO, "{work:?}");
     }
     assert!(server.is_running(), "{}", server.output());
@@ -99,7 +84,7 @@ fn a_message_of_64_mib_passes_in_both_roles() {
     let Some(tree) = require(CephTree::open()) else { return };
     let work = |addr| PerfClient { addr, jobs: 1, depth: 1, ops: 3, size: 64 * MIB };
     let (addr, server, log) = our_server();
-    ceph_s_client(&tree, work(addr));
+    tree.perf_client_to_its_end(work(addr)).unwrap();
     drop(server);
     let _ = fs::remove_file(log);
 

@@ -18,6 +18,8 @@ const PACKAGE: &str = "ceph-test";
 /// Unpacking takes 40 s where the network is quick.
 const UNPACK_TIMEOUT: Duration = Duration::from_secs(600);
 const COMPILE_TIMEOUT: Duration = Duration::from_secs(60);
+const HANG_TIMEOUT: Duration = Duration::from_secs(20);
+const MAX_ATTEMPTS: u32 = 3;
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Ceph's own test programs, of Debian 13's package `ceph-test`: unpacked, not installed.
@@ -186,6 +188,25 @@ impl CephTree {
             status: output.status,
             output: text,
         })
+    }
+
+    /// Runs `ceph_perf_msgr_client` as [`perf_client`](Self::perf_client) does, with its default options,
+    /// and again if it hangs: it does so in its own handshake now and then, whoever serves it, and
+    /// nearly always with one worker thread. It has the server's hello then, and sends nothing more.
+    ///
+    /// # Errors
+    /// [`PeerError::TimedOut`]: none of three attempts came to an end within 20 s.
+    pub fn perf_client_to_its_end(&self, work: PerfClient) -> Result<Duration, PeerError> {
+        let mut attempt = 1;
+        loop {
+            match self.perf_client(work, &[], HANG_TIMEOUT) {
+                Err(PeerError::TimedOut { .. }) if attempt < MAX_ATTEMPTS => {
+                    eprintln!("{work:?}: attempt {attempt} hangs");
+                    attempt += 1;
+                }
+                done => return done,
+            }
+        }
     }
 }
 

@@ -66,7 +66,7 @@ fn ceph_s_benchmark_answers_every_message_with_and_without_its_sleep() {
         let log = std::env::temp_dir().join(format!("siphon-peers-{port}.log"));
         let server = tree.perf_server(addr, 1, &["--ms_async_op_threads=1"], &log).unwrap();
         let work = PerfClient { addr, jobs: 1, depth: 8, ops: 500, size: 4096 };
-        let time = tree.perf_client(work, &[], TIMEOUT);
+        let time = tree.perf_client_to_its_end(work);
         drop(server);
         let _ = fs::remove_file(log);
         assert!(time.unwrap() > Duration::ZERO);

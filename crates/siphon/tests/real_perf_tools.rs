@@ -4,14 +4,11 @@ mod common;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use common::{Listening, siphon, stdout};
 use serde_json::Value;
-use siphon_peers::{CephTree, PeerError, PerfClient, free_ports, require};
+use siphon_peers::{CephTree, PerfClient, free_ports, require};
 
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(20);
-const MAX_ATTEMPTS: u32 = 3;
 const KIB: u32 = 1 << 10;
 const MIB: u32 = 1 << 20;
 
@@ -26,20 +23,6 @@ const WORK: [(u32, u32, u32, u32); 8] = [
     (4 * MIB, 128, 1, 16),
     (64 * MIB, 1, 1, 2),
 ];
-
-/// Ceph's client hangs in its own handshake now and then, whoever serves it, and nearly always with one
-/// worker thread: it has the server's hello and sends nothing more. So it has its default of three,
-/// and may try again.
-fn ceph_s_client(tree: &CephTree, work: PerfClient) -> Duration {
-    for attempt in 1..=MAX_ATTEMPTS {
-        match tree.perf_client(work, &[], CLIENT_TIMEOUT) {
-            Ok(time) => return time,
-            Err(PeerError::TimedOut { .. }) => eprintln!("{work:?}: attempt {attempt} hangs"),
-            Err(error) => panic!("{work:?}: {error}"),
-        }
-    }
-    panic!("{work:?}: no attempt came to an end");
-}
 
 #[test]
 fn siphon_perf_client_is_answered_by_ceph_s_server() {
@@ -72,7 +55,8 @@ fn ceph_s_client_is_answered_by_siphon_perf_server() {
     let server = Listening::start(["perf", "server", "ADDR"]);
     for (size, depth, jobs, ops) in WORK.into_iter().filter(|&(_, _, jobs, _)| jobs == 1) {
         let work = PerfClient { addr: server.addr, jobs, depth, ops, size };
-        let time = ceph_s_client(&tree, work);
+        let time =
+            tree.perf_client_to_its_end(work).unwrap_or_else(|error| panic!("{work:?}: {error}"));
         assert!(!time.is_zero(), "{work:?}");
     }
 }
