@@ -28,6 +28,7 @@ fn a_monitor_answers_comes_back_and_leaves_nothing() {
     assert!(mon.admin("mon_status").unwrap().contains(mon.fsid()));
     let Some(answer) = require(ping(&mon)) else { return };
     assert!(answer.contains(&v2.to_string()), "{answer}");
+    mon.admin("log flush").unwrap(); // a thread of its own writes it out
     assert!(mon.log().contains("ping magic: 0"), "debug_ms has no effect");
 
     let first = mon.process().pid();
