@@ -1,6 +1,6 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -51,6 +51,10 @@ pub(crate) struct Inner {
     target: EntityAddrVec,
     peer: OnceLock<PeerInfo>,
     closed: OnceLock<CloseReason>,
+    /// The application wants nothing more of it.
+    marked_down: AtomicBool,
+    /// A dispatcher panicked over it: what else it brought would be dispatched with a gap.
+    broken: AtomicBool,
     ready_waiters: Mutex<Vec<oneshot::Sender<()>>>,
     keepalive_ack: Mutex<Option<Utime>>,
 }
@@ -70,6 +74,8 @@ impl Connection {
                 target,
                 peer: OnceLock::new(),
                 closed: OnceLock::new(),
+                marked_down: AtomicBool::new(false),
+                broken: AtomicBool::new(false),
                 ready_waiters: Mutex::default(),
                 keepalive_ack: Mutex::default(),
             }),
@@ -105,8 +111,11 @@ impl Connection {
         *lock(&self.inner.keepalive_ack)
     }
 
-    /// Ends the connection at once. What waits to be sent is dropped, and no reset is dispatched.
+    /// Ends the connection at once. What waits to be sent is dropped, and nothing more of it is
+    /// dispatched: no message that has arrived, and no reset. A call that is under way is not
+    /// waited for.
     pub fn mark_down(&self) {
+        self.inner.marked_down.store(true, Ordering::Release);
         // At once, so that nobody is handed a connection that is about to end.
         self.set_closed(CloseReason::MarkedDown);
         self.mail(Mail::MarkDown(self.inner.id));
@@ -210,8 +219,19 @@ impl Connection {
         self.mail(Mail::Loopback(self.clone()));
     }
 
+    /// Whether dispatchers are told nothing more of it.
+    pub(crate) fn is_marked_down(&self) -> bool {
+        self.inner.marked_down.load(Ordering::Acquire)
+    }
+
+    /// Whether messages of it are still to be dispatched.
+    pub(crate) fn takes_messages(&self) -> bool {
+        !self.inner.broken.load(Ordering::Acquire) && !self.is_marked_down()
+    }
+
     /// A dispatcher panicked over something of this connection's.
     pub(crate) fn dispatcher_panicked(&self) {
+        self.inner.broken.store(true, Ordering::Release);
         self.mail(Mail::Fail(self.inner.id));
     }
 

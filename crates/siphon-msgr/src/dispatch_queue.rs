@@ -180,6 +180,7 @@ fn cost(message: &Message) -> usize {
 
 fn deliver(chain: &Chain, connection: &Connection, item: Item) {
     match item {
+        Item::Message(_) if !connection.takes_messages() => {}
         Item::Message(message) => {
             let left = chain
                 .iter()

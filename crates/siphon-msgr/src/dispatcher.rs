@@ -73,9 +73,12 @@ pub trait Dispatcher: Send + Sync {
     fn handle_keepalive_ack(&self, _connection: &Connection) {}
 }
 
-/// Calls a dispatcher. One that panics ends the connection that it was called for, and nothing else:
-/// the thread belongs to others as well.
+/// Calls a dispatcher, unless the application has marked the connection down. One that panics ends
+/// the connection that it was called for, and nothing else: the thread belongs to others as well.
 pub(crate) fn guarded(connection: &Connection, call: impl FnOnce()) {
+    if connection.is_marked_down() {
+        return;
+    }
     // What a panic leaves half done is the dispatcher's own; ours is not touched by the call.
     if std::panic::catch_unwind(AssertUnwindSafe(call)).is_err() {
         tracing::error!(peer = %connection, "a dispatcher panicked; its connection ends");

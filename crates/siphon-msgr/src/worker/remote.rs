@@ -399,6 +399,9 @@ impl Remote {
 
 /// Gives a message to whom it concerns; false if the connection must pause.
 pub(crate) fn dispatch(connection: &Connection, message: Message) -> bool {
+    if !connection.takes_messages() {
+        return true;
+    }
     let chain = connection.messenger().chain();
     match chain.iter().find(|dispatcher| dispatcher.can_fast_dispatch(&message)) {
         Some(dispatcher) => {

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, unreachable_pub)] // each test program uses its share
 
+pub mod log;
+pub mod raw;
+
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -84,4 +87,109 @@ pub fn next_message(received: &Receiver<u64>) -> u64 {
 pub fn bound(osd: &Messenger, addrs: &[&str]) -> EntityAddrVec {
     let addrs: Vec<_> = addrs.iter().map(|addr| addr.parse().unwrap()).collect();
     osd.bind(&addrs).unwrap()
+}
+
+/// What a dispatcher is told, in the order in which it is.
+#[derive(Debug)]
+pub enum Seen {
+    Connect,
+    Accept(Connection),
+    FastConnect,
+    FastAccept,
+    Message(u64),
+    FastMessage(u64),
+    Reset(CloseReason),
+    RemoteReset,
+    Refused,
+}
+
+/// Tells all that it is told. Messages of type 42 are for fast dispatch.
+pub struct Witness(pub Sender<Seen>);
+
+impl Witness {
+    pub fn new() -> (Arc<Self>, Receiver<Seen>) {
+        let (sender, seen) = channel();
+        (Arc::new(Self(sender)), seen)
+    }
+
+    fn tell(&self, seen: Seen) {
+        let _ = self.0.send(seen); // a test may have seen enough
+    }
+}
+
+impl Dispatcher for Witness {
+    fn can_fast_dispatch(&self, message: &Message) -> bool {
+        message.header.msg_type == 42
+    }
+
+    fn fast_dispatch(&self, _: &Connection, message: Message) {
+        self.tell(Seen::FastMessage(message.header.tid));
+    }
+
+    fn dispatch(&self, _: &Connection, message: Message) -> Option<Message> {
+        self.tell(Seen::Message(message.header.tid));
+        None
+    }
+
+    fn handle_connect(&self, _: &Connection) {
+        self.tell(Seen::Connect);
+    }
+
+    fn handle_accept(&self, connection: &Connection) {
+        self.tell(Seen::Accept(connection.clone()));
+    }
+
+    fn handle_fast_connect(&self, _: &Connection) {
+        self.tell(Seen::FastConnect);
+    }
+
+    fn handle_fast_accept(&self, _: &Connection) {
+        self.tell(Seen::FastAccept);
+    }
+
+    fn handle_reset(&self, _: &Connection, reason: &CloseReason) -> bool {
+        self.tell(Seen::Reset(reason.clone()));
+        true
+    }
+
+    fn handle_remote_reset(&self, _: &Connection) {
+        self.tell(Seen::RemoteReset);
+    }
+
+    fn handle_refused(&self, _: &Connection) {
+        self.tell(Seen::Refused);
+    }
+}
+
+/// The next thing seen that `pick` wants.
+pub fn next_seen<T>(seen: &Receiver<Seen>, mut pick: impl FnMut(Seen) -> Option<T>) -> T {
+    loop {
+        if let Some(picked) = pick(seen.recv_timeout(HUNG).expect("it is told in time")) {
+            return picked;
+        }
+    }
+}
+
+/// Why the next connection to end ended.
+pub fn next_reset(seen: &Receiver<Seen>) -> CloseReason {
+    next_seen(seen, |seen| match seen {
+        Seen::Reset(reason) => Some(reason),
+        _ => None,
+    })
+}
+
+/// A messenger with these dispatchers, the first of the chain first.
+pub fn messenger(
+    context: &Context,
+    stack: &Stack,
+    kind: EntityType,
+    policy: Policy,
+    chain: &[Arc<dyn Dispatcher>],
+) -> Messenger {
+    let mut builder =
+        Messenger::builder(context, stack, EntityName::new(kind, 0)).default_policy(policy);
+    for dispatcher in chain {
+        builder = builder.dispatcher_tail(Arc::clone(dispatcher));
+    }
+    builder.start().unwrap()
 }

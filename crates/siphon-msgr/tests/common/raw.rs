@@ -1,0 +1,225 @@
+//! A peer on a plain blocking socket: it follows the protocol as far as a test wants it to.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use siphon_auth::{AuthMethod, AuthNone, AuthRequest, ConnectionMode, Keys};
+use siphon_proto::v2::{
+    Assembler, BannerFeatures, Framing, Limits, MessageHeader2, Protection, Revision, Tag,
+};
+use siphon_proto::{
+    AuthAnswer, AuthEvent, CloseReason, Connection, ConnectionConfig, Event, Message, Payload,
+    PeerInfo, Policies, Policy, Role,
+};
+use siphon_wire::buf::{Rope, SegmentPool};
+use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType};
+
+use super::HUNG;
+
+/// A connection of our own making.
+pub struct Raw {
+    pub stream: TcpStream,
+    /// All that was written to the stream.
+    pub sent: Vec<u8>,
+    proto: Connection,
+}
+
+/// What a raw client says of itself.
+pub fn client_config() -> ConnectionConfig {
+    ConnectionConfig {
+        name: EntityName::new(EntityType::CLIENT, 9),
+        addrs: EntityAddrVec::default(),
+        nonce: 99,
+        learn_addr: true,
+        policies: Arc::new(Policies::new(Policy::LOSSLESS_CLIENT)),
+        banner_features: BannerFeatures::REVISION_1,
+        crc_data: true,
+        limits: Limits::SESSION,
+        ready_timeout: 10 * HUNG,
+        idle_timeout: 10 * HUNG,
+        global_seq: 1,
+        cookie: 4711,
+        pool: SegmentPool::new(0),
+    }
+}
+
+/// What a raw server at this address says of itself.
+pub fn server_config(addr: EntityAddr) -> ConnectionConfig {
+    ConnectionConfig {
+        name: EntityName::new(EntityType::OSD, 0),
+        addrs: addr.into(),
+        policies: Arc::new(Policies::new(Policy::STATEFUL_SERVER)),
+        ..client_config()
+    }
+}
+
+/// A TCP connection whose reads and writes do not wait for ever.
+pub fn tcp(addr: SocketAddr) -> TcpStream {
+    limited(TcpStream::connect(addr).unwrap())
+}
+
+fn limited(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(HUNG)).unwrap();
+    stream.set_write_timeout(Some(HUNG)).unwrap();
+    stream
+}
+
+impl Raw {
+    /// Connects; nothing is said yet.
+    #[expect(clippy::disallowed_methods, reason = "a socket's time is the system's")]
+    pub fn connect(config: ConnectionConfig, target: EntityAddr) -> Self {
+        let stream = tcp(target.socket_addr().unwrap());
+        let role = Role::Client { target, peer_type: None };
+        Self { stream, sent: Vec::new(), proto: Connection::new(config, role, Instant::now()) }
+    }
+
+    /// Takes a connection; nothing is said yet.
+    #[expect(clippy::disallowed_methods, reason = "a socket's time is the system's")]
+    pub fn accept(config: ConnectionConfig, stream: TcpStream) -> Self {
+        let peer_addr = EntityAddr::msgr2(stream.peer_addr().unwrap(), 0);
+        let proto = Connection::new(config, Role::Server { peer_addr }, Instant::now());
+        Self { stream: limited(stream), sent: Vec::new(), proto }
+    }
+
+    /// Where the peer sees us.
+    pub fn local(&self) -> String {
+        self.stream.local_addr().unwrap().to_string()
+    }
+
+    /// Opens a session.
+    pub fn open(mut self) -> (Self, PeerInfo) {
+        loop {
+            match self.next().unwrap() {
+                Event::Ready(peer) => {
+                    self.flush();
+                    return (self, *peer);
+                }
+                Event::LearnedAddr(_) => {}
+                other => panic!("no session yet: {other:?}"),
+            }
+        }
+    }
+
+    /// The next message.
+    pub fn message(&mut self) -> Message {
+        match self.next().unwrap() {
+            Event::Message(message) => message,
+            other => panic!("no message: {other:?}"),
+        }
+    }
+
+    /// Goes on until the peer ends it, and says how.
+    pub fn end(&mut self) -> CloseReason {
+        loop {
+            match self.next() {
+                Ok(_) => {}
+                Err(reason) => return reason,
+            }
+        }
+    }
+
+    /// Queues a message, which is sent at the next opportunity.
+    pub fn send(&mut self, message: impl Into<siphon_proto::OutMessage>) {
+        self.proto.send(message.into());
+        self.flush();
+    }
+
+    /// Sends bytes behind the protocol's back.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.sent.extend_from_slice(bytes);
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a socket's time is the system's")]
+    fn next(&mut self) -> Result<Event, CloseReason> {
+        let mut buffer = [0; 64 << 10];
+        loop {
+            self.flush();
+            match self.proto.poll_event() {
+                Some(Event::Auth(event)) => self.proto.handle_auth(answer(event)),
+                Some(Event::Closed(reason)) => return Err(reason),
+                Some(event) => return Ok(event),
+                None => match self.stream.read(&mut buffer) {
+                    Ok(0) => self.proto.handle_eof(),
+                    Ok(len) => self.proto.handle_recv(Instant::now(), None, &buffer[..len]),
+                    Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                        self.proto.handle_eof();
+                    }
+                    Err(error) => panic!("the peer neither speaks nor leaves: {error}"),
+                },
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        let mut out = Rope::new();
+        while self.proto.poll_transmit(&mut out, usize::MAX) {}
+        let _ = self.stream.write_all(&out.to_bytes()); // the peer may have hung up
+        self.sent.extend_from_slice(&out.to_bytes());
+    }
+}
+
+/// Method `none`.
+fn answer(event: AuthEvent) -> AuthAnswer {
+    use siphon_auth::{AuthClient, PeerContext};
+    let name = EntityName::new(EntityType::CLIENT, 9);
+    match event {
+        AuthEvent::Begin { peer_type } => {
+            let peer = PeerContext { peer_type };
+            AuthAnswer::Request(AuthNone::new(name, "9").request(peer).unwrap())
+        }
+        AuthEvent::Done { .. } => AuthAnswer::Trust(Keys::None),
+        AuthEvent::Request { request: AuthRequest { method, .. }, .. } => {
+            assert_eq!(method, AuthMethod::NONE);
+            AuthAnswer::Accept {
+                global_id: 0,
+                mode: ConnectionMode::CRC,
+                payload: Bytes::new(),
+                keys: Keys::None,
+            }
+        }
+        other => panic!("method none has no {other:?}"),
+    }
+}
+
+/// Frames for the peer to read.
+pub fn frames(revision: Revision, build: impl FnOnce(&mut Assembler, &mut Rope)) -> Vec<u8> {
+    let protection = Protection::Crc { data: true };
+    let mut assembler = Assembler::new(Framing { revision, protection });
+    let mut out = Rope::new();
+    build(&mut assembler, &mut out);
+    assembler.flush(&mut out);
+    out.to_bytes().to_vec()
+}
+
+/// A control frame.
+pub fn control(tag: Tag, payload: &[u8]) -> Vec<u8> {
+    frames(Revision::Rev1, |assembler, _| assembler.control(tag, payload))
+}
+
+/// The first message of a session, of a front, a middle and data.
+pub fn message_frame(revision: Revision) -> Vec<u8> {
+    let payload = Payload {
+        front: Bytes::from_static(b"front"),
+        middle: Bytes::from_static(b"middle"),
+        data: Bytes::from_static(b"data").into(),
+    };
+    let header = MessageHeader2 { seq: 1, ..Default::default() };
+    frames(revision, |assembler, out| assembler.message(&header, &payload, out))
+}
+
+/// A preamble of these lengths with a right checksum.
+pub fn preamble(tag: u8, lengths: &[u32]) -> Vec<u8> {
+    let mut bytes = vec![tag, lengths.len() as u8];
+    for at in 0..4 {
+        bytes.extend_from_slice(&lengths.get(at).copied().unwrap_or(0).to_le_bytes());
+        bytes.extend_from_slice(&[8, 0]);
+    }
+    bytes.resize(28, 0);
+    let crc = siphon_wire::crc32c::crc32c(0, &bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes
+}
