@@ -135,6 +135,7 @@ impl Connection {
             let mut waiters = lock(&self.inner.ready_waiters);
             if self.inner.peer.get().is_none() && self.inner.closed.get().is_none() {
                 let (sender, receiver) = oneshot::channel();
+                waiters.retain(|waiter: &oneshot::Sender<()>| !waiter.is_canceled());
                 waiters.push(sender);
                 Some(receiver)
             } else {

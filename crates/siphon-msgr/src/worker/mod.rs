@@ -200,7 +200,7 @@ impl MessengerWorker {
             Mail::Continue(id) => self.change(id, |_| {}),
             Mail::Flush(id, done) => match self.connections.get(&id) {
                 Some(Owned::Loopback(_)) => drop(done.send(())),
-                _ => self.change(id, |r| r.flush.push(done)),
+                _ => self.change(id, |r| r.flush(done)),
             },
             Mail::Loopback(connection) if self.has_ended(connection.messenger()) => {
                 self.loads[self.index].sub();

@@ -32,7 +32,7 @@ pub(crate) struct Remote {
     /// The dispatch queue is full: don't read.
     pub(crate) paused: bool,
     /// Who waits until all that is queued now has been sent.
-    pub(crate) flush: Vec<oneshot::Sender<()>>,
+    flush: Vec<oneshot::Sender<()>>,
     /// The address we connect to, or that the peer connects from.
     addr: EntityAddr,
     /// What the peer said it is, once it has.
@@ -42,6 +42,8 @@ pub(crate) struct Remote {
     sending: bool,
     receiving: bool,
     timer: Option<TimerId>,
+    /// The timer is for the handshake, which is over.
+    timer_outlived: bool,
     ending: Ending,
     failure: Option<CloseReason>,
 }
@@ -141,6 +143,7 @@ impl Remote {
             sending: false,
             receiving: false,
             timer: None,
+            timer_outlived: false,
             ending: Ending::No,
             failure: None,
         }
@@ -189,6 +192,12 @@ impl Remote {
         self.proto.handle_timeout(now);
     }
 
+    /// Tells `done` when all that is queued now has been sent.
+    pub(crate) fn flush(&mut self, done: oneshot::Sender<()>) {
+        self.flush.retain(|waiter| !waiter.is_canceled());
+        self.flush.push(done);
+    }
+
     /// Sends what is queued, then ends the connection.
     pub(crate) fn finish(&mut self) {
         if self.ending == Ending::No {
@@ -226,6 +235,11 @@ impl Remote {
         }
         if closed.is_some() {
             return closed;
+        }
+        if std::mem::take(&mut self.timer_outlived)
+            && let Some(timer) = self.timer.take()
+        {
+            center.cancel_timer(timer);
         }
         if self.timer.is_none()
             && let Some(deadline) = self.proto.poll_timeout()
@@ -311,6 +325,7 @@ impl Remote {
         if self.accepted && registered {
             self.handle.messenger().register(&self.handle);
         }
+        self.timer_outlived = true;
         let chain = self.handle.messenger().chain();
         let accepted = self.accepted;
         guarded(&self.handle, || {
