@@ -233,7 +233,11 @@ impl Connection {
     /// A dispatcher panicked over something of this connection's.
     pub(crate) fn dispatcher_panicked(&self) {
         self.inner.broken.store(true, Ordering::Release);
-        self.mail(Mail::Fail(self.inner.id));
+        self.fail(CloseReason::DispatcherPanicked);
+    }
+
+    pub(crate) fn fail(&self, reason: CloseReason) {
+        self.mail(Mail::Fail(self.inner.id, reason));
     }
 
     pub(crate) fn replace(&self) {

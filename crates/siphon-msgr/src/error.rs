@@ -40,6 +40,8 @@ pub enum CloseReason {
     Replaced,
     /// A dispatcher panicked over a message or news of it.
     DispatcherPanicked,
+    /// What the application gave to it, an encoding or a method of authentication, panicked.
+    Panicked,
     /// The application marked it down.
     MarkedDown,
     /// The messenger was shut down.
@@ -62,6 +64,7 @@ impl fmt::Display for CloseReason {
             ),
             Self::Replaced => f.write_str("the peer opened a new session instead"),
             Self::DispatcherPanicked => f.write_str("a dispatcher panicked"),
+            Self::Panicked => f.write_str("a panic while it was served"),
             Self::MarkedDown => f.write_str("marked down"),
             Self::Shutdown => f.write_str("the messenger was shut down"),
         }

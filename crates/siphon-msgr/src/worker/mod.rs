@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -46,8 +47,8 @@ pub(crate) enum Mail {
     MarkDisposable(ConnectionId),
     /// The peer is back with a new session.
     Replace(ConnectionId),
-    /// A dispatcher panicked over something of this connection's.
-    Fail(ConnectionId),
+    /// Something of the application's panicked over this connection.
+    Fail(ConnectionId, CloseReason),
     Resume(ConnectionId),
     /// More is to be sent than one turn allows.
     Continue(ConnectionId),
@@ -239,7 +240,7 @@ impl MessengerWorker {
                     self.serve(center, id);
                 }
             }
-            Mail::Fail(id) => self.end(center, id, CloseReason::DispatcherPanicked),
+            Mail::Fail(id, reason) => self.end(center, id, reason),
             Mail::MarkDown(id) => self.end(center, id, CloseReason::MarkedDown),
             Mail::Replace(id) => self.end(center, id, CloseReason::Replaced),
             Mail::Shutdown(messenger, linger, done) => {
@@ -366,9 +367,29 @@ impl MessengerWorker {
     fn end(&mut self, center: &mut EventCenter, id: ConnectionId, reason: CloseReason) {
         match self.remove(id) {
             Some(Owned::Remote(remote)) => remote.close(center, reason),
-            Some(Owned::Loopback(connection)) => connection.set_closed(reason),
+            Some(Owned::Loopback(connection)) => match reason {
+                CloseReason::MarkedDown | CloseReason::Shutdown => connection.set_closed(reason),
+                _ => remote::report_end(&connection, reason),
+            },
             None => {}
         }
+    }
+
+    /// What the application runs here, encodings and methods of authentication, may panic: that is
+    /// the end of its connection, and of no other.
+    fn pump(&mut self, center: &mut EventCenter, id: ConnectionId) -> Option<CloseReason> {
+        let Some(Owned::Remote(remote)) = self.connections.get_mut(&id) else {
+            return None;
+        };
+        remote.dirty = false;
+        let transmit = &mut self.transmit;
+        // What the panic leaves half done goes with the connection.
+        let pumped = catch_unwind(AssertUnwindSafe(|| remote.pump(center, transmit)));
+        pumped.unwrap_or_else(|_| {
+            tracing::error!(peer = %remote.handle, "a panic; the connection ends");
+            transmit.clear();
+            Some(CloseReason::Panicked)
+        })
     }
 
     fn connections_of(&self, messenger: &Arc<Shared>) -> Vec<ConnectionId> {
@@ -466,11 +487,7 @@ impl Handler for MessengerWorker {
         self.requests = requests;
         let mut dirty = std::mem::take(&mut self.dirty);
         for id in dirty.drain(..) {
-            let Some(Owned::Remote(remote)) = self.connections.get_mut(&id) else {
-                continue;
-            };
-            remote.dirty = false;
-            if let Some(reason) = remote.pump(center, &mut self.transmit) {
+            if let Some(reason) = self.pump(center, id) {
                 self.end(center, id, reason);
             }
         }
@@ -490,7 +507,13 @@ fn deliver_locally(connection: &Connection, message: OutMessage) {
     let OutMessage { mut header, payload } = message;
     let payload = match payload {
         OutPayload::Encoded(payload) => payload,
-        OutPayload::Deferred(body) => body.encode_payload(Features::ALL, &mut header),
+        OutPayload::Deferred(body) => {
+            let encode = AssertUnwindSafe(|| body.encode_payload(Features::ALL, &mut header));
+            match catch_unwind(encode) {
+                Ok(payload) => payload,
+                Err(_) => return connection.fail(CloseReason::Panicked),
+            }
+        }
     };
     // Nothing is read on this connection, so there is nothing to pause.
     remote::dispatch(connection, siphon_proto::Message { header, payload, seq: 0 });
