@@ -52,6 +52,22 @@ use crate::worker::Mail;
 #[derive(Clone, Debug)]
 pub struct Messenger {
     shared: Arc<Shared>,
+    _owner: Arc<Owner>,
+}
+
+/// What all clones of a messenger share, and nothing else does.
+#[derive(Debug)]
+struct Owner {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Owner {
+    /// Nobody is left who could end what the messenger has for itself.
+    fn drop(&mut self) {
+        if !self.shared.is_stopping() {
+            self.shared.stack.broadcast(|| (Mail::Abandon(Arc::clone(&self.shared)), ()));
+        }
+    }
 }
 
 /// What the workers know of a messenger.
@@ -193,7 +209,8 @@ impl MessengerBuilder {
             global_seq: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         };
-        Ok(Messenger { shared: Arc::new(shared) })
+        let shared = Arc::new(shared);
+        Ok(Messenger { _owner: Arc::new(Owner { shared: Arc::clone(&shared) }), shared })
     }
 }
 
@@ -296,8 +313,9 @@ impl Messenger {
     /// dispatchers have taken what had arrived. Peers that don't take what waits are left after 10
     /// seconds.
     ///
-    /// A dispatcher must not wait for this: it would wait for itself. A messenger that is dropped
-    /// without it goes on for as long as it listens or has connections.
+    /// A dispatcher must not wait for this: it would wait for itself. A messenger whose last clone
+    /// is dropped without it listens no more and has no loopback; its connections go on until
+    /// either side ends them.
     pub async fn shutdown(&self) {
         self.shutdown_within(DEFAULT_LINGER).await;
     }

@@ -60,6 +60,8 @@ pub(crate) enum Mail {
     Serve(Vec<ListenerId>),
     /// Close a messenger's connections, at the latest after this time; the sender is dropped when all are.
     Shutdown(Arc<Shared>, Duration, oneshot::Sender<()>),
+    /// The last handle of a messenger is gone.
+    Abandon(Arc<Shared>),
     Stop,
 }
 
@@ -260,6 +262,10 @@ impl MessengerWorker {
                 }
                 self.stopping.push(Stopping { messenger, deadline, _done: done });
             }
+            Mail::Abandon(messenger) => {
+                self.unlisten(center, |_, owner| Arc::ptr_eq(owner, &messenger));
+                self.end_loopback(center, &messenger);
+            }
             _ => debug_assert!(false, "only mail for the event center is kept for it"),
         }
     }
@@ -372,6 +378,14 @@ impl MessengerWorker {
                 _ => remote::report_end(&connection, reason),
             },
             None => {}
+        }
+    }
+
+    fn end_loopback(&mut self, center: &mut EventCenter, messenger: &Arc<Shared>) {
+        for id in self.connections_of(messenger) {
+            if let Some(Owned::Loopback(_)) = self.connections.get(&id) {
+                self.end(center, id, CloseReason::Shutdown);
+            }
         }
     }
 
