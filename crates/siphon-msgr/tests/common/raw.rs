@@ -15,7 +15,7 @@ use siphon_proto::{
     PeerInfo, Policies, Policy, Role,
 };
 use siphon_wire::buf::{Rope, SegmentPool};
-use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType};
+use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType, Utime};
 
 use super::HUNG;
 
@@ -69,9 +69,13 @@ fn limited(stream: TcpStream) -> TcpStream {
 
 impl Raw {
     /// Connects; nothing is said yet.
-    #[expect(clippy::disallowed_methods, reason = "a socket's time is the system's")]
     pub fn connect(config: ConnectionConfig, target: EntityAddr) -> Self {
-        let stream = tcp(target.socket_addr().unwrap());
+        Self::to(config, tcp(target.socket_addr().unwrap()), target)
+    }
+
+    /// A client's side of an open socket, which looks for `target` there.
+    #[expect(clippy::disallowed_methods, reason = "a socket's time is the system's")]
+    pub fn to(config: ConnectionConfig, stream: TcpStream, target: EntityAddr) -> Self {
         let role = Role::Client { target, peer_type: None };
         Self { stream, sent: Vec::new(), proto: Connection::new(config, role, Instant::now()) }
     }
@@ -108,6 +112,20 @@ impl Raw {
         match self.next().unwrap() {
             Event::Message(message) => message,
             other => panic!("no message: {other:?}"),
+        }
+    }
+
+    /// Asks for a sign of life.
+    pub fn keepalive(&mut self, stamp: Utime) {
+        self.proto.keepalive(stamp);
+        self.flush();
+    }
+
+    /// The answer to it.
+    pub fn keepalive_ack(&mut self) -> Utime {
+        match self.next().unwrap() {
+            Event::KeepaliveAck(stamp) => stamp,
+            other => panic!("no answer: {other:?}"),
         }
     }
 
