@@ -120,6 +120,15 @@ impl EventCenter {
         self.driver.adopt(accepted, options)
     }
 
+    /// As [`Driver::detach`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn detach(&mut self, id: SocketId) -> io::Result<Accepted> {
+        self.driver.detach(id)
+    }
+
     /// As [`Driver::recv`].
     pub fn recv(&mut self, id: SocketId, fill: Option<FillBuf>) {
         self.driver.recv(id, fill);

@@ -72,6 +72,17 @@ pub trait Driver {
     /// [`io::ErrorKind::InvalidInput`] where it comes from another stack; else what the system says.
     fn adopt(&mut self, accepted: Accepted, options: &SocketOptions) -> io::Result<SocketId>;
 
+    /// Gives up a connected socket, for any worker of the same stack to [`adopt`](Self::adopt).
+    ///
+    /// Bytes that arrived and were not delivered go with it. The id is as after a `close`.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotConnected`] for a closed id or one without a peer,
+    /// [`io::ErrorKind::WouldBlock`] while a receive or a send is in flight, and
+    /// [`io::ErrorKind::Unsupported`] by a stack whose sockets cannot move. The socket stays then.
+    fn detach(&mut self, id: SocketId) -> io::Result<Accepted>;
+
     /// Arms one receive; exactly one [`Completion::Received`] follows.
     ///
     /// Bytes go to `fill` first, as far as it has room, and what comes beyond is delivered as

@@ -343,3 +343,43 @@ fn a_wake_ends_the_wait_before_and_during_it() {
         assert!(net.events.is_empty());
     }
 }
+
+/// What the first worker did not read, the second does.
+#[test]
+fn a_detached_socket_goes_on_at_another_worker_with_what_had_arrived() {
+    for &kind in StackKind::ALL {
+        let (mut first, mut second) = (Net::new(kind), Net::new(kind));
+        let (id, mut stream) = with_stream(&mut first);
+        stream.write_all(b"first").unwrap();
+        assert_eq!(first.recv(id).unwrap(), b"first");
+        stream.write_all(b"second").unwrap();
+
+        let accepted = first.driver.detach(id).unwrap();
+        assert_eq!(accepted.peer_addr(), stream.local_addr().unwrap());
+        assert_eq!(accepted.local_addr(), stream.peer_addr().unwrap());
+        assert_eq!(first.driver.local_addr(id).unwrap_err().kind(), io::ErrorKind::NotConnected);
+        assert_eq!(first.driver.detach(id).unwrap_err().kind(), io::ErrorKind::NotConnected);
+
+        let id = second.driver.adopt(accepted, &SocketOptions::default()).unwrap();
+        assert_eq!(second.recv_exactly(id, 6), b"second");
+        assert_eq!(second.send(id, b"back".to_vec()), SendStatus::Complete);
+        let mut bytes = [0; 4];
+        stream.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"back");
+        first.wait(Wait::Poll);
+        assert!(first.events.is_empty(), "{:?}", first.events);
+    }
+}
+
+#[test]
+fn a_socket_at_work_cannot_be_detached() {
+    for &kind in StackKind::ALL {
+        let mut net = Net::new(kind);
+        let (id, mut stream) = with_stream(&mut net);
+        net.driver.recv(id, None);
+        assert_eq!(net.driver.detach(id).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        stream.write_all(b"still here").unwrap();
+        assert_eq!(net.received(id).unwrap().1, b"still here");
+        net.driver.detach(id).unwrap();
+    }
+}

@@ -57,6 +57,10 @@ impl Driver for Clock {
         unsupported()
     }
 
+    fn detach(&mut self, _: SocketId) -> io::Result<Accepted> {
+        unsupported()
+    }
+
     fn recv(&mut self, _: SocketId, _: Option<FillBuf>) {}
 
     fn send(&mut self, _: SocketId, rope: &mut Rope) -> SendStatus {

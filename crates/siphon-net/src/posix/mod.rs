@@ -316,6 +316,18 @@ impl Driver for PosixDriver {
         self.add_socket(Socket::accepted(fd))
     }
 
+    fn detach(&mut self, id: SocketId) -> io::Result<Accepted> {
+        let key = Key::from_bits(id.bits());
+        let socket = self.sockets.get(key).ok_or(io::ErrorKind::NotConnected)?;
+        if !socket.is_idle() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let (peer, local) = (socket.peer_addr()?, socket.local_addr()?);
+        epoll::delete(&self.epoll, socket)?;
+        let socket = self.sockets.remove(key).ok_or(io::ErrorKind::NotConnected)?;
+        Ok(Accepted::new(peer, local, PosixTransport(socket.into_fd())))
+    }
+
     fn recv(&mut self, id: SocketId, fill: Option<FillBuf>) {
         if let Some(socket) = self.socket(id) {
             socket.arm(fill);

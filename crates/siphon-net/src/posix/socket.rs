@@ -161,6 +161,18 @@ impl Socket {
         }
     }
 
+    /// Whether it is connected and nothing is in flight.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+            && matches!(self.receive, Receive::Idle)
+            && matches!(self.send, Send::Idle)
+    }
+
+    /// Ends it, but not the connection.
+    pub(super) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     /// Arms a receive.
     pub(super) fn arm(&mut self, fill: Option<FillBuf>) {
         assert!(matches!(self.receive, Receive::Idle), "one receive at a time for a socket");
