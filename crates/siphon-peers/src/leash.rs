@@ -1,6 +1,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -10,6 +11,9 @@ use crate::PeerError;
 
 /// Between two looks at a process that is waited for.
 const POLL: Duration = Duration::from_millis(10);
+
+/// How often [`run`] starts a program that crashes once more.
+const MAX_CRASHES: u32 = 3;
 
 /// The leash: a shell in a session of its own starts the program, tells its process id, and waits
 /// for the name of a signal on its standard input, which also ends when we do, however we end. It is
@@ -174,10 +178,28 @@ impl Drop for Leash {
 
 /// Runs a program to its end and returns what it wrote; kills it after `timeout`.
 ///
+/// One that crashes is run again, three times at most: Pacific's `ceph` is a script around
+/// librados that takes its threads down in no fixed order, and now and then dies of that by SIGSEGV.
+///
 /// # Errors
 /// [`PeerError::Failed`] if its status is not 0, [`PeerError::TimedOut`], [`PeerError::System`].
 pub fn run(mut command: Command, timeout: Duration) -> Result<Output, PeerError> {
-    let program = name(&command);
+    let mut crashes = 0;
+    loop {
+        match run_once(&mut command, timeout) {
+            Err(PeerError::Failed { program, status, .. })
+                if status.signal().is_some() && crashes < MAX_CRASHES =>
+            {
+                crashes += 1;
+                eprintln!("{program} crashed ({status}), which is not ours to mend: once more");
+            }
+            result => return result,
+        }
+    }
+}
+
+fn run_once(command: &mut Command, timeout: Duration) -> Result<Output, PeerError> {
+    let program = name(command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(PeerError::system(format!("start {program}")))?;
     let (stdout, stderr) = (drain(child.stdout.take()), drain(child.stderr.take()));
@@ -276,6 +298,14 @@ mod tests {
     }
 
     #[test]
+    fn run_forgives_a_crash() {
+        let dir = Scratch::new(None, "siphon-run").unwrap();
+        let mut command = shell("test -e here && echo fine || { touch here; kill -s SEGV $$; }");
+        command.current_dir(dir.path());
+        assert_eq!(run(command, Duration::from_secs(30)).unwrap().stdout, b"fine\n");
+    }
+
+    #[test]
     fn run_tells_how_a_program_failed() {
         let output = run(shell("echo fine"), Duration::from_secs(30)).unwrap();
         assert_eq!(output.stdout, b"fine\n");
@@ -284,6 +314,8 @@ mod tests {
             matches!(&error, PeerError::Failed { output, .. } if output == "broken"),
             "{error}"
         );
+        let error = run(shell("kill -s SEGV $$"), Duration::from_secs(30)).unwrap_err();
+        assert!(matches!(error, PeerError::Failed { .. }), "{error}");
         let error = run(shell("exec sleep 600"), Duration::from_millis(50)).unwrap_err();
         assert!(matches!(error, PeerError::TimedOut { .. }), "{error}");
     }
