@@ -1,9 +1,11 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use siphon_wire::buf::SegmentPool;
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType};
 
+use crate::counters::SessionCounters;
 use crate::policy::Policy;
 use crate::v2::{BannerFeatures, Limits};
 
@@ -62,17 +64,66 @@ pub struct ConnectionConfig {
     pub ready_timeout: Duration,
     /// How long a session may be silent (`ms_connection_idle_timeout`).
     pub idle_timeout: Duration,
-    /// The messenger's count of connections so far (`global_seq`).
-    pub global_seq: u64,
-    /// Random and not 0: our half of a lossless session's identity.
-    pub cookie: u64,
+    /// How long to wait before a second attempt to connect (`ms_initial_backoff`).
+    pub initial_backoff: Duration,
+    /// How long to wait at most before any attempt to connect (`ms_max_backoff`).
+    pub max_backoff: Duration,
+    /// The messenger's count of attempts to connect.
+    pub global_seq: Arc<GlobalSeq>,
+    /// A random number, from which our halves of sessions' identities are drawn.
+    pub cookie_seed: u64,
+    /// Where it is counted what happens to sessions.
+    pub counters: Arc<SessionCounters>,
     /// Where long segments are received into.
     pub pool: SegmentPool,
 }
 
-/// Which side of the connection we are.
+impl ConnectionConfig {
+    /// Ceph's defaults, and counts of its own. Whoever makes several connections shares
+    /// `global_seq`, `counters` and `pool` among them, and gives each a random `cookie_seed`.
+    pub fn new(name: EntityName, addrs: EntityAddrVec) -> Self {
+        Self {
+            name,
+            addrs,
+            nonce: 0,
+            learn_addr: true,
+            policies: Arc::default(),
+            banner_features: BannerFeatures::REVISION_1,
+            crc_data: true,
+            limits: Limits::SESSION,
+            ready_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(900),
+            initial_backoff: Duration::from_millis(200),
+            max_backoff: Duration::from_secs(15),
+            global_seq: Arc::default(),
+            cookie_seed: 0,
+            counters: Arc::default(),
+            pool: SegmentPool::new(0),
+        }
+    }
+}
+
+/// How often a messenger has tried to connect, or knows that a peer has: a peer tells by it which
+/// of two attempts is the newer (`AsyncMessenger::get_global_seq`).
+#[derive(Debug, Default)]
+pub struct GlobalSeq(AtomicU64);
+
+impl GlobalSeq {
+    /// The next number, which is above `seen` as well.
+    ///
+    /// ```
+    /// let seq = siphon_proto::GlobalSeq::default();
+    /// assert_eq!((seq.next_after(0), seq.next_after(7), seq.next_after(3)), (1, 8, 9));
+    /// ```
+    pub fn next_after(&self, seen: u64) -> u64 {
+        self.0.fetch_max(seen, Ordering::Relaxed);
+        self.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+    }
+}
+
+/// Which side of a link we are.
 #[derive(Clone, Debug)]
-pub enum Role {
+pub(crate) enum Role {
     /// We connect.
     Client {
         /// The address we connect to.

@@ -1,20 +1,23 @@
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use siphon_wire::buf::{Rope, SegmentBuf};
-use siphon_wire::types::{EntityAddrVec, Utime};
+use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityType, Utime};
 
 use crate::config::{ConnectionConfig, Role};
 use crate::error::{PeerMisbehaved, ProtocolError};
-use crate::event::{AuthAnswer, CloseReason, Event};
+use crate::event::{AuthAnswer, CloseReason, Event, Next, PeerInfo};
+use crate::fault::{Backoff, Fault, FaultAction, FaultStage, fault};
 use crate::link::{Incoming, Link};
 use crate::message::OutMessage;
-use crate::session::Session;
+use crate::opening::Knock;
+use crate::policy::Policy;
+use crate::session::{Session, Transmitted};
 use crate::v2::payload::ControlFrame;
-use crate::v2::{Frame, KeepaliveFrame, SequenceFrame, Tag, TooLong};
+use crate::v2::{Frame, KeepaliveFrame, SequenceFrame, Tag};
 
-/// Most bytes that may arrive behind a step of authentication before it is answered.
+/// Most bytes that may arrive behind a step of the handshake before it is answered.
 const MAX_STASH: usize = 64 << 10;
 
 /// A connection with a peer: a session, and the link that carries it.
@@ -22,7 +25,7 @@ const MAX_STASH: usize = 64 << 10;
 /// It does no IO. There are four kinds of method:
 ///
 /// - getters;
-/// - `handle_*`: bytes, time and answers come in;
+/// - `handle_*`: bytes, time, answers and the fate of transports come in;
 /// - mutators for the application: [`send`](Self::send), [`keepalive`](Self::keepalive),
 ///   [`close`](Self::close), [`set_addrs`](Self::set_addrs);
 /// - `poll_*`: what is to be done comes out.
@@ -32,79 +35,150 @@ const MAX_STASH: usize = 64 << 10;
 /// [`handle_auth`](Self::handle_auth)), [`poll_transmit`](Self::poll_transmit),
 /// [`poll_timeout`](Self::poll_timeout).
 ///
+/// A connection asks for a transport by [`Event::Connect`], and gives it up by [`Event::LinkDown`].
+/// One that was accepted stops at [`Event::Knock`]: whoever knows all connections then calls
+/// [`meet`](Self::meet) with the one that the peer has already, or with none.
+///
 /// ```
 /// # use std::{sync::Arc, time::{Duration, Instant}};
-/// # use siphon_proto::{Connection, ConnectionConfig, Policies, Policy, Role};
-/// # use siphon_proto::v2::{BannerFeatures, Limits};
-/// # use siphon_wire::{buf::{Rope, SegmentPool}, types::*};
+/// # use siphon_proto::{Connection, ConnectionConfig, Event, Policies, Policy};
+/// # use siphon_wire::{buf::Rope, types::*};
+/// let client = EntityName::new(EntityType::CLIENT, 0);
 /// let config = ConnectionConfig {
-///     name: EntityName::new(EntityType::CLIENT, 0),
-///     addrs: EntityAddrVec::default(),
-///     nonce: 1,
-///     learn_addr: true,
 ///     policies: Arc::new(Policies::new(Policy::LOSSY_CLIENT)),
-///     banner_features: BannerFeatures::REVISION_1,
-///     crc_data: true,
-///     limits: Limits::SESSION,
-///     ready_timeout: Duration::from_secs(10),
-///     idle_timeout: Duration::from_secs(900),
-///     global_seq: 1,
-///     cookie: 4711,
-///     pool: SegmentPool::new(0),
+///     ..ConnectionConfig::new(client, EntityAddrVec::default())
 /// };
 /// let target: EntityAddr = "v2:127.0.0.1:6800/0".parse().unwrap();
-/// let role = Role::Client { target, peer_type: Some(EntityType::OSD) };
-/// let mut connection = Connection::new(config, role, Instant::now());
+/// let now = Instant::now();
+/// let mut connection = Connection::connect(config, target, Some(EntityType::OSD), now);
+/// assert!(matches!(connection.poll_event(), Some(Event::Connect(addr)) if addr == target));
+/// // … a socket is opened …
+/// connection.handle_connected(now);
 /// let mut out = Rope::new();
 /// assert!(connection.poll_transmit(&mut out, 65536));
 /// assert!(out.to_bytes().starts_with(b"ceph v2\n"));
 /// ```
 #[derive(Debug)]
 pub struct Connection {
-    link: Link,
-    session: Session,
-    events: VecDeque<Event>,
-    /// Bytes that wait for the application's answer to a step of authentication.
-    stash: BytesMut,
+    pub(crate) config: ConnectionConfig,
+    /// Where the peer can be connected to; none if it listens nowhere.
+    pub(crate) target: Option<EntityAddr>,
+    /// What must be there; `None` takes what comes.
+    expected: Option<EntityType>,
+    /// As for the kind of peer that it is, or should be; whether it is lossy both sides say.
+    pub(crate) policy: Policy,
+    pub(crate) phase: Phase,
+    /// Invariant: there is one in the phases `Handshake`, `Knocking` and `Open`, and in no other.
+    pub(crate) link: Option<Link>,
+    pub(crate) session: Session,
+    /// The peer of the session, once it was open.
+    pub(crate) peer: Option<PeerInfo>,
+    pub(crate) knock: Option<Knock>,
+    pub(crate) events: VecDeque<Event>,
+    /// Bytes behind a step of the handshake that is not answered yet.
+    pub(crate) stash: BytesMut,
+    /// When the attempt that is under way began.
     started: Instant,
-    last_active: Instant,
-    /// Keepalives to be sent: ours, and the answer to the peer's newest.
-    keepalive: Option<Utime>,
+    pub(crate) last_active: Instant,
+    /// The last time that we waited before connecting again.
+    pub(crate) backoff: Duration,
+    pub(crate) keepalive: Option<Utime>,
     keepalive_ack: Option<Utime>,
-    closed: bool,
+    /// The peer waits for our attempt to connect, which must not be given up.
+    pub(crate) awaited: bool,
+    /// Something arrived over the open link.
+    pub(crate) fruitful: bool,
+    /// The `global_seq` of the attempt that is under way.
+    pub(crate) global_seq: u64,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// A transport was asked for.
+    Connecting,
+    /// There is a link, and no session on it yet.
+    Handshake,
+    /// A peer said what it wants: whoever knows all connections says what becomes of that.
+    Knocking,
+    Open,
+    /// We connect again at this time; the peer, if it was told so, may connect before.
+    Backoff(Instant),
+    /// There is nothing to send, or it is the peer that connects.
+    Standby,
+    Closed,
 }
 
 impl Connection {
-    /// A connection over a transport that is open since `now`.
-    pub fn new(config: ConnectionConfig, role: Role, now: Instant) -> Self {
+    /// A connection to a peer that listens at `target`: it asks for a transport at once.
+    pub fn connect(
+        config: ConnectionConfig,
+        target: EntityAddr,
+        expected: Option<EntityType>,
+        now: Instant,
+    ) -> Self {
+        let policy = config.policies.of(expected.unwrap_or(EntityType::ANY));
+        let mut connection = Self::new(config, Some(target), expected, policy, now);
+        connection.begin_connecting(now);
+        connection
+    }
+
+    /// A connection over a transport on which a peer came to us.
+    pub fn accept(config: ConnectionConfig, peer_addr: EntityAddr, now: Instant) -> Self {
+        let policy = config.policies.of(EntityType::ANY);
+        let mut connection = Self::new(config, None, None, policy, now);
+        let role = Role::Server { peer_addr };
+        connection.link = Some(Link::new(connection.config.clone(), role));
+        connection.phase = Phase::Handshake;
+        connection
+    }
+
+    fn new(
+        config: ConnectionConfig,
+        target: Option<EntityAddr>,
+        expected: Option<EntityType>,
+        policy: Policy,
+        now: Instant,
+    ) -> Self {
         Self {
-            link: Link::new(config, role),
-            session: Session::new(),
+            session: Session::new(config.cookie_seed),
+            config,
+            target,
+            expected,
+            policy,
+            phase: Phase::Connecting,
+            link: None,
+            peer: None,
+            knock: None,
             events: VecDeque::new(),
             stash: BytesMut::new(),
             started: now,
             last_active: now,
+            backoff: Duration::ZERO,
             keepalive: None,
             keepalive_ack: None,
-            closed: false,
+            awaited: false,
+            fruitful: false,
+            global_seq: 0,
         }
     }
 
     // ---- getters -------------------------------------------------------------------------
 
-    /// Whether the session is open.
+    /// Whether the session is open and has a link.
     pub fn is_ready(&self) -> bool {
-        !self.closed && self.link.is_ready()
+        self.phase == Phase::Open
     }
 
     /// Whether the end has come.
     pub fn is_closed(&self) -> bool {
-        self.closed
+        self.phase == Phase::Closed
     }
 
     /// Whether the transport should be read from: not while the application owes an answer.
     pub fn wants_recv(&self) -> bool {
-        !self.closed && !self.link.awaits_application()
+        self.phase != Phase::Knocking
+            && self.link.as_ref().is_some_and(|link| !link.awaits_application())
     }
 
     /// Messages that were not sent yet, and on a lossless session those not acknowledged yet.
@@ -114,30 +188,53 @@ impl Connection {
 
     /// What the connection is doing, for people: "authenticating".
     pub fn stage(&self) -> &'static str {
-        self.link.stage()
+        match (&self.phase, &self.link) {
+            (Phase::Connecting, _) => "connecting",
+            (Phase::Backoff(_), _) => "waiting to connect again",
+            (Phase::Standby, _) => "waiting for the peer or for something to send",
+            (Phase::Closed, _) => "closed",
+            (_, Some(link)) => link.stage(),
+            (_, None) => "without a link",
+        }
     }
 
     // ---- inputs --------------------------------------------------------------------------
 
+    /// The transport that [`Event::Connect`] asked for is open.
+    pub fn handle_connected(&mut self, now: Instant) {
+        let (Phase::Connecting, Some(target)) = (self.phase, self.target) else {
+            return;
+        };
+        self.last_active = now;
+        let role = Role::Client { target, peer_type: self.expected };
+        self.link = Some(Link::new(self.config.clone(), role));
+        self.phase = Phase::Handshake;
+    }
+
+    /// There is no transport any more, or none could be had; the application knows why.
+    pub fn handle_lost(&mut self, now: Instant) {
+        self.lose(now, CloseReason::Transport { stage: self.stage() });
+    }
+
     /// Gives out the buffer of a long segment that is under way, so that a transport can read
     /// straight into it; it comes back by [`handle_recv`](Self::handle_recv).
     pub fn lend_buffer(&mut self) -> Option<SegmentBuf> {
-        if self.closed { None } else { self.link.lend() }
+        self.link.as_mut()?.lend()
     }
 
     /// Bytes arrived: first those in the `lent` buffer, then `bytes`.
     pub fn handle_recv(&mut self, now: Instant, lent: Option<SegmentBuf>, bytes: &[u8]) {
-        if self.closed {
+        let wants = self.wants_recv();
+        let Some(link) = &mut self.link else {
             return;
-        }
+        };
         self.last_active = now;
         if let Some(buffer) = lent {
-            self.link.give_back(buffer);
+            link.give_back(buffer);
         }
-        let result =
-            if self.link.awaits_application() { self.stash(bytes) } else { self.consume(bytes) };
+        let result = if wants { self.consume(now, bytes) } else { self.stash(bytes) };
         if let Err(error) = result {
-            self.fail(error);
+            self.fail(now, error);
         }
     }
 
@@ -147,23 +244,25 @@ impl Connection {
     }
 
     /// The peer closed the transport.
-    pub fn handle_eof(&mut self) {
-        let reason = match self.link.refused() {
-            Some(error) => CloseReason::Error(error),
-            None => CloseReason::PeerClosed { stage: self.link.stage() },
+    pub fn handle_eof(&mut self, now: Instant) {
+        let Some(link) = &mut self.link else {
+            return;
         };
-        self.end(reason);
+        let reason = match link.refused() {
+            Some(error) => CloseReason::Error(error),
+            None => CloseReason::PeerClosed { stage: link.stage() },
+        };
+        self.lose(now, reason);
     }
 
     /// The application answers an [`Event::Auth`].
-    pub fn handle_auth(&mut self, answer: AuthAnswer) {
-        if self.closed {
+    pub fn handle_auth(&mut self, now: Instant, answer: AuthAnswer) {
+        let Some(link) = &mut self.link else {
             return;
-        }
-        let stash = self.stash.split();
-        let result = self.link.handle_auth(answer).and_then(|()| self.consume(&stash));
+        };
+        let result = link.handle_auth(answer).and_then(|()| self.consume_stash(now));
         if let Err(error) = result {
-            self.fail(error);
+            self.fail(now, error);
         }
     }
 
@@ -172,38 +271,49 @@ impl Connection {
         if self.poll_timeout().is_none_or(|deadline| now < deadline) {
             return;
         }
-        let error = match (self.link.refused(), self.link.is_ready()) {
+        if let Phase::Backoff(_) = self.phase {
+            self.begin_connecting(now);
+            return;
+        }
+        let refused = self.link.as_mut().and_then(Link::refused);
+        let error = match (refused, self.is_ready()) {
             (Some(refused), _) => refused,
             (None, true) => ProtocolError::IdleTimeout,
             (None, false) => ProtocolError::ReadyTimeout,
         };
-        self.fail(error);
+        self.fail(now, error);
     }
 
     // ---- the application -----------------------------------------------------------------
 
     /// Queues a message. It is sent once the session is open; after the end it is dropped. One that
     /// exceeds the limits ends the connection: check it before, where its payload is known.
-    pub fn send(&mut self, message: OutMessage) {
-        if !self.closed {
+    pub fn send(&mut self, now: Instant, message: OutMessage) {
+        if !self.is_closed() {
             self.session.push(message);
+            self.leave_standby(now);
         }
     }
 
     /// Asks the peer for a sign of life; `stamp` is the time now, and comes back in
     /// [`Event::KeepaliveAck`].
-    pub fn keepalive(&mut self, stamp: Utime) {
+    pub fn keepalive(&mut self, now: Instant, stamp: Utime) {
         self.keepalive = Some(stamp);
+        self.leave_standby(now);
     }
 
     /// Sets our addresses, once they are known.
     pub fn set_addrs(&mut self, addrs: EntityAddrVec) {
-        self.link.set_addrs(addrs);
+        if let Some(link) = &mut self.link {
+            link.set_addrs(addrs.clone());
+        }
+        self.config.addrs = addrs;
     }
 
     /// Nothing of the session is worth keeping across a fault: it becomes lossy.
     pub fn mark_disposable(&mut self) {
         self.session.make_lossy();
+        self.policy.lossy = true;
     }
 
     /// Ends the connection without a word to the peer: `mark_down`.
@@ -222,55 +332,58 @@ impl Connection {
     /// there was nothing to send. A message is never split: the last one may exceed the budget. If
     /// this ends the connection, the reason is an event: poll those once more.
     pub fn poll_transmit(&mut self, out: &mut Rope, budget: usize) -> bool {
-        if self.closed {
-            return false;
-        }
-        if self.link.is_ready()
-            && let Err(too_long) = self.transmit_session(budget)
+        if self.is_ready()
+            && let Err(error) = self.transmit_session(budget)
         {
-            self.fail(ProtocolError::ApiMisuse(too_long));
-            return false;
+            // Another link would meet the same message again.
+            self.end(CloseReason::Error(error));
         }
+        let Some(link) = &mut self.link else {
+            return false;
+        };
         let before = out.len();
-        self.link.transmit(out);
+        link.transmit(out);
         out.len() > before
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, unless bytes arrive before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.closed {
-            return None;
-        }
-        let config = self.link.config();
-        if self.link.is_ready() {
-            self.last_active.checked_add(config.idle_timeout)
-        } else {
-            self.started.checked_add(config.ready_timeout)
+        match self.phase {
+            Phase::Connecting | Phase::Handshake | Phase::Knocking => {
+                self.started.checked_add(self.config.ready_timeout)
+            }
+            Phase::Open => self.last_active.checked_add(self.config.idle_timeout),
+            Phase::Backoff(until) => Some(until),
+            Phase::Standby | Phase::Closed => None,
         }
     }
 
-    fn transmit_session(&mut self, budget: usize) -> Result<(), TooLong> {
+    fn transmit_session(&mut self, budget: usize) -> Result<(), ProtocolError> {
         /// Leaves half of a vectored write's 1024 entries for the last message's segments.
         const MAX_SEGMENTS: usize = 512;
+        let Some(link) = &mut self.link else {
+            return Ok(());
+        };
         if let Some(stamp) = self.keepalive.take() {
-            self.link.control(Tag::KEEPALIVE2, &KeepaliveFrame { stamp }.payload());
+            link.control(Tag::KEEPALIVE2, &KeepaliveFrame { stamp }.payload());
         }
         if let Some(stamp) = self.keepalive_ack.take() {
-            self.link.control(Tag::KEEPALIVE2_ACK, &KeepaliveFrame { stamp }.payload());
+            link.control(Tag::KEEPALIVE2_ACK, &KeepaliveFrame { stamp }.payload());
         }
         loop {
-            let (bytes, segments) = self.link.queued();
+            let (bytes, segments) = link.queued();
             if bytes >= budget || segments >= MAX_SEGMENTS {
                 return Ok(());
             }
-            let Some((header, payload)) = self.session.next_outgoing() else {
-                break;
-            };
-            self.link.config().limits.check(&payload)?;
-            self.link.message(&header, &payload);
+            let write = |header: &_, payload: &_| link.message(header, payload);
+            match self.session.transmit_next(&self.config.limits, write)? {
+                Transmitted::Nothing => break,
+                Transmitted::First => {}
+                Transmitted::Again => self.config.counters.replayed(1),
+            }
         }
         if let Some(seq) = self.session.ack_due() {
-            self.link.control(Tag::ACK, &SequenceFrame { seq }.payload());
+            link.control(Tag::ACK, &SequenceFrame { seq }.payload());
         }
         Ok(())
     }
@@ -284,17 +397,26 @@ impl Connection {
         Ok(())
     }
 
-    fn consume(&mut self, bytes: &[u8]) -> Result<(), ProtocolError> {
+    /// Goes on with what arrived behind a step that is answered now.
+    pub(crate) fn consume_stash(&mut self, now: Instant) -> Result<(), ProtocolError> {
+        let stash = std::mem::take(&mut self.stash);
+        self.consume(now, &stash)
+    }
+
+    fn consume(&mut self, now: Instant, bytes: &[u8]) -> Result<(), ProtocolError> {
         let mut input = bytes;
-        while let Some(incoming) = self.link.feed(&mut input, &mut self.events)? {
+        while self.phase != Phase::Knocking
+            && let Some(link) = &mut self.link
+            && let Some(incoming) = link.feed(&mut input, &mut self.events)?
+        {
             match incoming {
-                Incoming::Opened(peer) => {
-                    self.session.open(peer.policy.lossy, peer.features);
-                    self.events.push_back(Event::Ready(peer));
-                }
+                Incoming::Verified => self.handle_verified(),
+                Incoming::Opening(tag, payload) => self.handle_opening(now, tag, &payload)?,
                 Incoming::Session(Frame::Message(frame)) => {
-                    if let Some(message) = self.session.handle_message(frame)? {
-                        self.events.push_back(Event::Message(message));
+                    self.fruitful = true;
+                    match self.session.handle_message(frame)? {
+                        Some(message) => self.events.push_back(Event::Message(message)),
+                        None => self.config.counters.repeated(1),
                     }
                 }
                 Incoming::Session(Frame::Control { tag, payload }) => {
@@ -303,10 +425,11 @@ impl Connection {
                 Incoming::Session(Frame::Aborted) => {}
             }
         }
-        if input.is_empty() { Ok(()) } else { self.stash(input) }
+        if input.is_empty() || self.link.is_none() { Ok(()) } else { self.stash(input) }
     }
 
     fn handle_control(&mut self, tag: Tag, payload: &bytes::Bytes) -> Result<(), ProtocolError> {
+        self.fruitful = true;
         let invalid = |error| ProtocolError::InvalidPayload { tag, error };
         match tag {
             Tag::KEEPALIVE2 => {
@@ -321,19 +444,117 @@ impl Connection {
                 let SequenceFrame { seq } = ControlFrame::parse(payload).map_err(invalid)?;
                 self.session.handle_ack(seq)?;
             }
-            _ => return Err(self.link.unexpected(tag)),
+            _ => return Err(self.unexpected(tag)),
         }
         Ok(())
     }
 
-    fn fail(&mut self, error: ProtocolError) {
-        self.end(CloseReason::Error(error));
+    pub(crate) fn unexpected(&self, tag: Tag) -> ProtocolError {
+        PeerMisbehaved::UnexpectedFrame { tag, stage: self.stage() }.into()
     }
 
-    fn end(&mut self, reason: CloseReason) {
-        if !self.closed {
-            self.closed = true;
-            self.stash = BytesMut::new();
+    // ---- links come and go ---------------------------------------------------------------
+
+    /// Asks for a transport.
+    fn begin_connecting(&mut self, now: Instant) {
+        let Some(target) = self.target else {
+            return;
+        };
+        self.phase = Phase::Connecting;
+        self.started = now;
+        self.global_seq = self.config.global_seq.next_after(0);
+        if self.session.id.server_cookie != 0 {
+            self.session.id.connect_seq += 1;
+        }
+        self.events.push_back(Event::Connect(target));
+    }
+
+    /// The peer was told to wait for us: we do not rest, nor wait any longer ourselves.
+    pub(crate) fn expect_by_peer(&mut self, now: Instant) {
+        self.awaited = true;
+        if let Phase::Backoff(_) = self.phase {
+            self.begin_connecting(now);
+        }
+    }
+
+    fn leave_standby(&mut self, now: Instant) {
+        if self.phase == Phase::Standby && !self.policy.server {
+            self.begin_connecting(now);
+        }
+    }
+
+    pub(crate) fn fail(&mut self, now: Instant, error: ProtocolError) {
+        self.lose(now, CloseReason::Error(error));
+    }
+
+    /// The link is gone, or has to go: decides what becomes of the connection.
+    pub(crate) fn lose(&mut self, now: Instant, reason: CloseReason) {
+        let stage = match self.phase {
+            Phase::Closed | Phase::Standby | Phase::Backoff(_) => return,
+            Phase::Open => FaultStage::Open,
+            Phase::Connecting => FaultStage::Connecting,
+            Phase::Handshake | Phase::Knocking => {
+                let accepted = self.link.as_ref().is_some_and(Link::accepted);
+                if accepted { FaultStage::Accepting } else { FaultStage::Connecting }
+            }
+        };
+        self.lose_at(now, stage, reason);
+    }
+
+    pub(crate) fn lose_at(&mut self, now: Instant, stage: FaultStage, reason: CloseReason) {
+        self.config.counters.faults(1);
+        let facts = Fault {
+            stage,
+            policy: self.policy,
+            to_send: self.session.unsent() > 0 || self.keepalive.is_some() || self.awaited,
+            reachable: self.target.is_some(),
+            fruitful: self.fruitful,
+        };
+        let next = match fault(&facts) {
+            FaultAction::Close => return self.end(reason),
+            FaultAction::Standby => {
+                self.config.counters.standbys(1);
+                self.phase = Phase::Standby;
+                Next::Standby
+            }
+            FaultAction::Reconnect(backoff) => {
+                self.config.counters.reconnects(1);
+                self.backoff = self.grown(backoff);
+                self.phase = Phase::Backoff(now + self.backoff);
+                Next::Reconnect { after: self.backoff }
+            }
+        };
+        self.drop_link();
+        self.session.link_lost();
+        self.events.push_back(Event::LinkDown { reason, next });
+        if self.backoff.is_zero() && matches!(self.phase, Phase::Backoff(_)) {
+            self.begin_connecting(now);
+        }
+    }
+
+    fn grown(&self, backoff: Backoff) -> Duration {
+        let ConnectionConfig { initial_backoff, max_backoff, .. } = self.config;
+        match backoff {
+            Backoff::None => Duration::ZERO,
+            Backoff::Max => max_backoff,
+            Backoff::Grow if self.backoff.is_zero() => initial_backoff.min(max_backoff),
+            Backoff::Grow => self.backoff.saturating_mul(2).min(max_backoff),
+        }
+    }
+
+    pub(crate) fn drop_link(&mut self) {
+        self.link = None;
+        self.knock = None;
+        self.stash = BytesMut::new();
+        self.keepalive_ack = None;
+        // What it was about to be asked concerns that link.
+        self.events.retain(|event| !matches!(event, Event::Auth(_) | Event::Knock));
+    }
+
+    pub(crate) fn end(&mut self, reason: CloseReason) {
+        if !self.is_closed() {
+            self.drop_link();
+            self.phase = Phase::Closed;
             self.events.push_back(Event::Closed(reason));
         }
     }

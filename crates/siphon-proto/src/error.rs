@@ -99,11 +99,6 @@ pub enum PeerIncompatible {
     },
     /// The sides agreed on a connection mode that this version does not speak.
     ModeUnsupported(siphon_auth::ConnectionMode),
-    /// The server kept nothing of the session that we wanted to go on with.
-    SessionReset {
-        /// Whether it knows nothing of us at all.
-        full: bool,
-    },
 }
 
 impl fmt::Display for ProtocolError {
@@ -168,13 +163,6 @@ impl fmt::Display for PeerIncompatible {
                 write!(f, "it looks for {target}, we are {ours}")
             }
             Self::ModeUnsupported(mode) => write!(f, "connection mode {mode} is not supported"),
-            Self::SessionReset { full } => {
-                write!(
-                    f,
-                    "it reset the session{}",
-                    if *full { " and knows nothing of us" } else { "" }
-                )
-            }
         }
     }
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use siphon_auth::{AuthRequest, BadMethod, ConnectionMode, Keys};
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType, Features, Utime};
 
@@ -14,8 +16,29 @@ pub enum Event {
     Auth(AuthEvent),
     /// The peer tells how our address looks from there.
     LearnedAddr(EntityAddr),
-    /// The session is open, in both directions.
-    Ready(Box<PeerInfo>),
+    /// Open a transport to this address, and call
+    /// [`Connection::handle_connected`](crate::Connection::handle_connected) or
+    /// [`Connection::handle_lost`](crate::Connection::handle_lost).
+    Connect(EntityAddr),
+    /// The peer said which session it wants: call [`Connection::meet`](crate::Connection::meet).
+    Knock,
+    /// The session is open in both directions: for the first time, or again after a fault.
+    Ready {
+        /// The other side.
+        peer: Box<PeerInfo>,
+        /// The peer came to us.
+        accepted: bool,
+    },
+    /// The peer had forgotten the session. What waited to be sent is dropped, what had arrived and
+    /// was not dispatched yet should be, and a new one begins.
+    RemoteReset,
+    /// There is no link any more: close the transport, if there is one.
+    LinkDown {
+        /// Why.
+        reason: CloseReason,
+        /// What comes next.
+        next: Next,
+    },
     /// A message, in the order in which the peer sent it.
     Message(Message),
     /// The peer answered a keepalive that we sent at this time.
@@ -102,7 +125,19 @@ pub struct PeerInfo {
     pub mode: ConnectionMode,
 }
 
-/// Why there is no connection any more.
+/// What a connection without a link does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It connects again.
+    Reconnect {
+        /// After this time.
+        after: Duration,
+    },
+    /// It waits for the peer, or for something to send.
+    Standby,
+}
+
+/// Why there is no link any more, or no connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// The protocol failed.
@@ -112,6 +147,15 @@ pub enum CloseReason {
         /// What we were doing then, for people.
         stage: &'static str,
     },
+    /// The transport failed, or there was none to be had; the application knows more.
+    Transport {
+        /// What we were doing then, for people.
+        stage: &'static str,
+    },
+    /// The peer connects to us at the same time, and its attempt comes first.
+    Waiting,
+    /// The peer has a newer connection than this one.
+    Stale,
     /// We closed.
     Local,
 }
@@ -121,6 +165,9 @@ impl std::fmt::Display for CloseReason {
         match self {
             Self::Error(error) => write!(f, "{error}"),
             Self::PeerClosed { stage } => write!(f, "the peer closed the connection while {stage}"),
+            Self::Transport { stage } => write!(f, "the transport failed while {stage}"),
+            Self::Waiting => f.write_str("the peer connects to us at the same time"),
+            Self::Stale => f.write_str("the peer has a newer connection"),
             Self::Local => f.write_str("closed by us"),
         }
     }

@@ -8,21 +8,27 @@
 
 mod config;
 mod connection;
+mod counters;
 mod error;
 mod event;
+pub mod fault;
 mod link;
 mod message;
+mod opening;
 mod policy;
 mod queue;
+pub mod resolve;
 mod session;
 pub mod v2;
 
-pub use config::{ConnectionConfig, Policies, Role};
+pub use config::{ConnectionConfig, GlobalSeq, Policies};
 pub use connection::Connection;
+pub use counters::{SessionCounters, SessionCounts};
 pub use error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
-pub use event::{AuthAnswer, AuthEvent, CloseReason, Event, PeerInfo};
+pub use event::{AuthAnswer, AuthEvent, CloseReason, Event, Next, PeerInfo};
 pub use link::learned_addr;
 pub use message::{
     EncodePayload, Message, MessageHeader, OutMessage, OutPayload, Payload, Priority,
 };
+pub use opening::Met;
 pub use policy::Policy;

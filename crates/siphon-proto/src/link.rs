@@ -5,19 +5,17 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use siphon_auth::{AuthMethod, AuthRequest, BadMethod, ConnectionMode, Keys};
 use siphon_wire::buf::{Rope, SegmentBuf};
-use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, Features};
+use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityType};
 
 use crate::config::{ConnectionConfig, Role};
 use crate::error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
-use crate::event::{AuthAnswer, AuthEvent, Event, PeerInfo};
+use crate::event::{AuthAnswer, AuthEvent, Event};
 use crate::message::Payload;
-use crate::policy::Policy;
-use crate::v2::payload::{ControlFrame, FLAG_LOSSY};
+use crate::v2::payload::ControlFrame;
 use crate::v2::{
     Assembler, AuthBadMethodFrame, AuthDoneFrame, AuthPayloadFrame, AuthRequestFrame,
-    AuthSignatureFrame, Banner, BannerFeatures, BannerReader, ClientIdent, Disassembler, Frame,
-    Framing, Hello, IdentMissingFeatures, Limits, MessageHeader2, Protection, ReconnectFrame,
-    Revision, ServerIdent, SessionResetFrame, Tag,
+    AuthSignatureFrame, Banner, BannerFeatures, BannerReader, Disassembler, Frame, Framing, Hello,
+    Limits, MessageHeader2, Protection, Revision, Tag,
 };
 
 /// Most frames of authentication from one peer: cephx needs three.
@@ -25,12 +23,14 @@ const MAX_AUTH_ROUNDS: u32 = 16;
 
 /// Most frames that a peer opens a session with: a reconnect that is reset, an ident that lacks
 /// features, and one that does not.
-const MAX_IDENT_ROUNDS: u32 = 16;
+const MAX_OPENING_ROUNDS: u32 = 16;
 
 /// What a link makes of bytes, beside the handshake that it keeps to itself.
 pub(crate) enum Incoming {
-    /// The handshake is over.
-    Opened(Box<PeerInfo>),
+    /// The peer is verified; whoever connects says now which session it wants.
+    Verified,
+    /// A frame that opens a session, or answers one.
+    Opening(Tag, Bytes),
     /// A frame of the open session.
     Session(Frame),
 }
@@ -61,7 +61,7 @@ enum Stage {
     Hello,
     Auth { peer_type: EntityType, turn: Turn, rounds: u32, method: AuthMethod },
     Sign(Verified),
-    Ident { peer: Verified, rounds: u32 },
+    Opening { peer: Verified, rounds: u32 },
     Ready,
 }
 
@@ -79,11 +79,11 @@ enum Turn {
 }
 
 /// A peer that authentication let pass: nothing but the end of it makes one.
-#[derive(Debug)]
-struct Verified {
-    peer_type: EntityType,
-    global_id: u64,
-    mode: ConnectionMode,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Verified {
+    pub(crate) peer_type: EntityType,
+    pub(crate) global_id: u64,
+    pub(crate) mode: ConnectionMode,
 }
 
 impl Link {
@@ -101,10 +101,6 @@ impl Link {
         }
     }
 
-    pub(crate) fn is_ready(&self) -> bool {
-        matches!(self.stage, Stage::Ready)
-    }
-
     /// Whether bytes must wait for the application's answer.
     pub(crate) fn awaits_application(&self) -> bool {
         matches!(self.stage, Stage::Auth { turn: Turn::Application | Turn::Trust { .. }, .. })
@@ -118,8 +114,39 @@ impl Link {
         self.config.addrs = addrs;
     }
 
-    pub(crate) fn config(&self) -> &ConnectionConfig {
-        &self.config
+    pub(crate) fn addrs(&self) -> &EntityAddrVec {
+        &self.config.addrs
+    }
+
+    pub(crate) fn accepted(&self) -> bool {
+        matches!(self.role, Role::Server { .. })
+    }
+
+    /// The peer, once it is verified and before the session is open.
+    pub(crate) fn verified(&self) -> Option<Verified> {
+        match &self.stage {
+            Stage::Opening { peer, .. } => Some(*peer),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        match &self.wire {
+            Wire::Framed { revision, .. } => *revision,
+            Wire::Banner(_) => Revision::Rev0,
+        }
+    }
+
+    /// We refuse the peer's wish for this; it may have another.
+    pub(crate) fn refuse(&mut self, why: ProtocolError) {
+        self.refused = Some(why);
+    }
+
+    /// The session is open: what comes now belongs to it.
+    pub(crate) fn open(&mut self) {
+        self.stage = Stage::Ready;
+        self.refused = None;
+        self.set_limits(self.config.limits);
     }
 
     /// What we are doing, for people.
@@ -129,7 +156,7 @@ impl Link {
             Stage::Hello => "exchanging hellos",
             Stage::Auth { .. } => "authenticating",
             Stage::Sign(_) => "exchanging signatures",
-            Stage::Ident { .. } => "opening a session",
+            Stage::Opening { .. } => "opening a session",
             Stage::Ready => "a session was open",
         }
     }
@@ -236,7 +263,7 @@ impl Link {
             Frame::Message(_) | Frame::Aborted => return self.session_frame(Tag::MESSAGE, frame),
         };
         let client = matches!(self.role, Role::Client { .. });
-        self.count_ident_round()?;
+        self.count_opening_round()?;
         match (&self.stage, client, tag) {
             (Stage::Hello, _, Tag::HELLO) => self.handle_hello(parse(tag, &payload)?, events)?,
             (Stage::Auth { turn: Turn::Peer, .. }, _, _) => {
@@ -245,19 +272,10 @@ impl Link {
             }
             (Stage::Sign(_), _, Tag::AUTH_SIGNATURE) => {
                 self.handle_signature(&parse(tag, &payload)?)?;
+                return Ok(Some(Incoming::Verified));
             }
-            (Stage::Ident { .. }, false, Tag::CLIENT_IDENT) => {
-                return self.handle_client_ident(parse(tag, &payload)?);
-            }
-            (Stage::Ident { .. }, false, Tag::SESSION_RECONNECT) => {
-                self.handle_reconnect(&parse(tag, &payload)?);
-            }
-            (Stage::Ident { .. }, true, Tag::SERVER_IDENT) => {
-                return self.handle_server_ident(parse(tag, &payload)?).map(Some);
-            }
-            (Stage::Ident { .. }, true, Tag::IDENT_MISSING_FEATURES) => {
-                let missing: IdentMissingFeatures = parse(tag, &payload)?;
-                return Err(PeerIncompatible::WeLackFeatures(missing.features).into());
+            (Stage::Opening { .. }, ..) if opens(tag, client) => {
+                return Ok(Some(Incoming::Opening(tag, payload)));
             }
             (Stage::Ready, ..) => {
                 return self.session_frame(tag, Frame::Control { tag, payload });
@@ -268,10 +286,10 @@ impl Link {
     }
 
     /// A client may try to open a session again, and is answered each time; not for ever.
-    fn count_ident_round(&mut self) -> Result<(), ProtocolError> {
-        if let Stage::Ident { rounds, .. } = &mut self.stage {
+    fn count_opening_round(&mut self) -> Result<(), ProtocolError> {
+        if let Stage::Opening { rounds, .. } = &mut self.stage {
             *rounds += 1;
-            if *rounds > MAX_IDENT_ROUNDS {
+            if *rounds > MAX_OPENING_ROUNDS {
                 return Err(PeerMisbehaved::EndlessHandshake.into());
             }
         }
@@ -440,107 +458,8 @@ impl Link {
         if frame.signature != signature(Keys::None) {
             return Err(PeerMisbehaved::BadSignature.into());
         }
-        if let Role::Client { target, .. } = &self.role {
-            let policy = self.config.policies.of(peer.peer_type);
-            let ident = ClientIdent {
-                addrs: self.config.addrs.clone(),
-                target_addr: *target,
-                gid: self.config.name.num,
-                global_seq: self.config.global_seq,
-                supported_features: policy.features_supported,
-                required_features: required(&policy),
-                flags: flags(&policy),
-                cookie: self.cookie(&policy),
-            };
-            self.control(Tag::CLIENT_IDENT, &ident.payload());
-        }
-        self.stage = Stage::Ident { peer, rounds: 0 };
+        self.stage = Stage::Opening { peer, rounds: 0 };
         Ok(())
-    }
-
-    fn handle_client_ident(
-        &mut self,
-        ident: ClientIdent,
-    ) -> Result<Option<Incoming>, ProtocolError> {
-        let Stage::Ident { peer, .. } = &self.stage else {
-            return Err(self.unexpected(Tag::CLIENT_IDENT));
-        };
-        if ident.addrs.front().is_blank_ip() {
-            return Err(PeerMisbehaved::NoAddress.into());
-        }
-        if !self.config.addrs.contains(&ident.target_addr) {
-            let ours = self.config.addrs.clone();
-            return Err(PeerIncompatible::WrongTarget { target: ident.target_addr, ours }.into());
-        }
-        let policy = self.config.policies.of(peer.peer_type);
-        let missing = ident.supported_features.missing(required(&policy));
-        if missing != Features::NONE {
-            self.refused = Some(PeerIncompatible::PeerLacksFeatures(missing).into());
-            let frame = IdentMissingFeatures { features: missing };
-            self.control(Tag::IDENT_MISSING_FEATURES, &frame.payload());
-            return Ok(None);
-        }
-        let answer = ServerIdent {
-            addrs: self.config.addrs.clone(),
-            gid: self.config.name.num,
-            global_seq: self.config.global_seq,
-            supported_features: policy.features_supported,
-            required_features: required(&policy),
-            flags: flags(&policy),
-            cookie: self.cookie(&policy),
-        };
-        self.control(Tag::SERVER_IDENT, &answer.payload());
-        self.open(policy, ident.gid, ident.addrs, ident.supported_features).map(Some)
-    }
-
-    /// A client wants to go on with a session: until sessions outlive their links there is none.
-    fn handle_reconnect(&mut self, _: &ReconnectFrame) {
-        self.control(Tag::SESSION_RESET, &SessionResetFrame { full: true }.payload());
-    }
-
-    fn handle_server_ident(&mut self, ident: ServerIdent) -> Result<Incoming, ProtocolError> {
-        let (Stage::Ident { peer, .. }, Role::Client { target, .. }) = (&self.stage, &self.role)
-        else {
-            return Err(self.unexpected(Tag::SERVER_IDENT));
-        };
-        if !ident.addrs.contains(target) {
-            let (target, identifies_as) = (*target, ident.addrs);
-            return Err(PeerIncompatible::WrongServer { target, identifies_as }.into());
-        }
-        let mut policy = self.config.policies.of(peer.peer_type);
-        let missing = policy.features_supported.missing(ident.required_features);
-        if missing != Features::NONE {
-            return Err(PeerIncompatible::WeLackFeatures(missing).into());
-        }
-        policy.lossy = ident.flags & FLAG_LOSSY != 0;
-        self.open(policy, ident.gid, ident.addrs, ident.supported_features)
-    }
-
-    fn open(
-        &mut self,
-        policy: Policy,
-        gid: i64,
-        addrs: EntityAddrVec,
-        theirs: Features,
-    ) -> Result<Incoming, ProtocolError> {
-        let Stage::Ident { peer, .. } = std::mem::replace(&mut self.stage, Stage::Ready) else {
-            return Err(self.unexpected(Tag::SERVER_IDENT));
-        };
-        let revision = match &self.wire {
-            Wire::Framed { revision, .. } => *revision,
-            Wire::Banner(_) => Revision::Rev0,
-        };
-        self.set_limits(self.config.limits);
-        self.refused = None;
-        Ok(Incoming::Opened(Box::new(PeerInfo {
-            name: EntityName::new(peer.peer_type, gid),
-            global_id: peer.global_id,
-            addrs,
-            features: Features(theirs.0 & policy.features_supported.0),
-            policy,
-            revision,
-            mode: peer.mode,
-        })))
     }
 
     fn set_limits(&mut self, limits: Limits) {
@@ -548,14 +467,24 @@ impl Link {
             rx.set_limits(limits);
         }
     }
+}
 
-    /// A lossy session has no identity.
-    fn cookie(&self, policy: &Policy) -> u64 {
-        if policy.lossy { 0 } else { self.config.cookie }
+/// Frames that a session is opened with, by who may send them.
+fn opens(tag: Tag, to_client: bool) -> bool {
+    match tag {
+        Tag::CLIENT_IDENT | Tag::SESSION_RECONNECT => !to_client,
+        Tag::SERVER_IDENT
+        | Tag::IDENT_MISSING_FEATURES
+        | Tag::SESSION_RECONNECT_OK
+        | Tag::SESSION_RESET
+        | Tag::SESSION_RETRY
+        | Tag::SESSION_RETRY_GLOBAL
+        | Tag::WAIT => to_client,
+        _ => false,
     }
 }
 
-fn parse<T: ControlFrame>(tag: Tag, payload: &Bytes) -> Result<T, ProtocolError> {
+pub(crate) fn parse<T: ControlFrame>(tag: Tag, payload: &Bytes) -> Result<T, ProtocolError> {
     T::parse(payload).map_err(|error| ProtocolError::InvalidPayload { tag, error })
 }
 
@@ -566,15 +495,6 @@ fn signature(keys: Keys) -> [u8; 32] {
         // Non-exhaustive in its crate: a key that cannot be used here signs nothing valid.
         _ => [0xff; 32],
     }
-}
-
-fn flags(policy: &Policy) -> u64 {
-    if policy.lossy { FLAG_LOSSY } else { 0 }
-}
-
-/// Nobody can decode an address vector without these (`msgr2_required` of Ceph's `frames_v2.h`).
-fn required(policy: &Policy) -> Features {
-    Features(policy.features_required.0 | Features::MSG_ADDR2.0)
 }
 
 /// The address of an entity that listens nowhere, as peers see it: without a port, told from others

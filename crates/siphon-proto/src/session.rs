@@ -1,51 +1,159 @@
+use std::collections::VecDeque;
+
 use siphon_wire::types::Features;
 
-use crate::error::PeerMisbehaved;
-use crate::message::{Message, OutMessage, OutPayload, Payload};
+use crate::error::{PeerMisbehaved, ProtocolError};
+use crate::message::{Message, MessageHeader, OutMessage, OutPayload, Payload};
 use crate::queue::OutQueue;
-use crate::v2::{MessageFrame, MessageHeader2};
+use crate::v2::{Limits, MessageFrame, MessageHeader2};
 
 /// `CEPH_MSG_FOOTER_COMPLETE` and `CEPH_MSG_FOOTER_NOCRC`, which Ceph sets in every header of msgr2:
 /// the frame has the checksums, not the message.
 const FLAGS: u8 = 1 | 2;
 
-/// What outlives a link: sequence numbers, and the messages that wait.
+/// What outlives a link: the session's identity, sequence numbers, the messages that wait and, if
+/// it is lossless, those that the peer has not acknowledged.
 ///
-/// Invariants: `in_acked <= in_seq`, `out_acked <= out_seq`.
+/// Invariants: `in_acked <= in_seq`; the numbers in `sent` rise and are at most `out_seq`;
+/// `on_link <= sent.len()`; a lossy session keeps nothing in `sent`.
 #[derive(Debug)]
 pub(crate) struct Session {
     lossy: bool,
     features: Features,
+    pub(crate) id: SessionId,
     /// The last message that we received, and the last one of which the peer was told.
     in_seq: u64,
     in_acked: u64,
-    /// The last message that we numbered, and the last one that the peer told us of.
+    /// The last message that we numbered.
     out_seq: u64,
-    out_acked: u64,
     queue: OutQueue,
+    sent: VecDeque<Sent>,
+    /// So many at the front of `sent` went over the link that we have; the others are to be sent
+    /// again.
+    on_link: usize,
+    cookies: Cookies,
+}
+
+/// By which both sides know a session, and what orders their attempts to go on with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SessionId {
+    /// 0 until it is known, and for lossy sessions.
+    pub(crate) client_cookie: u64,
+    pub(crate) server_cookie: u64,
+    /// Links that were tried since it was opened.
+    pub(crate) connect_seq: u64,
+    pub(crate) peer_global_seq: u64,
+}
+
+/// A message that the peer may not have.
+#[derive(Debug)]
+struct Sent {
+    seq: u64,
+    message: OutMessage,
+}
+
+/// Numbers that are not 0 and not the same twice (splitmix64). Whoever could guess one would still
+/// have to be authenticated.
+#[derive(Debug)]
+struct Cookies(u64);
+
+impl Cookies {
+    fn next(&mut self) -> u64 {
+        loop {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut mixed = self.0;
+            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^= mixed >> 31;
+            if mixed != 0 {
+                return mixed;
+            }
+        }
+    }
 }
 
 impl Session {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(cookie_seed: u64) -> Self {
         Self {
             lossy: false,
             features: Features::NONE,
+            id: SessionId::default(),
             in_seq: 0,
             in_acked: 0,
             out_seq: 0,
-            out_acked: 0,
             queue: OutQueue::default(),
+            sent: VecDeque::new(),
+            on_link: 0,
+            cookies: Cookies(cookie_seed),
         }
+    }
+
+    pub(crate) fn is_lossy(&self) -> bool {
+        self.lossy
+    }
+
+    pub(crate) fn in_seq(&self) -> u64 {
+        self.in_seq
     }
 
     /// The session is open with a peer that has these features.
     pub(crate) fn open(&mut self, lossy: bool, features: Features) {
-        self.lossy |= lossy;
         self.features = features;
+        if lossy {
+            self.make_lossy();
+        }
     }
 
     pub(crate) fn make_lossy(&mut self) {
         self.lossy = true;
+        self.sent = VecDeque::new();
+        self.on_link = 0;
+    }
+
+    /// Our name for the session that we ask for.
+    pub(crate) fn client_cookie(&mut self, lossy: bool) -> u64 {
+        if !lossy && self.id.client_cookie == 0 {
+            self.id.client_cookie = self.cookies.next();
+        }
+        self.id.client_cookie
+    }
+
+    /// A peer opens the session that it calls by this name; the numbers of what it sends begin anew.
+    pub(crate) fn accept(&mut self, client_cookie: u64, peer_global_seq: u64, lossy: bool) -> u64 {
+        self.in_seq = 0;
+        self.in_acked = 0;
+        self.id.client_cookie = client_cookie;
+        self.id.peer_global_seq = peer_global_seq;
+        if !lossy {
+            self.id.server_cookie = self.cookies.next();
+        }
+        self.id.server_cookie
+    }
+
+    /// The peer knows nothing of a session: what it sends begins anew, what we have is still to be
+    /// sent.
+    pub(crate) fn introduce_again(&mut self) {
+        self.id.server_cookie = 0;
+        self.id.connect_seq = 0;
+        self.in_seq = 0;
+        self.in_acked = 0;
+    }
+
+    /// The peer has forgotten the session, and so do we: all that waits is dropped.
+    pub(crate) fn reset(&mut self) {
+        self.id = SessionId::default();
+        self.in_seq = 0;
+        self.in_acked = 0;
+        self.out_seq = 0;
+        self.queue = OutQueue::default();
+        self.sent = VecDeque::new();
+        self.on_link = 0;
+    }
+
+    /// What went over the link, and is not acknowledged, goes over the next one again.
+    pub(crate) fn link_lost(&mut self) {
+        self.on_link = 0;
+        self.sent.shrink_to(0); // it may be long until there is one
     }
 
     pub(crate) fn push(&mut self, message: OutMessage) {
@@ -54,26 +162,58 @@ impl Session {
 
     /// Messages that were neither sent nor, on a lossless session, acknowledged.
     pub(crate) fn unsent(&self) -> usize {
-        let unacked = if self.lossy { 0 } else { self.out_seq - self.out_acked };
-        self.queue.len() + unacked as usize
+        self.queue.len() + self.sent.len()
     }
 
-    /// Numbers the next message to send; its header acknowledges what we received.
-    pub(crate) fn next_outgoing(&mut self) -> Option<(MessageHeader2, Payload)> {
-        let OutMessage { mut header, payload } = self.queue.pop()?;
-        let payload = match payload {
-            OutPayload::Encoded(payload) => payload,
-            OutPayload::Deferred(body) => body.encode_payload(self.features, &mut header),
+    /// Gives the next message to `write`, with its number, and the acknowledgement of what we
+    /// received. Says whether there was one, and whether it is sent again.
+    pub(crate) fn transmit_next(
+        &mut self,
+        limits: &Limits,
+        write: impl FnOnce(&MessageHeader2, &Payload),
+    ) -> Result<Transmitted, ProtocolError> {
+        let again = self.on_link < self.sent.len();
+        let lossy_message;
+        let (seq, message) = if again {
+            let sent = &self.sent[self.on_link];
+            (sent.seq, &sent.message)
+        } else {
+            let Some(message) = self.queue.pop() else {
+                return Ok(Transmitted::Nothing);
+            };
+            self.out_seq += 1;
+            if self.lossy {
+                lossy_message = message;
+                (self.out_seq, &lossy_message)
+            } else {
+                self.sent.push_back(Sent { seq: self.out_seq, message });
+                (self.out_seq, &self.sent[self.on_link].message)
+            }
         };
-        self.out_seq += 1;
-        self.in_acked = self.in_seq;
-        let header2 = MessageHeader2 {
-            seq: self.out_seq,
+        let header = |message: MessageHeader| MessageHeader2 {
+            seq,
             ack_seq: self.in_seq,
             flags: FLAGS,
-            message: header,
+            message,
         };
-        Some((header2, payload))
+        let check = |payload| limits.check(payload).map_err(ProtocolError::ApiMisuse);
+        match &message.payload {
+            OutPayload::Encoded(payload) => {
+                check(payload)?;
+                write(&header(message.header), payload);
+            }
+            OutPayload::Deferred(body) => {
+                let mut adjusted = message.header;
+                let payload = body.encode_payload(self.features, &mut adjusted);
+                check(&payload)?;
+                write(&header(adjusted), &payload);
+            }
+        }
+        self.in_acked = self.in_seq;
+        if !self.lossy {
+            self.on_link += 1;
+        }
+        Ok(if again { Transmitted::Again } else { Transmitted::First })
     }
 
     /// The acknowledgement that no message carried, if one is due.
@@ -114,9 +254,20 @@ impl Session {
         if seq > self.out_seq {
             return Err(PeerMisbehaved::AckOfUnsent { acked: seq, sent: self.out_seq });
         }
-        self.out_acked = self.out_acked.max(seq);
+        while self.sent.front().is_some_and(|sent| sent.seq <= seq) {
+            self.sent.pop_front();
+            self.on_link = self.on_link.saturating_sub(1);
+        }
         Ok(())
     }
+}
+
+/// What [`Session::transmit_next`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transmitted {
+    Nothing,
+    First,
+    Again,
 }
 
 #[cfg(test)]
@@ -124,7 +275,6 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::message::MessageHeader;
 
     fn incoming(seq: u64, ack_seq: u64) -> MessageFrame {
         MessageFrame {
@@ -136,17 +286,31 @@ mod tests {
         }
     }
 
-    fn outgoing() -> OutMessage {
-        OutMessage::new(MessageHeader::default(), Payload::default())
+    fn outgoing(tid: u64) -> OutMessage {
+        OutMessage::new(MessageHeader { tid, ..Default::default() }, Payload::default())
+    }
+
+    /// All that is to be sent now: numbers and transactions.
+    fn transmit(session: &mut Session) -> Vec<(u64, u64)> {
+        let mut all = Vec::new();
+        loop {
+            let write = |header: &MessageHeader2, _: &Payload| {
+                all.push((header.seq, header.message.tid));
+            };
+            if session.transmit_next(&Limits::SESSION, write).unwrap() == Transmitted::Nothing {
+                return all;
+            }
+        }
     }
 
     #[test]
     fn messages_carry_acks_and_an_ack_of_its_own_follows_only_if_none_did() {
-        let mut session = Session::new();
+        let mut session = Session::new(1);
         assert!(session.handle_message(incoming(1, 0)).unwrap().is_some());
-        session.push(outgoing());
-        assert_eq!(session.next_outgoing().unwrap().0.ack_seq, 1);
-        assert_eq!(session.ack_due(), None);
+        session.push(outgoing(1));
+        let mut acked = 0;
+        session.transmit_next(&Limits::SESSION, |header, _| acked = header.ack_seq).unwrap();
+        assert_eq!((acked, session.ack_due()), (1, None));
         assert!(session.handle_message(incoming(2, 1)).unwrap().is_some());
         assert_eq!(session.ack_due(), Some(2));
         assert_eq!(session.ack_due(), None);
@@ -154,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_repeated_message_is_dropped_and_a_gap_is_not() {
-        let mut session = Session::new();
+        let mut session = Session::new(1);
         for (seq, delivered) in [(1, true), (1, false), (5, true), (4, false), (6, true)] {
             assert_eq!(session.handle_message(incoming(seq, 0)).unwrap().is_some(), delivered);
         }
@@ -162,12 +326,10 @@ mod tests {
 
     #[test]
     fn acks_count_what_was_sent_and_nothing_else() {
-        let mut session = Session::new();
-        for _ in 0..3 {
-            session.push(outgoing());
-            session.next_outgoing();
-        }
-        session.push(outgoing());
+        let mut session = Session::new(1);
+        (1..=3).for_each(|tid| session.push(outgoing(tid)));
+        transmit(&mut session);
+        session.push(outgoing(4));
         assert_eq!(session.unsent(), 4);
         session.handle_ack(2).unwrap();
         assert_eq!(session.unsent(), 2);
@@ -179,12 +341,61 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_acknowledged_is_sent_again_before_anything_else_under_its_number() {
+        let mut session = Session::new(1);
+        (1..=4).for_each(|tid| session.push(outgoing(tid)));
+        assert_eq!(transmit(&mut session), [(1, 1), (2, 2), (3, 3), (4, 4)]);
+        session.handle_ack(1).unwrap();
+        session.push(outgoing(5));
+        session.link_lost();
+        session.handle_ack(2).unwrap(); // as the peer says when it comes back
+        assert_eq!(transmit(&mut session), [(3, 3), (4, 4), (5, 5)]);
+        session.link_lost();
+        session.handle_ack(5).unwrap();
+        assert_eq!((transmit(&mut session).len(), session.unsent()), (0, 0));
+    }
+
+    #[test]
+    fn an_ack_between_two_messages_sent_again_skips_none() {
+        let mut session = Session::new(1);
+        (1..=4).for_each(|tid| session.push(outgoing(tid)));
+        transmit(&mut session);
+        session.link_lost();
+        let mut first = 0;
+        session.transmit_next(&Limits::SESSION, |header, _| first = header.seq).unwrap();
+        assert_eq!(first, 1);
+        session.handle_ack(1).unwrap();
+        assert_eq!(transmit(&mut session), [(2, 2), (3, 3), (4, 4)]);
+    }
+
+    #[test]
+    fn a_reset_forgets_all_but_what_comes_after() {
+        let mut session = Session::new(1);
+        session.client_cookie(false);
+        (1..=2).for_each(|tid| session.push(outgoing(tid)));
+        transmit(&mut session);
+        session.push(outgoing(3));
+        session.handle_message(incoming(9, 0)).unwrap();
+        session.reset();
+        assert_eq!((session.unsent(), session.in_seq(), session.id), (0, 0, SessionId::default()));
+        session.push(outgoing(4));
+        assert_eq!(transmit(&mut session), [(1, 4)]);
+    }
+
+    #[test]
     fn a_lossy_session_keeps_and_acknowledges_nothing() {
-        let mut session = Session::new();
+        let mut session = Session::new(1);
         session.open(true, Features::NONE);
-        session.push(outgoing());
-        session.next_outgoing();
+        session.push(outgoing(1));
+        transmit(&mut session);
         session.handle_message(incoming(1, 0)).unwrap();
         assert_eq!((session.unsent(), session.ack_due()), (0, None));
+    }
+
+    #[test]
+    fn cookies_are_neither_zero_nor_the_same() {
+        let mut cookies = Cookies(0u64.wrapping_sub(0x9e37_79b9_7f4a_7c15));
+        let drawn: std::collections::HashSet<u64> = (0..1000).map(|_| cookies.next()).collect();
+        assert!(drawn.len() == 1000 && !drawn.contains(&0));
     }
 }

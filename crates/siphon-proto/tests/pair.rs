@@ -52,7 +52,7 @@ fn the_older_framing_is_spoken_if_either_side_lacks_the_newer() {
         let mut peer = server_config(Policy::STATEFUL_SERVER);
         peer.banner_features = BannerFeatures(server);
         let mut pair = Pair::new(config, peer);
-        pair.client.conn.send(message(1, b"front", b"", b"data"));
+        pair.client.send(message(1, b"front", b"", b"data"));
         pair.run();
         assert_eq!(pair.client.ready.as_ref().unwrap().revision, Revision::Rev0);
         assert_eq!(pair.server.messages[0].payload.data.to_bytes(), &b"data"[..]);
@@ -73,8 +73,8 @@ fn every_shape_of_message_survives_both_ways_in_both_revisions() {
                 for middle in [0, 5, 5000] {
                     for data in lens {
                         let parts = [pattern(front, 1), pattern(middle, 2), pattern(data, 3)];
-                        pair.client.conn.send(message(i as u64, &parts[0], &parts[1], &parts[2]));
-                        pair.server.conn.send(message(i as u64, &parts[0], &parts[1], &parts[2]));
+                        pair.client.send(message(i as u64, &parts[0], &parts[1], &parts[2]));
+                        pair.server.send(message(i as u64, &parts[0], &parts[1], &parts[2]));
                         expected.push(parts);
                     }
                 }
@@ -98,7 +98,7 @@ fn long_data_arrives_page_aligned_in_one_piece() {
     let mut pair = open_pair(Policy::LOSSY_CLIENT, Policy::STATELESS_SERVER);
     pair.chunk = 100_000;
     let data = pattern(3 << 20, 9);
-    pair.client.conn.send(message(1, b"", b"", &data));
+    pair.client.send(message(1, b"", b"", &data));
     pair.run();
     let payload = &pair.server.messages[0].payload;
     assert_eq!(payload.data.segments().len(), 1);
@@ -110,8 +110,8 @@ fn long_data_arrives_page_aligned_in_one_piece() {
 fn a_conversation_may_arrive_in_single_bytes() {
     let mut pair = Pair::with_policies(Policy::LOSSLESS_PEER, Policy::LOSSLESS_PEER);
     pair.chunk = 1;
-    pair.client.conn.send(message(1, b"front", b"middle", b"data"));
-    pair.client.conn.keepalive(Utime::default());
+    pair.client.send(message(1, b"front", b"middle", b"data"));
+    pair.client.conn.keepalive(pair.now, Utime::default());
     pair.run();
     assert_eq!(pair.server.messages.len(), 1);
     assert_eq!(pair.client.keepalive_acks, 1);
@@ -120,7 +120,7 @@ fn a_conversation_may_arrive_in_single_bytes() {
 #[test]
 fn what_is_sent_before_the_session_opens_is_sent_then_in_order() {
     let mut pair = Pair::with_policies(Policy::LOSSLESS_CLIENT, Policy::STATEFUL_SERVER);
-    (1..=100).for_each(|tid| pair.client.conn.send(message(tid, b"", b"", b"")));
+    (1..=100).for_each(|tid| pair.client.send(message(tid, b"", b"", b"")));
     pair.run();
     let tids: Vec<u64> = pair.server.messages.iter().map(|m| m.header.tid).collect();
     assert_eq!(tids, (1..=100).collect::<Vec<_>>());
@@ -143,7 +143,7 @@ fn a_deferred_payload_is_encoded_for_the_features_of_the_peer() {
     config.policies =
         Arc::new(Policies::new(Policy { features_supported: few, ..Policy::LOSSY_CLIENT }));
     let mut pair = Pair::new(config, server_config(Policy::STATELESS_SERVER));
-    pair.client.conn.send(OutMessage::deferred(MessageHeader::default(), Arc::new(Body)));
+    pair.client.send(OutMessage::deferred(MessageHeader::default(), Arc::new(Body)));
     pair.run();
     let message = &pair.server.messages[0];
     assert_eq!(message.payload.front, few.0.to_le_bytes()[..]);
@@ -164,7 +164,7 @@ fn a_client_that_lacks_features_is_told_which() {
         ProtocolError::PeerIncompatible(PeerIncompatible::WeLackFeatures(few.missing(wanted)));
     assert_eq!(error(&pair.client.closed), &expected);
     assert_eq!(pair.server.closed, None, "the client may try again");
-    pair.server.conn.handle_eof();
+    pair.server.conn.handle_eof(pair.now);
     pair.run();
     assert!(matches!(
         error(&pair.server.closed),
@@ -207,7 +207,7 @@ fn a_handshake_and_a_silence_have_their_times() {
 
     let mut pair = open_pair(Policy::LOSSY_CLIENT, Policy::STATELESS_SERVER);
     pair.now += Duration::from_secs(800);
-    pair.client.conn.keepalive(Utime::default());
+    pair.client.conn.keepalive(pair.now, Utime::default());
     pair.run();
     let deadline = pair.server.conn.poll_timeout().unwrap();
     assert_eq!(deadline, pair.now + Duration::from_secs(900), "any byte is a sign of life");
@@ -260,8 +260,8 @@ fn recorded(features: BannerFeatures) -> Vec<u8> {
     config.banner_features = features;
     let mut pair = Pair::new(config, server_config(Policy::LOSSLESS_PEER));
     pair.run();
-    pair.client.conn.send(message(1, &pattern(100, 1), &pattern(10, 2), &pattern(3000, 3)));
-    pair.client.conn.keepalive(Utime::default());
+    pair.client.send(message(1, &pattern(100, 1), &pattern(10, 2), &pattern(3000, 3)));
+    pair.client.conn.keepalive(pair.now, Utime::default());
     pair.run();
     pair.to_server
 }
@@ -291,7 +291,7 @@ fn an_end_at_every_byte_is_seen_as_one_and_nothing_half_is_delivered() {
         for len in (0..bytes.len()).step_by(7).chain(bytes.len() - 40..bytes.len()) {
             let (mut server, ended) = play(features, &bytes[..len]);
             assert_eq!(ended, None, "a prefix is no error");
-            server.conn.handle_eof();
+            server.conn.handle_eof(std::time::Instant::now());
             server.drain();
             assert!(matches!(server.closed, Some(CloseReason::PeerClosed { .. })));
         }
@@ -364,7 +364,7 @@ fn a_deferred_payload_beyond_the_limits_ends_the_connection_and_says_so() {
     let mut config = client_config(Policy::LOSSY_CLIENT);
     config.limits.front = 10;
     let mut pair = Pair::new(config, server_config(Policy::STATELESS_SERVER));
-    pair.client.conn.send(OutMessage::deferred(MessageHeader::default(), Arc::new(Huge)));
+    pair.client.send(OutMessage::deferred(MessageHeader::default(), Arc::new(Huge)));
     pair.run();
     pair.client.drain();
     assert_eq!(

@@ -3,14 +3,13 @@
 #![allow(dead_code, unreachable_pub)] // each test program uses its share
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use siphon_auth::{AuthMethod, AuthRequest, ConnectionMode, Keys};
-use siphon_proto::v2::{BannerFeatures, Limits};
 use siphon_proto::{
     AuthAnswer, AuthEvent, CloseReason, Connection, ConnectionConfig, Event, Message,
-    MessageHeader, OutMessage, Payload, PeerInfo, Policies, Policy, Role,
+    MessageHeader, OutMessage, Payload, PeerInfo, Policies, Policy,
 };
 use siphon_wire::buf::{Rope, SegmentPool};
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType};
@@ -28,19 +27,11 @@ pub fn client_addr() -> EntityAddr {
 /// A configuration that tests change in places.
 pub fn config(name: EntityName, policy: Policy) -> ConnectionConfig {
     ConnectionConfig {
-        name,
-        addrs: EntityAddrVec::default(),
         nonce: 7,
-        learn_addr: true,
         policies: Arc::new(Policies::new(policy)),
-        banner_features: BannerFeatures::REVISION_1,
-        crc_data: true,
-        limits: Limits::SESSION,
-        ready_timeout: Duration::from_secs(10),
-        idle_timeout: Duration::from_secs(900),
-        global_seq: 1,
-        cookie: 0x0123_4567_89ab_cdef,
+        cookie_seed: 0x0123_4567_89ab_cdef,
         pool: SegmentPool::new(1 << 20),
+        ..ConnectionConfig::new(name, EntityAddrVec::default())
     }
 }
 
@@ -62,11 +53,13 @@ pub struct Side {
     pub messages: Vec<Message>,
     pub keepalive_acks: usize,
     pub learned: Option<EntityAddr>,
+    /// Why the first link was lost, or the connection ended.
     pub closed: Option<CloseReason>,
+    now: Instant,
 }
 
 impl Side {
-    pub fn new(conn: Connection) -> Self {
+    pub fn new(conn: Connection, now: Instant) -> Self {
         Self {
             conn,
             ready: None,
@@ -74,19 +67,30 @@ impl Side {
             keepalive_acks: 0,
             learned: None,
             closed: None,
+            now,
         }
+    }
+
+    pub fn send(&mut self, message: OutMessage) {
+        self.conn.send(self.now, message);
     }
 
     /// Polls to the end, as the contract says; returns what is to be sent.
     pub fn drain(&mut self) -> Vec<u8> {
         while let Some(event) = self.conn.poll_event() {
             match event {
-                Event::Auth(event) => self.conn.handle_auth(answer(event)),
+                Event::Auth(event) => self.conn.handle_auth(self.now, answer(event)),
+                // There is one transport: what comes after it is not tried.
+                Event::Connect(_) if self.closed.is_none() => self.conn.handle_connected(self.now),
+                Event::Connect(_) | Event::RemoteReset => {}
+                Event::Knock => drop(self.conn.meet(self.now, None)),
                 Event::LearnedAddr(addr) => self.learned = Some(addr),
-                Event::Ready(peer) => self.ready = Some(*peer),
+                Event::Ready { peer, .. } => self.ready = Some(*peer),
                 Event::Message(message) => self.messages.push(message),
                 Event::KeepaliveAck(_) => self.keepalive_acks += 1,
-                Event::Closed(reason) => self.closed = Some(reason),
+                Event::LinkDown { reason, .. } | Event::Closed(reason) => {
+                    self.closed.get_or_insert(reason);
+                }
             }
         }
         let mut out = Rope::new();
@@ -141,12 +145,11 @@ pub struct Pair {
 impl Pair {
     pub fn new(client: ConnectionConfig, server: ConnectionConfig) -> Self {
         let now = Instant::now();
-        let role = Role::Client { target: server_addr(), peer_type: Some(EntityType::OSD) };
-        let client = Connection::new(client, role, now);
-        let server = Connection::new(server, Role::Server { peer_addr: client_addr() }, now);
+        let client = Connection::connect(client, server_addr(), Some(EntityType::OSD), now);
+        let server = Connection::accept(server, client_addr(), now);
         Self {
-            client: Side::new(client),
-            server: Side::new(server),
+            client: Side::new(client, now),
+            server: Side::new(server, now),
             now,
             chunk: usize::MAX,
             to_server: Vec::new(),

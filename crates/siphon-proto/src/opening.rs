@@ -1,0 +1,498 @@
+//! How a session is opened over a link, anew or again, at both ends.
+
+use std::time::Instant;
+
+use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, Features};
+
+use crate::connection::{Connection, Phase};
+use crate::error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
+use crate::event::{CloseReason, Event, PeerInfo};
+use crate::fault::FaultStage;
+use crate::link::parse;
+use crate::policy::Policy;
+use crate::resolve::{Existing, ExistingStage, Request, Resolution, Terms, resolve};
+use crate::v2::payload::{ControlFrame, FLAG_LOSSY};
+use crate::v2::{
+    ClientIdent, IdentMissingFeatures, ReconnectFrame, SequenceFrame, ServerIdent,
+    SessionResetFrame, Tag,
+};
+
+/// What a peer that came to us wants, and who it is.
+#[derive(Debug)]
+pub(crate) struct Knock {
+    addrs: EntityAddrVec,
+    policy: Policy,
+    wish: Wish,
+}
+
+#[derive(Debug)]
+enum Wish {
+    New(Box<ClientIdent>),
+    Resume(ReconnectFrame),
+}
+
+/// What became of a peer that knocked; see [`Connection::meet`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Met {
+    /// The peer has a session on the connection that it came by.
+    Admitted,
+    /// The same, and the existing connection, a lossy one, is to end.
+    Superseded,
+    /// The existing connection has taken over the link: give it the transport as well, in place of
+    /// the one it may have. This one is nothing any more.
+    TakenOver,
+    /// The peer was answered, and this connection goes on.
+    Answered,
+    /// This connection has ended.
+    Closed,
+}
+
+impl Connection {
+    /// The addresses of the peer that knocked, by which its other connections are found.
+    pub fn knocking(&self) -> Option<&EntityAddrVec> {
+        self.knock.as_ref().map(|knock| &knock.addrs)
+    }
+
+    /// Whether the peer that knocked is to be registered under its addresses, so that it finds the
+    /// session again. What wants to go on with a session never is.
+    pub fn is_registered(&self) -> bool {
+        let wish = self.knock.as_ref();
+        wish.is_some_and(|knock| matches!(knock.wish, Wish::New(_)) && registered(&knock.policy))
+    }
+
+    /// Decides what becomes of a peer that knocked at this connection and that has the connection
+    /// `existing` already.
+    pub fn meet(&mut self, now: Instant, existing: Option<&mut Self>) -> Met {
+        let Some(knock) = self.knock.take() else {
+            return Met::Closed;
+        };
+        let existing = existing.filter(|existing| !existing.is_closed());
+        let terms = Terms {
+            resetcheck: knock.policy.resetcheck,
+            peer_is: first_of(&knock.addrs).cmp(&first_of(&self.config.addrs)),
+        };
+        let view = existing.as_deref().map(Self::as_existing);
+        let resolution = resolve(view.as_ref(), &knock.request(), &terms);
+        self.count(resolution, view.as_ref());
+        let met = match (resolution, existing) {
+            (Resolution::Accept, _) => self.admit(now, knock),
+            (Resolution::Supersede, _) => match self.admit(now, knock) {
+                Met::Admitted => Met::Superseded,
+                met => met,
+            },
+            (Resolution::Replace { reset }, Some(existing)) => {
+                if reset {
+                    existing.reset_session();
+                }
+                existing.take_over(now, self, knock)
+            }
+            (Resolution::Resume, Some(existing)) => existing.take_over(now, self, knock),
+            (Resolution::Wait, Some(existing)) => {
+                existing.expect_by_peer(now);
+                self.answer(Tag::WAIT, &[])
+            }
+            (Resolution::Retry { connect_seq: seq }, _) => {
+                self.answer(Tag::SESSION_RETRY, &SequenceFrame { seq }.payload())
+            }
+            (Resolution::RetryGlobal { global_seq: seq }, _) => {
+                self.answer(Tag::SESSION_RETRY_GLOBAL, &SequenceFrame { seq }.payload())
+            }
+            (Resolution::Reset { full }, _) => {
+                self.answer(Tag::SESSION_RESET, &SessionResetFrame { full }.payload())
+            }
+            (Resolution::Close, _)
+            | (Resolution::Replace { .. } | Resolution::Resume | Resolution::Wait, None) => {
+                self.end(CloseReason::Stale);
+                Met::Closed
+            }
+        };
+        if met == Met::Answered
+            && let Err(error) = self.consume_stash(now)
+        {
+            self.fail(now, error);
+        }
+        met
+    }
+
+    // ---- the side that connects ----------------------------------------------------------
+
+    /// The peer is verified. Whoever connects says which session it wants.
+    pub(crate) fn handle_verified(&mut self) {
+        let Some(link) = &self.link else {
+            return;
+        };
+        let (accepted, peer) = (link.accepted(), link.verified());
+        self.config.addrs = link.addrs().clone();
+        if let Some(peer) = peer
+            && self.peer.is_none()
+        {
+            self.policy = self.config.policies.of(peer.peer_type);
+            self.policy.lossy |= self.session.is_lossy();
+        }
+        if !accepted {
+            self.ask();
+        }
+    }
+
+    fn ask(&mut self) {
+        let Some(target) = self.target else {
+            return;
+        };
+        let id = self.session.id;
+        let (tag, payload) = if id.server_cookie == 0 {
+            let ident = ClientIdent {
+                addrs: self.config.addrs.clone(),
+                target_addr: target,
+                gid: self.config.name.num,
+                global_seq: self.global_seq,
+                supported_features: self.policy.features_supported,
+                required_features: required(&self.policy),
+                flags: flags(&self.policy),
+                cookie: self.session.client_cookie(self.policy.lossy),
+            };
+            (Tag::CLIENT_IDENT, ident.payload())
+        } else {
+            let reconnect = ReconnectFrame {
+                addrs: self.config.addrs.clone(),
+                client_cookie: id.client_cookie,
+                server_cookie: id.server_cookie,
+                global_seq: self.global_seq,
+                connect_seq: id.connect_seq,
+                msg_seq: self.session.in_seq(),
+            };
+            (Tag::SESSION_RECONNECT, reconnect.payload())
+        };
+        if let Some(link) = &mut self.link {
+            link.control(tag, &payload);
+        }
+    }
+
+    /// A frame of the opening.
+    pub(crate) fn handle_opening(
+        &mut self,
+        now: Instant,
+        tag: Tag,
+        payload: &bytes::Bytes,
+    ) -> Result<(), ProtocolError> {
+        let resuming = self.session.id.server_cookie != 0;
+        match tag {
+            Tag::CLIENT_IDENT => self.handle_client_ident(now, parse(tag, payload)?)?,
+            Tag::SESSION_RECONNECT => self.handle_reconnect(parse(tag, payload)?)?,
+            Tag::SERVER_IDENT if !resuming => self.handle_server_ident(parse(tag, payload)?)?,
+            Tag::IDENT_MISSING_FEATURES if !resuming => {
+                let missing: IdentMissingFeatures = parse(tag, payload)?;
+                return Err(PeerIncompatible::WeLackFeatures(missing.features).into());
+            }
+            Tag::SESSION_RECONNECT_OK if resuming => {
+                let SequenceFrame { seq } = parse(tag, payload)?;
+                self.session.handle_ack(seq)?;
+                self.resumed();
+            }
+            Tag::SESSION_RESET if resuming => {
+                let SessionResetFrame { full } = parse(tag, payload)?;
+                if full {
+                    self.reset_session();
+                } else {
+                    self.session.introduce_again();
+                }
+                self.ask();
+            }
+            Tag::SESSION_RETRY if resuming => {
+                let SequenceFrame { seq } = parse(tag, payload)?;
+                self.session.id.connect_seq = seq.saturating_add(1);
+                self.ask();
+            }
+            Tag::SESSION_RETRY_GLOBAL if resuming => {
+                let SequenceFrame { seq } = parse(tag, payload)?;
+                self.global_seq = self.config.global_seq.next_after(seq);
+                self.ask();
+            }
+            Tag::WAIT => {
+                let reason = CloseReason::Waiting;
+                self.lose_at(now, FaultStage::Waiting, reason);
+            }
+            _ => return Err(self.unexpected(tag)),
+        }
+        Ok(())
+    }
+
+    fn handle_server_ident(&mut self, ident: ServerIdent) -> Result<(), ProtocolError> {
+        let Some(target) = self.target else {
+            return Err(self.unexpected(Tag::SERVER_IDENT));
+        };
+        if !ident.addrs.contains(&target) {
+            let identifies_as = ident.addrs;
+            return Err(PeerIncompatible::WrongServer { target, identifies_as }.into());
+        }
+        let missing = self.policy.features_supported.missing(ident.required_features);
+        if missing != Features::NONE {
+            return Err(PeerIncompatible::WeLackFeatures(missing).into());
+        }
+        self.policy.lossy = ident.flags & FLAG_LOSSY != 0 || self.session.is_lossy();
+        self.session.id.server_cookie = ident.cookie;
+        self.session.id.peer_global_seq = ident.global_seq;
+        self.opened(ident.gid, ident.addrs, ident.supported_features)
+    }
+
+    // ---- the side that accepts -----------------------------------------------------------
+
+    fn handle_client_ident(
+        &mut self,
+        now: Instant,
+        ident: ClientIdent,
+    ) -> Result<(), ProtocolError> {
+        if ident.addrs.front().is_blank_ip() {
+            return Err(PeerMisbehaved::NoAddress.into());
+        }
+        if !self.config.addrs.contains(&ident.target_addr) {
+            let ours = self.config.addrs.clone();
+            return Err(PeerIncompatible::WrongTarget { target: ident.target_addr, ours }.into());
+        }
+        let missing = ident.supported_features.missing(required(&self.policy));
+        if missing != Features::NONE
+            && let Some(link) = &mut self.link
+        {
+            link.refuse(PeerIncompatible::PeerLacksFeatures(missing).into());
+            let frame = IdentMissingFeatures { features: missing };
+            link.control(Tag::IDENT_MISSING_FEATURES, &frame.payload());
+            return Ok(());
+        }
+        let (addrs, policy) = (ident.addrs.clone(), self.policy);
+        let knock = Knock { addrs, policy, wish: Wish::New(Box::new(ident)) };
+        if registered(&policy) {
+            self.knock(knock);
+        } else {
+            let _ = self.admit(now, knock); // nobody looks for it, and it looks for nobody
+        }
+        Ok(())
+    }
+
+    fn handle_reconnect(&mut self, reconnect: ReconnectFrame) -> Result<(), ProtocolError> {
+        if reconnect.addrs.front().is_blank_ip() {
+            return Err(PeerMisbehaved::NoAddress.into());
+        }
+        let addrs = reconnect.addrs.clone();
+        self.knock(Knock { addrs, policy: self.policy, wish: Wish::Resume(reconnect) });
+        Ok(())
+    }
+
+    fn knock(&mut self, knock: Knock) {
+        self.knock = Some(knock);
+        self.phase = Phase::Knocking;
+        self.events.push_back(Event::Knock);
+    }
+
+    /// Opens a new session over our own link.
+    fn admit(&mut self, now: Instant, knock: Knock) -> Met {
+        let Wish::New(ident) = knock.wish else {
+            return Met::Closed;
+        };
+        let result = self.accept_new(&ident).and_then(|()| self.consume_admitted(now));
+        match result {
+            Ok(()) => Met::Admitted,
+            Err(error) => {
+                self.fail(now, error);
+                Met::Closed
+            }
+        }
+    }
+
+    /// What came right behind the frame that opened the session. From within the consumption of
+    /// bytes there is none: whoever consumes goes on with them.
+    fn consume_admitted(&mut self, now: Instant) -> Result<(), ProtocolError> {
+        if self.stash.is_empty() { Ok(()) } else { self.consume_stash(now) }
+    }
+
+    fn accept_new(&mut self, ident: &ClientIdent) -> Result<(), ProtocolError> {
+        let lossy = self.policy.lossy;
+        let cookie = self.session.accept(ident.cookie, ident.global_seq, lossy);
+        let answer = ServerIdent {
+            addrs: self.config.addrs.clone(),
+            gid: self.config.name.num,
+            global_seq: self.config.global_seq.next_after(0),
+            supported_features: self.policy.features_supported,
+            required_features: required(&self.policy),
+            flags: flags(&self.policy),
+            cookie,
+        };
+        if let Some(link) = &mut self.link {
+            link.control(Tag::SERVER_IDENT, &answer.payload());
+        }
+        self.opened(ident.gid, ident.addrs.clone(), ident.supported_features)
+    }
+
+    /// Takes the link of a connection by which the peer came, and does there what it wants.
+    fn take_over(&mut self, now: Instant, from: &mut Self, knock: Knock) -> Met {
+        let (link, stash) = (from.link.take(), std::mem::take(&mut from.stash));
+        from.phase = Phase::Closed;
+        if self.link.is_some() {
+            self.config.counters.faults(1);
+        }
+        self.drop_link();
+        self.session.link_lost();
+        self.link = link;
+        self.stash = stash;
+        self.config.addrs = from.config.addrs.clone();
+        self.last_active = now;
+        let result = match knock.wish {
+            Wish::New(ident) => {
+                if self.peer.is_none() {
+                    self.policy = knock.policy;
+                }
+                self.accept_new(&ident)
+            }
+            Wish::Resume(reconnect) => self.accept_resume(&reconnect),
+        };
+        let result = result.and_then(|()| self.consume_stash(now));
+        if let Err(error) = result {
+            self.fail(now, error);
+        }
+        Met::TakenOver
+    }
+
+    fn accept_resume(&mut self, reconnect: &ReconnectFrame) -> Result<(), ProtocolError> {
+        self.session.id.connect_seq = reconnect.connect_seq;
+        self.session.id.peer_global_seq = reconnect.global_seq;
+        let acked = self.session.handle_ack(reconnect.msg_seq);
+        if let Some(link) = &mut self.link {
+            let ok = SequenceFrame { seq: self.session.in_seq() };
+            link.control(Tag::SESSION_RECONNECT_OK, &ok.payload());
+        }
+        self.resumed();
+        acked.map_err(Into::into)
+    }
+
+    // ---- both ----------------------------------------------------------------------------
+
+    fn opened(
+        &mut self,
+        gid: i64,
+        addrs: EntityAddrVec,
+        theirs: Features,
+    ) -> Result<(), ProtocolError> {
+        let Some(verified) = self.link.as_ref().and_then(|link| link.verified()) else {
+            return Err(self.unexpected(Tag::SERVER_IDENT));
+        };
+        if self.target.is_none() {
+            self.target = addrs.msgr2().filter(|addr| addr.port() != 0 && !addr.is_blank_ip());
+        }
+        let features = Features(theirs.0 & self.policy.features_supported.0);
+        self.session.open(self.policy.lossy, features);
+        self.config.counters.opened(1);
+        self.peer = Some(PeerInfo {
+            name: EntityName::new(verified.peer_type, gid),
+            global_id: verified.global_id,
+            addrs,
+            features,
+            policy: self.policy,
+            revision: crate::v2::Revision::Rev0,
+            mode: verified.mode,
+        });
+        self.tell_ready();
+        Ok(())
+    }
+
+    fn resumed(&mut self) {
+        self.config.counters.resumed(1);
+        self.tell_ready();
+    }
+
+    /// The session has a link again, or for the first time.
+    fn tell_ready(&mut self) {
+        let (Some(link), Some(peer)) = (&mut self.link, &mut self.peer) else {
+            return;
+        };
+        if let Some(verified) = link.verified() {
+            peer.global_id = verified.global_id;
+            peer.mode = verified.mode;
+        }
+        peer.revision = link.revision();
+        peer.policy = self.policy;
+        let accepted = link.accepted();
+        link.open();
+        self.phase = Phase::Open;
+        self.awaited = false;
+        self.fruitful = false;
+        self.events.push_back(Event::Ready { peer: Box::new(peer.clone()), accepted });
+    }
+
+    fn reset_session(&mut self) {
+        self.config.counters.resets(1);
+        self.session.reset();
+        // What has not been taken yet belongs to the session that is no more.
+        self.events.retain(|event| !matches!(event, Event::Message(_)));
+        self.events.push_back(Event::RemoteReset);
+    }
+
+    fn answer(&mut self, tag: Tag, payload: &[u8]) -> Met {
+        if let Some(link) = &mut self.link {
+            link.control(tag, payload);
+        }
+        self.phase = Phase::Handshake;
+        Met::Answered
+    }
+
+    fn as_existing(&self) -> Existing {
+        let id = self.session.id;
+        Existing {
+            stage: match self.phase {
+                Phase::Open => ExistingStage::Open,
+                Phase::Standby => ExistingStage::Standby,
+                _ => ExistingStage::Connecting,
+            },
+            lossy: self.policy.lossy,
+            server: self.policy.server,
+            client_cookie: id.client_cookie,
+            server_cookie: id.server_cookie,
+            connect_seq: id.connect_seq,
+            peer_global_seq: id.peer_global_seq,
+        }
+    }
+
+    fn count(&self, resolution: Resolution, existing: Option<&Existing>) {
+        let counters = &self.config.counters;
+        let racing = existing.is_some_and(|it| it.stage == ExistingStage::Connecting);
+        match resolution {
+            Resolution::Replace { .. } | Resolution::Resume if racing => counters.races_won(1),
+            Resolution::Wait => counters.races_lost(1),
+            Resolution::Retry { .. } | Resolution::RetryGlobal { .. } => counters.retries(1),
+            Resolution::Supersede => counters.superseded(1),
+            _ => {}
+        }
+    }
+}
+
+impl Knock {
+    fn request(&self) -> Request {
+        match &self.wish {
+            Wish::New(ident) => {
+                Request::New { client_cookie: ident.cookie, global_seq: ident.global_seq }
+            }
+            Wish::Resume(reconnect) => Request::Resume {
+                client_cookie: reconnect.client_cookie,
+                global_seq: reconnect.global_seq,
+                connect_seq: reconnect.connect_seq,
+            },
+        }
+    }
+}
+
+/// A lossy client of a server comes back as somebody new: there is nothing to find again.
+fn registered(policy: &Policy) -> bool {
+    !(policy.server && policy.lossy) || policy.register_lossy_clients
+}
+
+/// By which a race is decided: the address of msgr2, which both sides have.
+fn first_of(addrs: &EntityAddrVec) -> EntityAddr {
+    addrs.msgr2().unwrap_or_else(|| addrs.front())
+}
+
+fn flags(policy: &Policy) -> u64 {
+    if policy.lossy { FLAG_LOSSY } else { 0 }
+}
+
+/// Nobody can decode an address vector without these (`msgr2_required` of Ceph's `frames_v2.h`).
+fn required(policy: &Policy) -> Features {
+    Features(policy.features_required.0 | Features::MSG_ADDR2.0)
+}
