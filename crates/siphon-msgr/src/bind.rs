@@ -1,8 +1,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc;
 
+use futures_channel::oneshot;
 use siphon_net::ListenerId;
 use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec};
 
@@ -11,21 +11,23 @@ use crate::messenger::Shared;
 use crate::worker::{Listen, Mail};
 
 /// Listens at each address, or at none. Nobody is accepted before [`Mail::Serve`].
-pub(crate) fn bind(
+pub(crate) async fn bind(
     messenger: &Arc<Shared>,
     addrs: &[EntityAddr],
 ) -> Result<(EntityAddrVec, Vec<ListenerId>), BindError> {
     let mut bound = Vec::with_capacity(addrs.len());
     let mut listeners = Vec::with_capacity(addrs.len());
     for addr in addrs {
-        match bind_one(messenger, addr) {
+        match bind_one(messenger, addr).await {
             Ok((listener, socket_addr)) => {
                 listeners.push(listener);
                 let addr = (*addr).with_kind(AddrType::MSGR2).with_socket_addr(socket_addr);
                 bound.push(addr.with_nonce(messenger.nonce()));
             }
             Err(error) => {
-                messenger.stack().listening_worker().send(Mail::Unlisten(listeners));
+                let (done, freed) = oneshot::channel();
+                messenger.stack().listening_worker().send(Mail::Unlisten(listeners, done));
+                let _ = freed.await; // dropped when the ports are free, or the worker has ended
                 return Err(error);
             }
         }
@@ -33,7 +35,7 @@ pub(crate) fn bind(
     Ok((bound.into_iter().collect(), listeners))
 }
 
-fn bind_one(
+async fn bind_one(
     messenger: &Arc<Shared>,
     addr: &EntityAddr,
 ) -> Result<(ListenerId, SocketAddr), BindError> {
@@ -51,31 +53,20 @@ fn bind_one(
         (0, _) => min..=max,
         (port, _) => port..=port,
     };
-    let tries = config.ms_bind_retry_count.saturating_add(1);
-    for attempt in 0..tries {
-        if attempt > 0 {
-            tracing::info!(%addr, attempt, "the port is in use, trying again");
-            std::thread::sleep(config.ms_bind_retry_delay);
-        }
-        for port in ports.clone() {
-            match listen(messenger, SocketAddr::new(wanted.ip(), port)) {
-                Ok(listening) => return Ok(listening),
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    if wanted.port() != 0 && attempt + 1 == tries {
-                        return Err(BindError::Listen { addr: *addr, source: error });
-                    }
-                }
-                Err(source) => return Err(BindError::Listen { addr: *addr, source }),
-            }
+    for port in ports {
+        match listen(messenger, SocketAddr::new(wanted.ip(), port)).await {
+            Ok(listening) => return Ok(listening),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && wanted.port() == 0 => {}
+            Err(source) => return Err(BindError::Listen { addr: *addr, source }),
         }
     }
-    Err(BindError::NoFreePort { addr: *addr, min, max, tries })
+    Err(BindError::NoFreePort { addr: *addr, min, max, tries: 1 })
 }
 
 /// One attempt, on the worker that keeps the listening sockets.
-fn listen(messenger: &Arc<Shared>, addr: SocketAddr) -> io::Result<(ListenerId, SocketAddr)> {
-    let (answer, answered) = mpsc::sync_channel(1);
+async fn listen(messenger: &Arc<Shared>, addr: SocketAddr) -> io::Result<(ListenerId, SocketAddr)> {
+    let (answer, answered) = oneshot::channel();
     let listen = Listen { messenger: Arc::clone(messenger), addr, answer };
     messenger.stack().listening_worker().send(Mail::Listen(Box::new(listen)));
-    answered.recv().unwrap_or_else(|_| Err(io::Error::other("the network stack has stopped")))
+    answered.await.unwrap_or_else(|_| Err(io::Error::other("the network stack has stopped")))
 }

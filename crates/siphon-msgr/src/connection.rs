@@ -11,10 +11,10 @@ use siphon_wire::types::{EntityAddrVec, EntityType, Features, Utime};
 
 use crate::error::{CloseReason, SendError};
 use crate::messenger::Shared;
-use crate::worker::Mail;
+use crate::worker::{Mail, Visitor};
 
 /// Number of a connection, unique in the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnectionId(u64);
 
 impl ConnectionId {
@@ -47,16 +47,30 @@ pub(crate) struct Inner {
     id: ConnectionId,
     worker: MailSender<Mail>,
     messenger: Arc<Shared>,
+    /// What must be there; `ANY` takes whoever is.
+    expected: EntityType,
     /// What we know of the peer before it says so itself.
     target: EntityAddrVec,
-    peer: OnceLock<PeerInfo>,
+    state: Mutex<State>,
     closed: OnceLock<CloseReason>,
     /// The application wants nothing more of it.
     marked_down: AtomicBool,
     /// A dispatcher panicked over it: what else it brought would be dispatched with a gap.
     broken: AtomicBool,
-    ready_waiters: Mutex<Vec<oneshot::Sender<()>>>,
-    keepalive_ack: Mutex<Option<Utime>>,
+}
+
+/// What the worker tells of a connection.
+#[derive(Debug, Default)]
+struct State {
+    /// The peer, once a session was open.
+    peer: Option<Arc<PeerInfo>>,
+    /// The session is open and has a link.
+    connected: bool,
+    /// Why the last link was lost or could not be had, unless there is one again.
+    fault: Option<CloseReason>,
+    keepalive_ack: Option<Utime>,
+    /// Who waits for any of this to change.
+    waiters: Vec<oneshot::Sender<()>>,
 }
 
 impl Connection {
@@ -64,6 +78,7 @@ impl Connection {
         id: ConnectionId,
         worker: MailSender<Mail>,
         messenger: Arc<Shared>,
+        expected: EntityType,
         target: EntityAddrVec,
     ) -> Self {
         Self {
@@ -71,19 +86,19 @@ impl Connection {
                 id,
                 worker,
                 messenger,
+                expected,
                 target,
-                peer: OnceLock::new(),
+                state: Mutex::default(),
                 closed: OnceLock::new(),
                 marked_down: AtomicBool::new(false),
                 broken: AtomicBool::new(false),
-                ready_waiters: Mutex::default(),
-                keepalive_ack: Mutex::default(),
             }),
         }
     }
 
-    /// Queues a message. It is sent as soon as the session is open, and is lost if the connection
-    /// ends before that.
+    /// Queues a message. It is sent as soon as the session is open. A lossless session delivers it
+    /// once and in order, whatever happens to its links, as long as both sides remember the session;
+    /// of a lossy one it is lost with the connection.
     ///
     /// # Errors
     /// If the connection has ended, or a part of the message is longer than the protocol allows.
@@ -108,7 +123,7 @@ impl Connection {
 
     /// When the newest keepalive that was answered had been sent.
     pub fn last_keepalive_ack(&self) -> Option<Utime> {
-        *lock(&self.inner.keepalive_ack)
+        lock(&self.inner.state).keepalive_ack
     }
 
     /// Ends the connection at once. What waits to be sent is dropped, and nothing more of it is
@@ -126,29 +141,48 @@ impl Connection {
         self.mail(Mail::MarkDisposable(self.inner.id));
     }
 
-    /// Waits until the session is open.
+    /// Waits until the session is open. An attempt to connect that fails is followed by another, for
+    /// as long as the connection is not marked down: see [`attempt`](Self::attempt).
     ///
     /// # Errors
     /// If the connection ends before.
-    pub async fn ready(&self) -> Result<&PeerInfo, CloseReason> {
-        let waiter = {
-            let mut waiters = lock(&self.inner.ready_waiters);
-            if self.inner.peer.get().is_none() && self.inner.closed.get().is_none() {
+    pub async fn ready(&self) -> Result<Arc<PeerInfo>, CloseReason> {
+        self.until(|state| state.peer.clone().filter(|_| state.connected).map(Ok)).await
+    }
+
+    /// Waits until the session is open, or an attempt to open it has failed. The connection goes on
+    /// trying then: whoever wants no more of it marks it down.
+    ///
+    /// # Errors
+    /// Why the last attempt failed, or the connection has ended.
+    pub async fn attempt(&self) -> Result<Arc<PeerInfo>, CloseReason> {
+        self.until(|state| match &state.fault {
+            Some(fault) => Some(Err(fault.clone())),
+            None => state.peer.clone().filter(|_| state.connected).map(Ok),
+        })
+        .await
+    }
+
+    /// Waits for what `pick` finds in the state.
+    async fn until<T>(
+        &self,
+        pick: impl Fn(&State) -> Option<Result<T, CloseReason>>,
+    ) -> Result<T, CloseReason> {
+        loop {
+            let changed = {
+                let mut state = lock(&self.inner.state);
+                if let Some(reason) = self.inner.closed.get() {
+                    return Err(reason.clone());
+                }
+                if let Some(picked) = pick(&state) {
+                    return picked;
+                }
                 let (sender, receiver) = oneshot::channel();
-                waiters.retain(|waiter: &oneshot::Sender<()>| !waiter.is_canceled());
-                waiters.push(sender);
-                Some(receiver)
-            } else {
-                None
-            }
-        };
-        if let Some(waiter) = waiter {
-            let _ = waiter.await; // a dropped sender means the end, which is seen below
-        }
-        match (self.inner.peer.get(), self.inner.closed.get()) {
-            (Some(peer), None) => Ok(peer),
-            (_, Some(reason)) => Err(reason.clone()),
-            (None, None) => Err(CloseReason::Shutdown),
+                state.waiters.retain(|waiter| !waiter.is_canceled());
+                state.waiters.push(sender);
+                receiver
+            };
+            let _ = changed.await; // a dropped sender means the end, which is seen above
         }
     }
 
@@ -167,24 +201,29 @@ impl Connection {
         }
     }
 
-    /// The peer, once the session is open.
-    pub fn peer(&self) -> Option<&PeerInfo> {
-        self.inner.peer.get()
+    /// The peer, once the session was open.
+    pub fn peer(&self) -> Option<Arc<PeerInfo>> {
+        lock(&self.inner.state).peer.clone()
     }
 
     /// The peer's addresses: those it identified with, else those we try.
-    pub fn peer_addrs(&self) -> &EntityAddrVec {
-        self.inner.peer.get().map_or(&self.inner.target, |peer| &peer.addrs)
+    pub fn peer_addrs(&self) -> EntityAddrVec {
+        self.peer().map_or_else(|| self.inner.target.clone(), |peer| peer.addrs.clone())
     }
 
-    /// Features that both sides have, once the session is open.
+    /// Features that both sides have, once the session was open.
     pub fn features(&self) -> Option<Features> {
-        self.inner.peer.get().map(|peer| peer.features)
+        self.peer().map(|peer| peer.features)
     }
 
-    /// Whether the session is open.
+    /// Whether the session is open, and not waiting for another link.
     pub fn is_connected(&self) -> bool {
-        self.inner.peer.get().is_some() && self.inner.closed.get().is_none()
+        self.inner.closed.get().is_none() && lock(&self.inner.state).connected
+    }
+
+    /// Why the last link was lost, or could not be had; nothing while the session has one.
+    pub fn last_fault(&self) -> Option<CloseReason> {
+        lock(&self.inner.state).fault.clone()
     }
 
     /// Why the connection ended, if it has.
@@ -212,8 +251,21 @@ impl Connection {
         &self.inner.target
     }
 
-    pub(crate) fn start_connecting(&self, peer_type: EntityType) {
-        self.mail(Mail::Connect(self.clone(), peer_type));
+    pub(crate) fn expected(&self) -> EntityType {
+        self.inner.expected
+    }
+
+    pub(crate) fn is_at(&self, worker: &MailSender<Mail>) -> bool {
+        self.inner.worker.is_same(worker)
+    }
+
+    /// Has the peer's wish decided by the worker that owns this connection.
+    pub(crate) fn meet(&self, visitor: Visitor) {
+        self.mail(Mail::Meet(self.clone(), visitor));
+    }
+
+    pub(crate) fn start_connecting(&self) {
+        self.mail(Mail::Connect(self.clone()));
     }
 
     pub(crate) fn start_loopback(&self) {
@@ -240,10 +292,6 @@ impl Connection {
         self.mail(Mail::Fail(self.inner.id, reason));
     }
 
-    pub(crate) fn replace(&self) {
-        self.mail(Mail::Replace(self.inner.id));
-    }
-
     pub(crate) fn continue_later(&self) {
         self.mail(Mail::Continue(self.inner.id));
     }
@@ -252,22 +300,38 @@ impl Connection {
         self.mail(Mail::Resume(self.inner.id));
     }
 
-    pub(crate) fn set_peer(&self, peer: PeerInfo) {
-        let _ = self.inner.peer.set(peer); // a session opens once
-        self.wake_ready_waiters();
+    pub(crate) fn set_ready(&self, peer: PeerInfo) {
+        self.update(|state| {
+            state.peer = Some(Arc::new(peer));
+            state.connected = true;
+            state.fault = None;
+        });
+    }
+
+    pub(crate) fn set_fault(&self, fault: CloseReason) {
+        self.update(|state| {
+            state.connected = false;
+            state.fault = Some(fault);
+        });
     }
 
     pub(crate) fn set_closed(&self, reason: CloseReason) {
         let _ = self.inner.closed.set(reason); // the first reason counts
-        self.wake_ready_waiters();
+        self.update(|state| state.connected = false);
     }
 
     pub(crate) fn set_keepalive_ack(&self, stamp: Utime) {
-        *lock(&self.inner.keepalive_ack) = Some(stamp);
+        lock(&self.inner.state).keepalive_ack = Some(stamp);
     }
 
-    fn wake_ready_waiters(&self) {
-        for waiter in lock(&self.inner.ready_waiters).drain(..) {
+    /// Changes the state, and wakes who waits for that.
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        let waiters = {
+            let mut state = lock(&self.inner.state);
+            change(&mut state);
+            std::mem::take(&mut state.waiters)
+        };
+        for waiter in waiters {
             let _ = waiter.send(()); // whoever waited may have given up
         }
     }
@@ -295,7 +359,7 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("id", &self.inner.id.0)
-            .field("peer", &self.inner.peer.get())
+            .field("peer", &self.peer())
             .field("closed", &self.inner.closed.get())
             .finish_non_exhaustive()
     }
@@ -304,7 +368,7 @@ impl fmt::Debug for Connection {
 impl fmt::Display for Connection {
     /// As Ceph's logs name a peer: `osd.0 v2:127.0.0.1:6800/0`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.inner.peer.get() {
+        match self.peer() {
             Some(peer) => write!(f, "{} {}", peer.name, peer.addrs),
             None => write!(f, "{}", self.inner.target),
         }

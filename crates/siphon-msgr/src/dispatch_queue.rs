@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use futures_channel::oneshot;
@@ -46,7 +46,7 @@ struct State {
     /// What the waiting messages cost.
     bytes: usize,
     /// Connections that were told to stop reading.
-    paused: HashMap<ConnectionId, Connection>,
+    paused: BTreeMap<ConnectionId, Connection>,
     closing: bool,
     /// The dispatch thread has ended: what comes now is dropped.
     ended: bool,
@@ -103,6 +103,35 @@ impl DispatchQueue {
         go_on
     }
 
+    /// Delivers up to `most` items on the calling thread; how many there were.
+    pub(crate) fn deliver_waiting(&self, chain: &Chain, most: usize) -> usize {
+        for delivered in 0..most {
+            let next = self.shared.take(&mut lock(&self.shared.state));
+            match next {
+                Some(next) => next.deliver(chain),
+                None => return delivered,
+            }
+        }
+        most
+    }
+
+    /// Drops a connection's messages that wait: they belong to a session that is no more.
+    pub(crate) fn discard(&self, connection: &Connection) {
+        let mut state = lock(&self.shared.state);
+        let mut dropped = 0;
+        for messages in state.messages.values_mut() {
+            messages.retain(|(owner, item)| match item {
+                Item::Message(message) if owner == connection => {
+                    dropped += cost(message);
+                    false
+                }
+                _ => true,
+            });
+        }
+        state.messages.retain(|_, messages| !messages.is_empty());
+        state.bytes -= dropped;
+    }
+
     /// Ends the dispatch thread once it has delivered everything, and waits for that.
     pub(crate) async fn closed(&self) {
         let end = {
@@ -129,29 +158,47 @@ impl Drop for DispatchQueue {
 
 impl Shared {
     fn run(&self, chain: &Chain) {
-        while let Some((connection, item, resumed)) = self.next() {
-            resumed.values().for_each(Connection::resume);
-            guarded(&connection, || deliver(chain, &connection, item));
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(next) = self.take(&mut state) {
+                drop(state);
+                next.deliver(chain);
+                state = lock(&self.state);
+            } else if state.ended {
+                return;
+            } else {
+                state = self.changed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+            }
         }
     }
 
-    /// The next item, and the connections that may read again; none at the end.
-    fn next(&self) -> Option<(Connection, Item, HashMap<ConnectionId, Connection>)> {
-        let mut state = lock(&self.state);
-        loop {
-            if let Some((connection, item)) = state.pop() {
-                let resume = state.bytes <= self.max_bytes / 2;
-                let resumed =
-                    if resume { std::mem::take(&mut state.paused) } else { HashMap::new() };
-                return Some((connection, item, resumed));
-            }
-            if state.closing {
+    /// The next item. If there will be none any more, the end is told.
+    fn take(&self, state: &mut State) -> Option<Delivery> {
+        let Some((connection, item)) = state.pop() else {
+            if state.closing && !state.ended {
                 state.ended = true;
                 state.waiters.clear(); // which wakes them
-                return None;
             }
-            state = self.changed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
-        }
+            return None;
+        };
+        let resume = state.bytes <= self.max_bytes / 2;
+        let resumed = if resume { std::mem::take(&mut state.paused) } else { BTreeMap::new() };
+        Some(Delivery { connection, item, resumed })
+    }
+}
+
+/// An item on its way to the dispatchers.
+struct Delivery {
+    connection: Connection,
+    item: Item,
+    /// Connections that may read again.
+    resumed: BTreeMap<ConnectionId, Connection>,
+}
+
+impl Delivery {
+    fn deliver(self, chain: &Chain) {
+        self.resumed.values().for_each(Connection::resume);
+        guarded(&self.connection, || deliver(chain, &self.connection, self.item));
     }
 }
 

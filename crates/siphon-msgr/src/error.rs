@@ -36,8 +36,10 @@ pub enum CloseReason {
         /// The peer's addresses.
         addrs: EntityAddrVec,
     },
-    /// The same peer opened a new session, and so has forgotten this one.
+    /// The same peer opened a new session instead of this lossy one.
     Replaced,
+    /// The peer connects to us at the same time, and its attempt comes first.
+    Waiting,
     /// A dispatcher panicked over a message or news of it.
     DispatcherPanicked,
     /// What the application gave to it, an encoding or a method of authentication, panicked.
@@ -62,6 +64,7 @@ impl fmt::Display for CloseReason {
                 "none of the peer's addresses {addrs} can be used: an IP address with a port, of \
                  type v2, is needed"
             ),
+            Self::Waiting => f.write_str("the peer connects to us at the same time"),
             Self::Replaced => f.write_str("the peer opened a new session instead"),
             Self::DispatcherPanicked => f.write_str("a dispatcher panicked"),
             Self::Panicked => f.write_str("a panic while it was served"),
@@ -86,6 +89,12 @@ impl From<siphon_proto::CloseReason> for CloseReason {
         match reason {
             siphon_proto::CloseReason::Error(error) => Self::Protocol(error),
             siphon_proto::CloseReason::PeerClosed { stage } => Self::PeerClosed { stage },
+            siphon_proto::CloseReason::Transport { stage } => Self::Transport {
+                doing: stage,
+                source: Arc::new(io::ErrorKind::NotConnected.into()),
+            },
+            siphon_proto::CloseReason::Waiting => Self::Waiting,
+            siphon_proto::CloseReason::Stale => Self::Replaced,
             siphon_proto::CloseReason::Local => Self::MarkedDown,
         }
     }
@@ -143,6 +152,17 @@ pub enum BindError {
     },
     /// The messenger is shut down.
     Shutdown,
+}
+
+impl BindError {
+    /// Whether it may be had later: another process has it now.
+    pub(crate) fn is_in_use(&self) -> bool {
+        match self {
+            Self::Listen { source, .. } => source.kind() == io::ErrorKind::AddrInUse,
+            Self::NoFreePort { .. } => true,
+            Self::Unusable { .. } | Self::Shutdown => false,
+        }
+    }
 }
 
 impl fmt::Display for BindError {

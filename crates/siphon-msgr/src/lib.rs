@@ -19,4 +19,4 @@ pub use dispatcher::Dispatcher;
 pub use error::{BindError, CloseReason, SendError};
 pub use inbox::{Inbox, InboxEvent};
 pub use messenger::{Messenger, MessengerBuilder};
-pub use stack::Stack;
+pub use stack::{Stack, SteppedWorker};

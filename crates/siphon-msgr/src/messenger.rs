@@ -9,7 +9,7 @@ use futures_channel::oneshot;
 use siphon_auth::{AuthClient, AuthNone, AuthServer};
 use siphon_common::Context;
 use siphon_proto::v2::{BannerFeatures, Limits};
-use siphon_proto::{ConnectionConfig, Policies, Policy};
+use siphon_proto::{ConnectionConfig, GlobalSeq, Policies, Policy, SessionCounters, SessionCounts};
 use siphon_wire::buf::SegmentPool;
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType};
 
@@ -64,6 +64,7 @@ struct Owner {
 impl Drop for Owner {
     /// Nobody is left who could end what the messenger has for itself.
     fn drop(&mut self) {
+        self.shared.abandoned.store(true, Ordering::Release);
         if !self.shared.is_stopping() {
             self.shared.stack.broadcast(|| (Mail::Abandon(Arc::clone(&self.shared)), ()));
         }
@@ -84,13 +85,17 @@ pub(crate) struct Shared {
     chain: Chain,
     queue: DispatchQueue,
     addrs: Mutex<Addrs>,
-    /// Connections that we made, by the peer that was asked for.
-    directory: Mutex<HashMap<(EntityType, EntityAddrVec), Weak<Inner>>>,
-    /// Sessions that we accepted and that a peer has one of, by the addresses it goes by.
-    accepted: Mutex<HashMap<EntityAddrVec, Weak<Inner>>>,
+    /// The connection with each peer, whichever side opened it, by the address that tells the peer
+    /// from others.
+    directory: Mutex<HashMap<EntityAddr, Weak<Inner>>>,
     loopback: Mutex<Weak<Inner>>,
-    global_seq: AtomicU64,
+    global_seq: Arc<GlobalSeq>,
+    counters: Arc<SessionCounters>,
+    /// Drawn from for each connection.
+    cookie_seed: AtomicU64,
     stopping: AtomicBool,
+    /// Nobody is left who could ask for a connection.
+    abandoned: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +116,7 @@ pub struct MessengerBuilder {
     auth_client: Arc<dyn AuthClient>,
     auth_server: Arc<dyn AuthServer>,
     chain: Vec<Arc<dyn Dispatcher>>,
+    cookie_seed: u64,
 }
 
 impl MessengerBuilder {
@@ -164,6 +170,14 @@ impl MessengerBuilder {
         self
     }
 
+    /// From what the identities of sessions are drawn: random by default, set by simulators. Two
+    /// messengers must not have the same.
+    #[must_use]
+    pub fn cookie_seed(mut self, seed: u64) -> Self {
+        self.cookie_seed = seed;
+        self
+    }
+
     /// Puts a dispatcher behind those added before.
     #[must_use]
     pub fn dispatcher_tail(mut self, dispatcher: Arc<dyn Dispatcher>) -> Self {
@@ -189,7 +203,9 @@ impl MessengerBuilder {
             Ok(0) | Err(_) => usize::MAX, // no limit
             Ok(bytes) => bytes,
         });
-        queue.start(Arc::clone(&chain))?;
+        if self.stack.has_threads() {
+            queue.start(Arc::clone(&chain))?;
+        }
         let shared = Shared {
             context: self.context,
             stack: self.stack,
@@ -204,10 +220,12 @@ impl MessengerBuilder {
             queue,
             addrs: Mutex::default(),
             directory: Mutex::default(),
-            accepted: Mutex::default(),
             loopback: Mutex::default(),
-            global_seq: AtomicU64::new(0),
+            global_seq: Arc::default(),
+            counters: Arc::default(),
+            cookie_seed: AtomicU64::new(self.cookie_seed),
             stopping: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
         };
         let shared = Arc::new(shared);
         Ok(Messenger { _owner: Arc::new(Owner { shared: Arc::clone(&shared) }), shared })
@@ -233,6 +251,7 @@ impl Messenger {
             auth_client: auth.clone(),
             auth_server: auth,
             chain: Vec::new(),
+            cookie_seed: rand::random(),
         }
     }
 
@@ -256,10 +275,32 @@ impl Messenger {
     /// # Errors
     /// If one of them cannot be had; then none is kept.
     pub fn bind(&self, addrs: &[EntityAddr]) -> Result<EntityAddrVec, BindError> {
+        let config = self.shared.context.config();
+        let mut attempt = 1;
+        loop {
+            match pollster::block_on(self.bind_once(addrs)) {
+                Err(error) if error.is_in_use() && attempt <= config.ms_bind_retry_count => {
+                    tracing::info!(%error, attempt, "trying again");
+                    std::thread::sleep(config.ms_bind_retry_delay);
+                    attempt += 1;
+                }
+                Err(BindError::NoFreePort { addr, min, max, .. }) => {
+                    return Err(BindError::NoFreePort { addr, min, max, tries: attempt });
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// As [`bind`](Self::bind), but without blocking and without trying again.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn bind_once(&self, addrs: &[EntityAddr]) -> Result<EntityAddrVec, BindError> {
         if self.shared.is_stopping() {
             return Err(BindError::Shutdown);
         }
-        let (bound, listeners) = bind::bind(&self.shared, addrs)?;
+        let (bound, listeners) = bind::bind(&self.shared, addrs).await?;
         let mut known = lock(&self.shared.addrs);
         if !known.bound {
             known.mine = EntityAddrVec::default(); // what a peer told us before
@@ -271,25 +312,32 @@ impl Messenger {
         Ok(bound)
     }
 
-    /// The connection to a peer at `addrs`; made now if there is none. Its kind is checked; `ANY`
-    /// takes whoever is there. At our own addresses there is the [`loopback`](Self::loopback).
+    /// The connection to a peer at `addrs`, whichever side opened it; made now if there is none. Its
+    /// kind is checked; `ANY` takes whoever is there. At our own addresses there is the
+    /// [`loopback`](Self::loopback).
     pub fn connect_to(&self, peer_type: EntityType, addrs: EntityAddrVec) -> Connection {
         if !addrs.is_empty() && addrs == self.addrs() {
             return self.loopback();
         }
-        let key = (peer_type, addrs.clone());
+        let key = identity(&addrs);
         let mut directory = lock(&self.shared.directory);
-        if let Some(existing) = directory.get(&key).and_then(Weak::upgrade) {
-            let existing = Connection::from_inner(existing);
-            if existing.close_reason().is_none() {
-                return existing;
-            }
+        if let Some(existing) = directory.get(&key).and_then(alive)
+            && fits(&existing, peer_type)
+        {
+            return existing;
         }
-        let connection = self.shared.stack.place(&self.shared, addrs.clone());
-        directory.retain(|_, known| known.strong_count() > 0);
+        let connection = self.shared.stack.place(&self.shared, peer_type, addrs);
         directory.insert(key, connection.downgrade());
-        drop(directory);
-        connection.start_connecting(peer_type);
+        // With the lock held: whoever finds it knows that its worker will have heard of it.
+        connection.start_connecting();
+        connection
+    }
+
+    /// A connection of its own to a peer, that nobody else is given and that takes no part in who
+    /// connects to whom: for questions on the side.
+    pub fn connect_anonymously(&self, peer_type: EntityType, addrs: EntityAddrVec) -> Connection {
+        let connection = self.shared.stack.place(&self.shared, peer_type, addrs);
+        connection.start_connecting();
         connection
     }
 
@@ -302,11 +350,23 @@ impl Messenger {
         {
             return existing;
         }
-        let connection = self.shared.stack.place(&self.shared, self.addrs());
+        let connection = self.shared.stack.place(&self.shared, self.shared.name.kind, self.addrs());
         *known = connection.downgrade();
         drop(known);
         connection.start_loopback();
         connection
+    }
+
+    /// How often sessions were opened, resumed and reset, and what it took.
+    pub fn session_counts(&self) -> SessionCounts {
+        self.shared.counters.counts()
+    }
+
+    /// Delivers what waits for the dispatch thread, `most` items at a time, and says how many there
+    /// were. Only over a [`Stack::stepped`] is there something to do here: any other stack's
+    /// messengers have a thread for it.
+    pub fn dispatch_waiting(&self, most: usize) -> usize {
+        self.shared.queue.deliver_waiting(&self.shared.chain, most)
     }
 
     /// Ends the messenger: stops accepting, sends what waits, and closes; then waits until the
@@ -314,8 +374,8 @@ impl Messenger {
     /// seconds.
     ///
     /// A dispatcher must not wait for this: it would wait for itself. A messenger whose last clone
-    /// is dropped without it listens no more and has no loopback; its connections go on until
-    /// either side ends them.
+    /// is dropped without it listens no more and has no loopback; its open connections go on until
+    /// either side ends them, or a fault does.
     pub async fn shutdown(&self) {
         self.shutdown_within(DEFAULT_LINGER).await;
     }
@@ -374,6 +434,10 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
+    }
+
     /// What the protocol has to know for one more connection.
     pub(crate) fn connection_config(&self, pool: &SegmentPool) -> ConnectionConfig {
         let config = self.context.config();
@@ -388,23 +452,47 @@ impl Shared {
             limits: self.limits,
             ready_timeout: config.ms_connection_ready_timeout,
             idle_timeout: config.ms_connection_idle_timeout,
-            global_seq: self.global_seq.fetch_add(1, Ordering::Relaxed) + 1,
-            cookie: rand::random_range(1..=u64::MAX),
+            initial_backoff: config.ms_initial_backoff,
+            max_backoff: config.ms_max_backoff,
+            global_seq: Arc::clone(&self.global_seq),
+            // Far apart, and never the same twice.
+            cookie_seed: self.cookie_seed.fetch_add(0xd1b5_4a32_d192_ed03, Ordering::Relaxed),
+            counters: Arc::clone(&self.counters),
             pool: pool.clone(),
         }
     }
 
-    /// A peer has one session with us: a new one ends the one before.
-    pub(crate) fn register(&self, connection: &Connection) {
-        let mut accepted = lock(&self.accepted);
-        accepted.retain(|_, known| known.strong_count() > 0);
-        let addrs = connection.peer_addrs().clone();
-        let before = accepted.insert(addrs, connection.downgrade()).and_then(|it| it.upgrade());
-        drop(accepted);
-        if let Some(before) = before.map(Connection::from_inner)
-            && before.close_reason().is_none()
-        {
-            before.replace();
+    /// The connection that a peer has already; if there is none, and `register` says so, it has
+    /// `connection` from now on.
+    pub(crate) fn find_or_register(
+        &self,
+        peer: &EntityAddrVec,
+        connection: &Connection,
+        register: bool,
+    ) -> Option<Connection> {
+        let key = identity(peer);
+        let mut directory = lock(&self.directory);
+        let existing = directory.get(&key).and_then(alive).filter(|it| it != connection);
+        if existing.is_none() && register {
+            directory.insert(key, connection.downgrade());
+        }
+        existing
+    }
+
+    /// The peer's connection is this one, whichever it was before.
+    pub(crate) fn register(&self, peer: &EntityAddrVec, connection: &Connection) {
+        lock(&self.directory).insert(identity(peer), connection.downgrade());
+    }
+
+    /// The connection has ended.
+    pub(crate) fn unregister(&self, connection: &Connection) {
+        let mut directory = lock(&self.directory);
+        for addrs in [connection.target(), &connection.peer_addrs()] {
+            let key = identity(addrs);
+            let known = directory.get(&key).and_then(Weak::upgrade).map(Connection::from_inner);
+            if known.is_some_and(|known| known == *connection) {
+                directory.remove(&key);
+            }
         }
     }
 
@@ -424,6 +512,22 @@ impl Shared {
         }
         addrs.mine.clone()
     }
+}
+
+/// By which a peer is known: its address of msgr2, which both sides have.
+fn identity(addrs: &EntityAddrVec) -> EntityAddr {
+    addrs.msgr2().unwrap_or_else(|| addrs.front())
+}
+
+fn alive(known: &Weak<Inner>) -> Option<Connection> {
+    let connection = known.upgrade().map(Connection::from_inner)?;
+    connection.close_reason().is_none().then_some(connection)
+}
+
+/// Whether a connection leads to such a peer, as far as is known.
+fn fits(connection: &Connection, peer_type: EntityType) -> bool {
+    let found = connection.peer().map_or(connection.expected(), |peer| peer.name.kind);
+    [found, peer_type].contains(&EntityType::ANY) || found == peer_type
 }
 
 /// Addresses of which those that stand for every interface are the one at `ip`.

@@ -1,9 +1,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use siphon_common::Context;
-use siphon_net::{MailSender, NetworkStack, StackKind, Workers};
-use siphon_wire::types::EntityAddrVec;
+use siphon_net::{
+    Driver, EventCenter, Handler, MailSender, NetworkStack, StackKind, Wait, Worker, Workers,
+    mailbox,
+};
+use siphon_wire::types::{EntityAddrVec, EntityType};
 
 use crate::connection::{Connection, ConnectionId};
 use crate::messenger::Shared;
@@ -18,7 +22,8 @@ pub struct Stack {
 }
 
 struct Inner {
-    kind: StackKind,
+    /// None for a stack that the caller brought.
+    kind: Option<StackKind>,
     senders: Vec<MailSender<Mail>>,
     loads: Arc<[Load]>,
     workers: Mutex<Option<Workers<Mail>>>,
@@ -33,6 +38,11 @@ impl Load {
     /// A connection is gone.
     pub(crate) fn sub(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A connection came from another worker.
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -55,13 +65,40 @@ impl Stack {
             MessengerWorker::new(index, peers, Arc::clone(&for_workers))
         })?;
         let senders = workers.senders().to_vec();
-        let inner = Inner { kind, senders, loads, workers: Mutex::new(Some(workers)) };
+        let inner = Inner { kind: Some(kind), senders, loads, workers: Mutex::new(Some(workers)) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Which stack it is.
-    pub fn kind(&self) -> StackKind {
+    /// A stack over these drivers, without threads: each worker does something only when it is
+    /// stepped, and each messenger dispatches only in [`Messenger::dispatch_waiting`]. This is how a
+    /// simulator runs a cluster in one thread, and how a program with a loop of its own would.
+    ///
+    /// What waits for a worker must not block the thread that steps it: use
+    /// [`Messenger::bind_once`] there, and poll futures between steps.
+    ///
+    /// [`Messenger::dispatch_waiting`]: crate::Messenger::dispatch_waiting
+    /// [`Messenger::bind_once`]: crate::Messenger::bind_once
+    pub fn stepped(drivers: Vec<Box<dyn Driver>>) -> (Self, Vec<SteppedWorker>) {
+        let loads: Arc<[Load]> = drivers.iter().map(|_| Load::default()).collect();
+        let (senders, mailboxes): (Vec<_>, Vec<_>) = drivers.iter().map(|_| mailbox()).unzip();
+        let peers: Arc<[MailSender<Mail>]> = senders.clone().into();
+        let worker = |(index, (driver, mailbox))| {
+            let handler = MessengerWorker::new(index, Arc::clone(&peers), Arc::clone(&loads));
+            SteppedWorker { worker: Worker::new(EventCenter::new(driver), mailbox, handler) }
+        };
+        let workers = drivers.into_iter().zip(mailboxes).enumerate().map(worker).collect();
+        let inner = Inner { kind: None, senders, loads, workers: Mutex::new(None) };
+        (Self { inner: Arc::new(inner) }, workers)
+    }
+
+    /// Which stack it is, if it is one that is built in.
+    pub fn kind(&self) -> Option<StackKind> {
         self.inner.kind
+    }
+
+    /// Whether its workers have threads of their own.
+    pub(crate) fn has_threads(&self) -> bool {
+        self.inner.kind.is_some()
     }
 
     /// How many workers it has.
@@ -70,10 +107,15 @@ impl Stack {
     }
 
     /// A connection on the worker with the fewest of them.
-    pub(crate) fn place(&self, messenger: &Arc<Shared>, target: EntityAddrVec) -> Connection {
+    pub(crate) fn place(
+        &self,
+        messenger: &Arc<Shared>,
+        expected: EntityType,
+        target: EntityAddrVec,
+    ) -> Connection {
         let worker = place(&self.inner.loads);
         let sender = self.inner.senders[worker].clone();
-        Connection::new(ConnectionId::next(), sender, Arc::clone(messenger), target)
+        Connection::new(ConnectionId::next(), sender, Arc::clone(messenger), expected, target)
     }
 
     /// Listening sockets live on the first worker, and hand out what they accept.
@@ -89,6 +131,38 @@ impl Stack {
             kept
         };
         self.inner.senders.iter().map(send).collect()
+    }
+}
+
+/// A worker of a [`Stack::stepped`], which runs when its owner steps it.
+#[derive(Debug)]
+pub struct SteppedWorker {
+    worker: Worker<MessengerWorker>,
+}
+
+impl SteppedWorker {
+    /// One turn: takes what has happened, and does what follows. Gives the number of things that
+    /// had happened.
+    ///
+    /// # Errors
+    /// Those of [`siphon_net::Driver::wait`]: the worker is at its end.
+    pub fn step(&mut self) -> std::io::Result<usize> {
+        self.worker.step(Wait::Poll)
+    }
+
+    /// When it has to be stepped, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.worker.center().next_deadline()
+    }
+
+    /// Connections that it owns.
+    pub fn connections(&self) -> usize {
+        self.worker.handler().connections()
+    }
+
+    /// Whether its stack and all connections are gone.
+    pub fn is_done(&self) -> bool {
+        self.worker.handler().is_done()
     }
 }
 

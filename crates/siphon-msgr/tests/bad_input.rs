@@ -39,7 +39,7 @@ fn ends_by(bytes: &'static [u8], ready_timeout: Duration) -> CloseReason {
     let stack = Stack::new(&context).unwrap();
     let client = client(&context, &stack);
     let connection = client.connect_to(EntityType::OSD, listener(bytes));
-    let reason = pollster::block_on(connection.ready()).unwrap_err();
+    let reason = pollster::block_on(connection.attempt()).unwrap_err();
     pollster::block_on(client.shutdown());
     reason
 }
@@ -71,17 +71,17 @@ fn a_closed_port_and_a_wrong_daemon_are_told() {
     let client = client(&context, &stack);
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let connection = client.connect_to(EntityType::OSD, format!("v2:{closed}/0").parse().unwrap());
-    let reason = pollster::block_on(connection.ready()).unwrap_err();
+    let reason = pollster::block_on(connection.attempt()).unwrap_err();
     assert!(matches!(reason, CloseReason::Refused { .. }), "{reason}");
 
     let (osd, _received) = osd(&context, &stack);
     let addrs = bound(&osd, &["v2:127.0.0.1:0/0"]);
     let connection = client.connect_to(EntityType::MON, addrs);
-    let reason = pollster::block_on(connection.ready()).unwrap_err();
+    let reason = pollster::block_on(connection.attempt()).unwrap_err();
     assert!(reason.to_string().contains("expected a mon, it is a osd"), "{reason}");
 
     let v1 = client.connect_to(EntityType::OSD, "v1:127.0.0.1:6789/0".parse().unwrap());
-    let reason = pollster::block_on(v1.ready()).unwrap_err();
+    let reason = pollster::block_on(v1.attempt()).unwrap_err();
     assert!(matches!(reason, CloseReason::NoUsableAddress { .. }), "{reason}");
     pollster::block_on(client.shutdown());
     pollster::block_on(osd.shutdown());
@@ -102,7 +102,7 @@ fn missing_features_are_named() {
         .start()
         .unwrap();
     let connection = client.connect_to(EntityType::OSD, addrs);
-    let reason = pollster::block_on(connection.ready()).unwrap_err();
+    let reason = pollster::block_on(connection.attempt()).unwrap_err();
     assert!(
         matches!(
             &reason,

@@ -121,7 +121,7 @@ fn all_addresses_are_had_or_none() {
     for addr in six.iter() {
         assert_ne!(addr.port(), 0);
         let client = client(&context, &stack);
-        pollster::block_on(client.connect_to(EntityType::OSD, (*addr).into()).ready()).unwrap();
+        pollster::block_on(client.connect_to(EntityType::OSD, (*addr).into()).attempt()).unwrap();
         pollster::block_on(client.shutdown());
     }
     pollster::block_on(osd.shutdown());

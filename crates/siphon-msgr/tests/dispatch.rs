@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use common::raw::{Raw, server_config};
 use common::{HUNG, Seen, Witness, bound, context, message, messenger, next_reset, next_seen};
 use siphon_msgr::{CloseReason, Connection, Dispatcher, Stack};
-use siphon_proto::{Message, MessageHeader, OutMessage, Payload, Policy, Priority};
+use siphon_proto::{
+    ConnectionConfig, Message, MessageHeader, OutMessage, Payload, Policies, Policy, Priority,
+};
 use siphon_wire::types::{EntityAddrVec, EntityType};
 
 /// One of a chain, which takes messages of one type and tells what it is asked.
@@ -74,7 +76,7 @@ fn the_first_of_the_chain_that_takes_a_message_gets_it() {
     let connection = client.connect_to(EntityType::OSD, addrs);
     let next =
         |count: usize| -> Vec<_> { (0..count).map(|_| told.recv_timeout(HUNG).unwrap()).collect() };
-    pollster::block_on(connection.ready()).unwrap();
+    pollster::block_on(connection.attempt()).unwrap();
     let all = ["a", "b", "c", "d"];
     assert_eq!(next(4), all.map(|name| (name, "accept")), "news is for everyone");
     connection.send(message(2, 1)).unwrap();
@@ -334,7 +336,11 @@ fn a_disposable_connection_waits_for_no_acknowledgement() {
     let client = common::client(&context, &stack);
     let connection = client.connect_to(EntityType::OSD, addr.parse().unwrap());
     let stream = listener.accept().unwrap().0;
-    let (mut raw, peer) = Raw::accept(server_config(addr.parse().unwrap()), stream).open();
+    let config = ConnectionConfig {
+        policies: Arc::new(Policies::new(Policy::STATEFUL_SERVER)),
+        ..server_config(addr.parse().unwrap())
+    };
+    let (mut raw, peer) = Raw::accept(config, stream).open();
     assert!(!peer.policy.lossy);
     connection.send(message(1, 1)).unwrap();
     // The acknowledgement would be sent by the raw peer's next call, which comes too late.
@@ -370,7 +376,7 @@ fn policies_are_by_the_type_of_the_peer() {
     ] {
         let client = messenger(&context, &stack, kind, Policy::LOSSLESS_CLIENT, &[]);
         let connection = client.connect_to(EntityType::OSD, addrs.clone());
-        let lossy = pollster::block_on(connection.ready()).unwrap().policy.lossy;
+        let lossy = pollster::block_on(connection.attempt()).unwrap().policy.lossy;
         assert_eq!(lossy, expected.lossy, "the server has its say to a {kind}");
         let accepted = next_seen(&seen, |seen| match seen {
             Seen::Accept(connection) => Some(connection),
@@ -392,10 +398,10 @@ fn of_an_address_vector_the_v2_address_is_used() {
     let addrs: EntityAddrVec = vec!["v1:127.0.0.1:1/0".parse().unwrap(), v2].into();
     let client = common::client(&context, &stack);
     let connection = client.connect_to(EntityType::OSD, addrs.clone());
-    assert_eq!(connection.peer_addrs(), &addrs, "as asked for, until it says so itself");
+    assert_eq!(connection.peer_addrs(), addrs, "as asked for, until it says so itself");
     connection.send(message(42, 5)).unwrap();
     assert_eq!(common::next_message(&received), 5);
-    assert_eq!(connection.peer_addrs(), &EntityAddrVec::from(v2));
+    assert_eq!(connection.peer_addrs(), EntityAddrVec::from(v2));
     pollster::block_on(client.shutdown());
     pollster::block_on(osd.shutdown());
 }
@@ -411,7 +417,7 @@ fn the_loopback_dispatches_in_order_as_a_peer_would() {
         loopback.send(message(if tid % 2 == 0 { 42 } else { 1 }, tid)).unwrap();
     }
     pollster::block_on(loopback.flushed()).unwrap();
-    assert_eq!(pollster::block_on(loopback.ready()).unwrap().name, osd.name());
+    assert_eq!(pollster::block_on(loopback.attempt()).unwrap().name, osd.name());
     pollster::block_on(osd.shutdown());
     let (mut fast, mut ordinary) = (Vec::new(), Vec::new());
     for seen in seen.try_iter() {

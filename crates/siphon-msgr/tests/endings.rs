@@ -216,7 +216,7 @@ fn a_messenger_that_is_dropped_stops_listening_and_ends_with_its_last_connection
     assert_eq!(next_message(&received), 2, "what is open goes on");
     let other = common::client(&context, &stack);
     let late = other.connect_to(EntityType::OSD, addrs);
-    let reason = pollster::block_on(late.ready()).unwrap_err();
+    let reason = pollster::block_on(late.attempt()).unwrap_err();
     assert!(matches!(reason, CloseReason::Refused { .. }), "{reason}");
     assert!(gone.try_recv().is_err());
     connection.mark_down();
@@ -238,7 +238,7 @@ fn the_workers_may_be_the_last_to_hold_anything() {
             messenger(&context, &stack, EntityType::CLIENT, Policy::LOSSY_CLIENT, &[mortal]);
         let connection = client.connect_to(EntityType::OSD, addrs.clone());
         let raw = session(&listener, &addrs);
-        pollster::block_on(connection.ready()).unwrap();
+        pollster::block_on(connection.attempt()).unwrap();
         raw
     };
     assert!(gone.try_recv().is_err(), "the connection is open");
@@ -256,13 +256,13 @@ fn a_dropped_future_loses_nothing() {
     let (listener, addrs) = listener();
     let connection = client.connect_to(EntityType::OSD, addrs.clone());
     // Nobody answers yet, so that none of these is done before it is dropped.
-    assert!(connection.ready().now_or_never().is_none());
+    assert!(connection.attempt().now_or_never().is_none());
     let data = Bytes::from(vec![7; 1 << 20]);
     (1..=5).for_each(|tid| connection.send(with_data(tid, &data)).unwrap());
     assert!(connection.flushed().now_or_never().is_none());
     assert!(inbox.next().now_or_never().is_none());
     let mut raw = session(&listener, &addrs);
-    assert_eq!(pollster::block_on(connection.ready()).unwrap().name.kind, EntityType::OSD);
+    assert_eq!(pollster::block_on(connection.attempt()).unwrap().name.kind, EntityType::OSD);
     for tid in 1..=5 {
         let message = raw.message();
         assert_eq!((message.header.tid, message.payload.data.len()), (tid, 1 << 20));
@@ -354,7 +354,7 @@ fn a_panic_while_encoding_ends_its_connection_and_nothing_else() {
     let client = messenger(&context, &stack, EntityType::CLIENT, Policy::LOSSY_CLIENT, &[witness]);
     let cursed = || OutMessage::deferred(MessageHeader::default(), Arc::new(Cursed));
     for connection in [client.connect_to(EntityType::OSD, addrs.clone()), client.loopback()] {
-        pollster::block_on(connection.ready()).unwrap();
+        pollster::block_on(connection.attempt()).unwrap();
         connection.send(cursed()).unwrap();
         let reason = next_reset(&seen);
         assert!(matches!(reason, CloseReason::Panicked), "{reason}");
@@ -378,12 +378,12 @@ fn after_its_shutdown_a_messenger_takes_nothing_and_hangs_nobody() {
         .start()
         .unwrap();
     let open = client.connect_to(EntityType::OSD, addrs.clone());
-    pollster::block_on(open.ready()).unwrap();
+    pollster::block_on(open.attempt()).unwrap();
     pollster::block_on(client.shutdown());
     pollster::block_on(client.shutdown());
     let late = client.connect_to(EntityType::OSD, addrs);
     for connection in [open, late, client.loopback()] {
-        assert!(matches!(pollster::block_on(connection.ready()), Err(CloseReason::Shutdown)));
+        assert!(matches!(pollster::block_on(connection.attempt()), Err(CloseReason::Shutdown)));
         assert!(matches!(pollster::block_on(connection.flushed()), Err(CloseReason::Shutdown)));
         assert!(connection.send(message(1, 1)).is_err());
     }

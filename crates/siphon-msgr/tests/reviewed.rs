@@ -63,7 +63,7 @@ fn a_second_bind_leaves_the_first_alone() {
     assert_eq!(osd.addrs().len(), 2);
     for addrs in [first, second] {
         let client = client(&context, &stack);
-        pollster::block_on(client.connect_to(EntityType::OSD, addrs).ready()).unwrap();
+        pollster::block_on(client.connect_to(EntityType::OSD, addrs).attempt()).unwrap();
         pollster::block_on(client.shutdown());
     }
     pollster::block_on(osd.shutdown());
@@ -86,7 +86,7 @@ fn who_listens_at_every_interface_is_found_at_each() {
         ] {
             let client = client(&context, &stack);
             let connection = client.connect_to(EntityType::OSD, addr.parse().unwrap());
-            let ready = pollster::block_on(connection.ready());
+            let ready = pollster::block_on(connection.attempt());
             assert!(ready.is_ok(), "{addr}, learning {learn}: {ready:?}");
             assert!(!client.addrs().front().is_blank_ip(), "it knows its own address");
             pollster::block_on(client.shutdown());

@@ -73,6 +73,11 @@ impl<M> MailSender<M> {
         }
     }
 
+    /// Whether both send to the same mailbox.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Whether the worker has ended.
     pub fn is_closed(&self) -> bool {
         self.shared.lock().closed

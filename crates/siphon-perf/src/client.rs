@@ -105,7 +105,7 @@ impl Client {
         }
         let mut revision = Revision::Rev1;
         for job in &connected {
-            let ready = pollster::block_on(job.connection.ready());
+            let ready = pollster::block_on(job.connection.attempt());
             let failed = |reason| ClientError::Connection { server: server.clone(), reason };
             revision = ready.map_err(failed)?.revision;
         }

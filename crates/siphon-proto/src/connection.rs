@@ -175,6 +175,11 @@ impl Connection {
         self.phase == Phase::Closed
     }
 
+    /// Whether [`poll_event`](Self::poll_event) has something.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// Whether the transport should be read from: not while the application owes an answer.
     pub fn wants_recv(&self) -> bool {
         self.phase != Phase::Knocking

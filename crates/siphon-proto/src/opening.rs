@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, Features};
+use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType, Features};
 
 use crate::connection::{Connection, Phase};
 use crate::error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
@@ -37,7 +37,7 @@ enum Wish {
 pub enum Met {
     /// The peer has a session on the connection that it came by.
     Admitted,
-    /// The same, and the existing connection, a lossy one, is to end.
+    /// The same, and the existing connection, a lossy one or another entity's, is to end.
     Superseded,
     /// The existing connection has taken over the link: give it the transport as well, in place of
     /// the one it may have. This one is nothing any more.
@@ -67,7 +67,12 @@ impl Connection {
         let Some(knock) = self.knock.take() else {
             return Met::Closed;
         };
-        let existing = existing.filter(|existing| !existing.is_closed());
+        let kind = self.link.as_ref().and_then(|link| link.verified()).map(|peer| peer.peer_type);
+        let (existing, stranger) = match existing.filter(|existing| !existing.is_closed()) {
+            // Somebody else had that address: nothing of it is for this peer.
+            Some(existing) if existing.is_with_other_than(kind) => (None, true),
+            existing => (existing, false),
+        };
         let terms = Terms {
             resetcheck: knock.policy.resetcheck,
             peer_is: first_of(&knock.addrs).cmp(&first_of(&self.config.addrs)),
@@ -76,9 +81,8 @@ impl Connection {
         let resolution = resolve(view.as_ref(), &knock.request(), &terms);
         self.count(resolution, view.as_ref());
         let met = match (resolution, existing) {
-            (Resolution::Accept, _) => self.admit(now, knock),
-            (Resolution::Supersede, _) => match self.admit(now, knock) {
-                Met::Admitted => Met::Superseded,
+            (Resolution::Accept | Resolution::Supersede, _) => match self.admit(now, knock) {
+                Met::Admitted if stranger || resolution == Resolution::Supersede => Met::Superseded,
                 met => met,
             },
             (Resolution::Replace { reset }, Some(existing)) => {
@@ -113,6 +117,10 @@ impl Connection {
             self.fail(now, error);
         }
         met
+    }
+
+    fn is_with_other_than(&self, kind: Option<EntityType>) -> bool {
+        self.peer.as_ref().is_some_and(|peer| Some(peer.name.kind) != kind)
     }
 
     // ---- the side that connects ----------------------------------------------------------

@@ -99,9 +99,13 @@ fn ask(args: &MonitorArgs, question: OutMessage, wanted: u16) -> Result<Message>
         match pollster::block_on(asked) {
             // A monitor that has just started, and has no global ids to give yet, hangs up.
             Err(_) if hung_up(&connection) && started.elapsed() < timeout => {
+                connection.mark_down(); // at its own pace it would try less and less often
                 std::thread::sleep(RETRY_DELAY);
             }
-            answer => break answer,
+            answer => {
+                connection.mark_down();
+                break answer;
+            }
         }
     };
     pollster::block_on(messenger.shutdown_within(timeout));
@@ -110,7 +114,7 @@ fn ask(args: &MonitorArgs, question: OutMessage, wanted: u16) -> Result<Message>
 
 /// Whether the monitor ended the connection while it authenticated us, and told no reason.
 fn hung_up(connection: &Connection) -> bool {
-    matches!(connection.close_reason(), Some(CloseReason::PeerClosed { stage: "authenticating" }))
+    matches!(connection.last_fault(), Some(CloseReason::PeerClosed { stage: "authenticating" }))
 }
 
 async fn answer(
@@ -121,7 +125,7 @@ async fn answer(
     addrs: &EntityAddrVec,
 ) -> Result<Message> {
     let lost = || format!("no answer from the monitor at {addrs}");
-    connection.ready().await.with_context(lost)?;
+    connection.attempt().await.with_context(lost)?;
     connection.send(question).with_context(lost)?;
     loop {
         match inbox.next().await {

@@ -273,7 +273,8 @@ fn shown(
 
 fn report(client: &Client, stack: &Stack, workload: &Workload, rounds: &[Measurement]) -> Report {
     let protocol = client.protocol().to_owned();
-    Report::new(stack.kind().name().to_owned(), protocol, workload, &sum(rounds))
+    let kind = stack.kind().map_or("other", |kind| kind.name());
+    Report::new(kind.to_owned(), protocol, workload, &sum(rounds))
 }
 
 fn compare(ours: &[Measurement], raws: &[Measurement], size: usize) -> Comparison {

@@ -87,6 +87,10 @@ options! {
         "Further attempts to bind when every port is taken";
     ms_bind_retry_delay: Duration = Duration::from_secs(5), SECONDS,
         "Wait between attempts to bind";
+    ms_initial_backoff: Duration = Duration::from_millis(200), SECONDS,
+        "Wait before the second attempt to connect; doubled for each further one";
+    ms_max_backoff: Duration = Duration::from_secs(15), SECONDS,
+        "Longest wait between two attempts to connect";
     ms_connection_ready_timeout: Duration = Duration::from_secs(10), SECONDS,
         "A connection that is not ready after this time is dead";
     ms_connection_idle_timeout: Duration = Duration::from_secs(900), SECONDS,

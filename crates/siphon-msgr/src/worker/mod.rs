@@ -1,6 +1,7 @@
 //! The messenger's part of a worker: it owns connections, and all that happens to them happens
 //! here.
 
+mod meet;
 mod remote;
 
 use std::collections::HashMap;
@@ -8,7 +9,6 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -19,9 +19,10 @@ use siphon_net::{
 };
 use siphon_proto::{OutMessage, OutPayload};
 use siphon_wire::buf::{Rope, SegmentPool};
-use siphon_wire::types::{EntityType, Features, Utime};
+use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityType, Features, Utime};
 
-use self::remote::Remote;
+pub(crate) use self::meet::Visitor;
+use self::remote::{Io, Pumped, Remote};
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatch_queue::Item;
 use crate::error::CloseReason;
@@ -37,7 +38,7 @@ const SHUTDOWN_TIMER: u64 = 0;
 
 /// What others ask of a worker.
 pub(crate) enum Mail {
-    Connect(Connection, EntityType),
+    Connect(Connection),
     Loopback(Connection),
     Adopt(Arc<Shared>, Accepted),
     /// Not boxed: this is the one kind of mail that comes by the hundred thousand a second.
@@ -45,8 +46,8 @@ pub(crate) enum Mail {
     Keepalive(ConnectionId, Utime),
     MarkDown(ConnectionId),
     MarkDisposable(ConnectionId),
-    /// The peer is back with a new session.
-    Replace(ConnectionId),
+    /// The peer of this connection has come to us by another.
+    Meet(Connection, Visitor),
     /// Something of the application's panicked over this connection.
     Fail(ConnectionId, CloseReason),
     Resume(ConnectionId),
@@ -54,8 +55,8 @@ pub(crate) enum Mail {
     Continue(ConnectionId),
     Flush(ConnectionId, oneshot::Sender<()>),
     Listen(Box<Listen>),
-    /// Take back listening sockets of a bind that failed.
-    Unlisten(Vec<ListenerId>),
+    /// Take back listening sockets of a bind that failed; the sender is dropped when they are free.
+    Unlisten(Vec<ListenerId>, oneshot::Sender<()>),
     /// The messenger knows its addresses: accept at these.
     Serve(Vec<ListenerId>),
     /// Close a messenger's connections, at the latest after this time; the sender is dropped when all are.
@@ -69,7 +70,7 @@ pub(crate) enum Mail {
 pub(crate) struct Listen {
     pub(crate) messenger: Arc<Shared>,
     pub(crate) addr: SocketAddr,
-    pub(crate) answer: SyncSender<io::Result<(ListenerId, SocketAddr)>>,
+    pub(crate) answer: oneshot::Sender<io::Result<(ListenerId, SocketAddr)>>,
 }
 
 /// Ids are numbers of our own making, each used once: they need no keyed hash.
@@ -161,6 +162,10 @@ impl MessengerWorker {
         }
     }
 
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
     fn remote(&mut self, id: ConnectionId) -> Option<&mut Remote> {
         match self.connections.get_mut(&id)? {
             Owned::Remote(remote) => Some(remote),
@@ -185,19 +190,19 @@ impl MessengerWorker {
         }
     }
 
-    fn send(&mut self, id: ConnectionId, message: OutMessage) {
+    fn send(&mut self, now: Instant, id: ConnectionId, message: OutMessage) {
         match self.connections.get(&id) {
             Some(Owned::Loopback(connection)) => deliver_locally(connection, message),
-            Some(Owned::Remote(_)) => self.change(id, |remote| remote.proto.send(message)),
+            Some(Owned::Remote(_)) => self.change(id, |r| r.proto.send(now, message)),
             None => {}
         }
     }
 
     /// Does what a mail asks for, if that needs no event center; else gives it back.
-    fn apply(&mut self, mail: Mail) -> Option<Mail> {
+    fn apply(&mut self, now: Instant, mail: Mail) -> Option<Mail> {
         match mail {
-            Mail::Send(id, message) => self.send(id, message),
-            Mail::Keepalive(id, stamp) => self.change(id, |r| r.proto.keepalive(stamp)),
+            Mail::Send(id, message) => self.send(now, id, message),
+            Mail::Keepalive(id, stamp) => self.change(id, |r| r.proto.keepalive(now, stamp)),
             Mail::MarkDisposable(id) => self.change(id, |r| r.proto.mark_disposable()),
             Mail::Resume(id) => self.change(id, |r| r.paused = false),
             Mail::Continue(id) => self.change(id, |_| {}),
@@ -210,7 +215,7 @@ impl MessengerWorker {
                 connection.set_closed(CloseReason::Shutdown);
             }
             Mail::Loopback(connection) => {
-                connection.set_peer(remote::ourselves(&connection));
+                connection.set_ready(remote::ourselves(&connection));
                 self.connections.insert(connection.id(), Owned::Loopback(connection));
             }
             Mail::Stop => self.stopped = true,
@@ -221,22 +226,23 @@ impl MessengerWorker {
 
     /// What needs the event center.
     fn request(&mut self, center: &mut EventCenter, mail: Mail) {
-        let Some(mail) = self.apply(mail) else {
+        let Some(mail) = self.apply(center.now(), mail) else {
             return;
         };
         match mail {
-            Mail::Connect(connection, _) if self.has_ended(connection.messenger()) => {
+            Mail::Connect(connection) if self.has_ended(connection.messenger()) => {
                 self.loads[self.index].sub();
                 remote::report_end(&connection, CloseReason::Shutdown);
             }
-            Mail::Connect(connection, peer_type) => {
-                self.open(connection.id(), |worker| {
-                    Remote::connect(center, connection, peer_type, &worker.pool)
-                });
+            Mail::Connect(connection) => {
+                let id = connection.id();
+                let opened = Remote::connect(center.now(), connection, &self.pool);
+                self.open(id, opened);
             }
+            Mail::Meet(existing, visitor) => self.receive_visitor(center, existing, visitor),
             Mail::Adopt(messenger, accepted) => self.adopt(center, &messenger, accepted),
             Mail::Listen(listen) => self.listen(center, *listen),
-            Mail::Unlisten(ids) => self.unlisten(center, |id, _| ids.contains(&id)),
+            Mail::Unlisten(ids, _free) => self.unlisten(center, |id, _| ids.contains(&id)),
             Mail::Serve(ids) => {
                 for id in ids {
                     self.serve(center, id);
@@ -244,7 +250,6 @@ impl MessengerWorker {
             }
             Mail::Fail(id, reason) => self.end(center, id, reason),
             Mail::MarkDown(id) => self.end(center, id, CloseReason::MarkedDown),
-            Mail::Replace(id) => self.end(center, id, CloseReason::Replaced),
             Mail::Shutdown(messenger, linger, done) => {
                 let deadline = center.now().checked_add(linger);
                 self.unlisten(center, |_, owner| Arc::ptr_eq(owner, &messenger));
@@ -264,26 +269,23 @@ impl MessengerWorker {
             }
             Mail::Abandon(messenger) => {
                 self.unlisten(center, |_, owner| Arc::ptr_eq(owner, &messenger));
-                self.end_loopback(center, &messenger);
+                self.end_abandoned(center, &messenger);
             }
             _ => debug_assert!(false, "only mail for the event center is kept for it"),
         }
     }
 
-    fn open(
-        &mut self,
-        id: ConnectionId,
-        open: impl FnOnce(&Self) -> Result<Remote, (Connection, CloseReason)>,
-    ) {
-        match open(self) {
+    /// Takes a connection, or tells why there is none.
+    fn open(&mut self, id: ConnectionId, opened: Result<Remote, (Connection, CloseReason)>) {
+        match opened {
             Ok(remote) => {
-                self.sockets.insert(remote.socket, id);
                 self.connections.insert(id, Owned::Remote(Box::new(remote)));
                 self.change(id, |_| {});
             }
             Err((connection, reason)) => {
                 self.loads[self.index].sub();
                 remote::report_end(&connection, reason);
+                connection.messenger().unregister(&connection);
             }
         }
     }
@@ -293,12 +295,23 @@ impl MessengerWorker {
             self.loads[self.index].sub();
             return; // dropping it closes it
         }
-        let id = ConnectionId::next();
+        let handle = self.handle_for(messenger, &accepted);
+        let id = handle.id();
+        let pool = self.pool.clone();
+        let opened = Remote::accept(&mut self.io(center), handle, accepted, &pool);
+        self.open(id, opened);
+    }
+
+    /// A handle for a peer that came to us.
+    fn handle_for(&self, messenger: &Arc<Shared>, accepted: &Accepted) -> Connection {
+        let target = EntityAddrVec::from(EntityAddr::msgr2(accepted.peer_addr(), 0));
         let sender = self.peers[self.index].clone();
         let messenger = Arc::clone(messenger);
-        self.open(id, |worker| {
-            Remote::accept(center, id, sender, messenger, accepted, &worker.pool)
-        });
+        Connection::new(ConnectionId::next(), sender, messenger, EntityType::ANY, target)
+    }
+
+    fn io<'a>(&'a mut self, center: &'a mut EventCenter) -> Io<'a> {
+        Io { center, sockets: &mut self.sockets, transmit: &mut self.transmit }
     }
 
     fn listen(&mut self, center: &mut EventCenter, listen: Listen) {
@@ -360,9 +373,6 @@ impl MessengerWorker {
     fn remove(&mut self, id: ConnectionId) -> Option<Owned> {
         let owned = self.connections.remove(&id)?;
         self.loads[self.index].sub();
-        if let Owned::Remote(remote) = &owned {
-            self.sockets.remove(&remote.socket);
-        }
         Some(owned)
     }
 
@@ -372,7 +382,7 @@ impl MessengerWorker {
 
     fn end(&mut self, center: &mut EventCenter, id: ConnectionId, reason: CloseReason) {
         match self.remove(id) {
-            Some(Owned::Remote(remote)) => remote.close(center, reason),
+            Some(Owned::Remote(remote)) => remote.close(&mut self.io(center), reason),
             Some(Owned::Loopback(connection)) => match reason {
                 CloseReason::MarkedDown | CloseReason::Shutdown => connection.set_closed(reason),
                 _ => remote::report_end(&connection, reason),
@@ -381,9 +391,14 @@ impl MessengerWorker {
         }
     }
 
-    fn end_loopback(&mut self, center: &mut EventCenter, messenger: &Arc<Shared>) {
+    /// Of a messenger that nobody has any more, only open connections go on.
+    fn end_abandoned(&mut self, center: &mut EventCenter, messenger: &Arc<Shared>) {
         for id in self.connections_of(messenger) {
-            if let Some(Owned::Loopback(_)) = self.connections.get(&id) {
+            let open = match self.connections.get(&id) {
+                Some(Owned::Remote(remote)) => remote.is_open(),
+                _ => false,
+            };
+            if !open {
                 self.end(center, id, CloseReason::Shutdown);
             }
         }
@@ -391,18 +406,18 @@ impl MessengerWorker {
 
     /// What the application runs here, encodings and methods of authentication, may panic: that is
     /// the end of its connection, and of no other.
-    fn pump(&mut self, center: &mut EventCenter, id: ConnectionId) -> Option<CloseReason> {
+    fn pump(&mut self, center: &mut EventCenter, id: ConnectionId) -> Pumped {
         let Some(Owned::Remote(remote)) = self.connections.get_mut(&id) else {
-            return None;
+            return Pumped::Idle;
         };
         remote.dirty = false;
-        let transmit = &mut self.transmit;
+        let mut io = Io { center, sockets: &mut self.sockets, transmit: &mut self.transmit };
         // What the panic leaves half done goes with the connection.
-        let pumped = catch_unwind(AssertUnwindSafe(|| remote.pump(center, transmit)));
+        let pumped = catch_unwind(AssertUnwindSafe(|| remote.pump(&mut io)));
         pumped.unwrap_or_else(|_| {
             tracing::error!(peer = %remote.handle, "a panic; the connection ends");
-            transmit.clear();
-            Some(CloseReason::Panicked)
+            self.transmit.clear();
+            Pumped::Ended(CloseReason::Panicked)
         })
     }
 
@@ -414,7 +429,10 @@ impl MessengerWorker {
             };
             Arc::ptr_eq(connection.messenger(), messenger)
         };
-        self.connections.iter().filter(|(_, owned)| is_of(owned)).map(|(id, _)| *id).collect()
+        let of_it = self.connections.iter().filter(|(_, owned)| is_of(owned));
+        let mut ids: Vec<_> = of_it.map(|(id, _)| *id).collect();
+        ids.sort_unstable(); // the same work in the same order, whatever the ids are
+        ids
     }
 
     /// Closes what outlived its messenger's deadline, and forgets messengers that are through.
@@ -462,7 +480,7 @@ impl Handler for MessengerWorker {
                 tracing::error!(%error, "cannot accept a connection; trying again shortly");
             }
             Completion::Connected { socket, result } => {
-                self.change_socket(socket, |remote| remote.handle_connected(result));
+                self.change_socket(socket, |remote| remote.handle_connected(now, result));
             }
             Completion::Received { socket, result, fill, bytes } => {
                 self.change_socket(socket, |remote| {
@@ -470,7 +488,7 @@ impl Handler for MessengerWorker {
                 });
             }
             Completion::Sent { socket, result } => {
-                self.change_socket(socket, |remote| remote.handle_sent(result));
+                self.change_socket(socket, |remote| remote.handle_sent(now, result));
             }
             Completion::FileReady { .. } => {}
         }
@@ -485,10 +503,10 @@ impl Handler for MessengerWorker {
 
     /// Mail is handled in the order in which it came: what comes behind something that has to
     /// wait for the event center waits as well.
-    fn handle_mail(&mut self, _: Instant, mail: Mail) {
+    fn handle_mail(&mut self, now: Instant, mail: Mail) {
         if !self.requests.is_empty() {
             self.requests.push(mail);
-        } else if let Some(mail) = self.apply(mail) {
+        } else if let Some(mail) = self.apply(now, mail) {
             self.requests.push(mail);
         }
     }
@@ -499,12 +517,19 @@ impl Handler for MessengerWorker {
             self.request(center, mail);
         }
         self.requests = requests;
+        // One may make another dirty: a peer that comes by a new link has an older one.
         let mut dirty = std::mem::take(&mut self.dirty);
-        for id in dirty.drain(..) {
-            if let Some(reason) = self.pump(center, id) {
-                self.end(center, id, reason);
+        let mut next = 0;
+        while let Some(id) = dirty.get(next).copied() {
+            next += 1;
+            match self.pump(center, id) {
+                Pumped::Idle => {}
+                Pumped::Knocks => self.knocked(center, id),
+                Pumped::Ended(reason) => self.end(center, id, reason),
             }
+            dirty.append(&mut self.dirty);
         }
+        dirty.clear();
         self.dirty = dirty;
         if !self.stopping.is_empty() {
             self.end_stopping(center);

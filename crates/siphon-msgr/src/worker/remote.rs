@@ -1,36 +1,48 @@
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures_channel::oneshot;
 use siphon_auth::{AuthServerAnswer, ConnectionMode, PeerContext};
-use siphon_net::{Accepted, EventCenter, MailSender, SendStatus, SocketId, TimerId};
+use siphon_net::{Accepted, EventCenter, SendStatus, SocketId, TimerId};
 use siphon_proto::v2::Revision;
-use siphon_proto::{AuthAnswer, AuthEvent, Event, Message, PeerInfo, Role};
+use siphon_proto::{AuthAnswer, AuthEvent, Event, Message, Next, PeerInfo};
 use siphon_wire::buf::{Rope, SegmentBuf, SegmentPool};
-use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityType, Features};
+use siphon_wire::types::{EntityAddr, EntityType, Features};
 
-use super::{Mail, enqueue, socket_options};
+use super::{BuildIdHasher, enqueue, socket_options};
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatch_queue::Item;
 use crate::dispatcher::guarded;
 use crate::error::CloseReason;
-use crate::messenger::{Shared, with_ip};
+use crate::messenger::with_ip;
 
 /// Bytes that are handed to the stack at once; a message is never split, so the last may exceed it.
 const TRANSMIT_BUDGET: usize = 512 << 10;
 /// How often a connection may do that in one turn before others have theirs.
 const TRANSMIT_ROUNDS: usize = 4;
 
-/// A connection over a socket.
+/// What a connection does its IO with.
+pub(crate) struct Io<'a> {
+    pub(crate) center: &'a mut EventCenter,
+    /// Whose the worker's sockets are.
+    pub(crate) sockets: &'a mut HashMap<SocketId, ConnectionId, BuildIdHasher>,
+    /// What is being handed to the stack; kept for its capacity.
+    pub(crate) transmit: &'a mut Rope,
+}
+
+/// A connection with somebody else, with a socket or between two.
 pub(crate) struct Remote {
     pub(crate) handle: Connection,
     pub(crate) proto: siphon_proto::Connection,
-    pub(crate) socket: SocketId,
     /// It stands in the worker's list of connections to be pumped.
     pub(crate) dirty: bool,
     /// The dispatch queue is full: don't read.
     pub(crate) paused: bool,
+    /// What the peer wants is being decided by the worker of its other connection.
+    pub(crate) meeting: bool,
+    transport: Option<Transport>,
     /// Who waits until all that is queued now has been sent.
     flush: Vec<oneshot::Sender<()>>,
     /// The address we connect to, or that the peer connects from.
@@ -38,22 +50,21 @@ pub(crate) struct Remote {
     /// What the peer said it is, once it has.
     peer_type: EntityType,
     accepted: bool,
-    transport: Transport,
-    sending: bool,
-    receiving: bool,
-    timer: Option<TimerId>,
-    /// The timer is for the handshake, which is over.
-    timer_outlived: bool,
+    /// The application was told of a session.
+    known: bool,
+    timer: Option<(Instant, TimerId)>,
     ending: Ending,
+    /// What happened to the transport, which the protocol does not know.
     failure: Option<CloseReason>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Transport {
-    Connecting,
-    /// It is open, and nothing was done with that yet.
-    Connected,
-    Open,
+/// A socket, and what is under way on it.
+#[derive(Debug)]
+struct Transport {
+    socket: SocketId,
+    open: bool,
+    sending: bool,
+    receiving: bool,
 }
 
 /// How far an orderly end is.
@@ -67,92 +78,103 @@ enum Ending {
     HalfClosed,
 }
 
+/// What has to be done about a connection by whoever owns it.
+pub(crate) enum Pumped {
+    Idle,
+    /// The peer wants a session: see who it is.
+    Knocks,
+    Ended(CloseReason),
+}
+
 impl Remote {
     pub(crate) fn connect(
-        center: &mut EventCenter,
+        now: Instant,
         handle: Connection,
-        peer_type: EntityType,
         pool: &SegmentPool,
     ) -> Result<Self, (Connection, CloseReason)> {
-        let Some((target, addr)) = handle.target().msgr2().and_then(|target| {
-            let addr = target.socket_addr().filter(|addr| addr.port() != 0)?;
-            Some((target, addr))
-        }) else {
+        let target = handle.target().msgr2();
+        let usable = |addr: &EntityAddr| addr.socket_addr().is_some_and(|addr| addr.port() != 0);
+        let Some(target) = target.filter(usable) else {
             let addrs = handle.target().clone();
             return Err((handle, CloseReason::NoUsableAddress { addrs }));
         };
-        let socket = match center.connect(addr, &socket_options(handle.messenger())) {
-            Ok(socket) => socket,
-            Err(error) => return Err((handle, connect_failed(&target, error))),
-        };
         let config = handle.messenger().connection_config(pool);
-        let expected = (peer_type != EntityType::ANY).then_some(peer_type);
-        let role = Role::Client { target, peer_type: expected };
-        let proto = siphon_proto::Connection::new(config, role, center.now());
-        Ok(Self::new(handle, proto, socket, target, Transport::Connecting))
+        let expected = Some(handle.expected()).filter(|kind| *kind != EntityType::ANY);
+        let proto = siphon_proto::Connection::connect(config, target, expected, now);
+        Ok(Self::new(handle, proto, None, target))
     }
 
+    /// A peer that came to us by a socket of this worker.
     pub(crate) fn accept(
-        center: &mut EventCenter,
-        id: ConnectionId,
-        sender: MailSender<Mail>,
-        messenger: Arc<Shared>,
+        io: &mut Io<'_>,
+        handle: Connection,
         accepted: Accepted,
         pool: &SegmentPool,
     ) -> Result<Self, (Connection, CloseReason)> {
         let addr = EntityAddr::msgr2(accepted.peer_addr(), 0);
+        let mut config = handle.messenger().connection_config(pool);
         // Whoever listens at every interface is, for this peer, where the peer found it.
-        let local_ip = Some(accepted.local_addr().ip());
-        let handle = Connection::new(id, sender, messenger, EntityAddrVec::from(addr));
-        let socket = match center.adopt(accepted, &socket_options(handle.messenger())) {
-            Ok(socket) => socket,
+        config.addrs = with_ip(&config.addrs, accepted.local_addr().ip());
+        let proto = siphon_proto::Connection::accept(config, addr, io.center.now());
+        Self::arrive(io, handle, proto, accepted)
+    }
+
+    /// A peer that came to us by any worker, and is as far as `proto` says.
+    pub(crate) fn arrive(
+        io: &mut Io<'_>,
+        handle: Connection,
+        proto: siphon_proto::Connection,
+        accepted: Accepted,
+    ) -> Result<Self, (Connection, CloseReason)> {
+        let addr = EntityAddr::msgr2(accepted.peer_addr(), 0);
+        match io.center.adopt(accepted, &socket_options(handle.messenger())) {
+            Ok(socket) => {
+                io.sockets.insert(socket, handle.id());
+                let transport = Transport::new(socket, true);
+                let mut remote = Self::new(handle, proto, Some(transport), addr);
+                remote.accepted = true;
+                Ok(remote)
+            }
             Err(error) => {
                 let source = Arc::new(error);
-                return Err((handle, CloseReason::Transport { doing: "accepting", source }));
+                Err((handle, CloseReason::Transport { doing: "accepting", source }))
             }
-        };
-        let mut config = handle.messenger().connection_config(pool);
-        if let Some(ip) = local_ip {
-            config.addrs = with_ip(&config.addrs, ip);
         }
-        let role = Role::Server { peer_addr: addr };
-        let proto = siphon_proto::Connection::new(config, role, center.now());
-        let mut remote = Self::new(handle, proto, socket, addr, Transport::Open);
-        remote.accepted = true;
-        Ok(remote)
     }
 
     fn new(
         handle: Connection,
         proto: siphon_proto::Connection,
-        socket: SocketId,
+        transport: Option<Transport>,
         addr: EntityAddr,
-        transport: Transport,
     ) -> Self {
         Self {
             handle,
             proto,
-            socket,
             dirty: false,
             paused: false,
+            meeting: false,
+            transport,
             flush: Vec::new(),
             addr,
             peer_type: EntityType::ANY,
             accepted: false,
-            transport,
-            sending: false,
-            receiving: false,
+            known: false,
             timer: None,
-            timer_outlived: false,
             ending: Ending::No,
             failure: None,
         }
     }
 
-    pub(crate) fn handle_connected(&mut self, result: io::Result<()>) {
+    pub(crate) fn handle_connected(&mut self, now: Instant, result: io::Result<()>) {
         match result {
-            Ok(()) => self.transport = Transport::Connected,
-            Err(error) => self.failure = Some(connect_failed(&self.addr, error)),
+            Ok(()) => {
+                if let Some(transport) = &mut self.transport {
+                    transport.open = true;
+                }
+                self.proto.handle_connected(now);
+            }
+            Err(error) => self.transport_failed(now, connect_failed(&self.addr, error)),
         }
     }
 
@@ -163,24 +185,26 @@ impl Remote {
         fill: Option<SegmentBuf>,
         bytes: &[u8],
     ) {
-        self.receiving = false;
+        if let Some(transport) = &mut self.transport {
+            transport.receiving = false;
+        }
         match result {
-            Ok(0) if self.ending == Ending::HalfClosed => {
-                self.failure = Some(CloseReason::Shutdown)
-            }
-            Ok(0) => self.proto.handle_eof(),
-            Ok(_) => self.proto.handle_recv(now, fill, bytes),
-            Err(_) if self.ending == Ending::HalfClosed => {
+            Ok(0) | Err(_) if self.ending == Ending::HalfClosed => {
                 self.failure = Some(CloseReason::Shutdown);
+                self.proto.close();
             }
-            Err(error) => self.transport_failed(error),
+            Ok(0) => self.proto.handle_eof(now),
+            Ok(_) => self.proto.handle_recv(now, fill, bytes),
+            Err(error) => self.io_failed(now, error),
         }
     }
 
-    pub(crate) fn handle_sent(&mut self, result: io::Result<()>) {
-        self.sending = false;
+    pub(crate) fn handle_sent(&mut self, now: Instant, result: io::Result<()>) {
+        if let Some(transport) = &mut self.transport {
+            transport.sending = false;
+        }
         if let Err(error) = result {
-            self.transport_failed(error);
+            self.io_failed(now, error);
         }
     }
 
@@ -205,75 +229,73 @@ impl Remote {
         }
     }
 
-    /// Does everything that is to be done now; at the end of the connection, says why.
-    pub(crate) fn pump(
-        &mut self,
-        center: &mut EventCenter,
-        transmit: &mut Rope,
-    ) -> Option<CloseReason> {
-        if self.transport == Transport::Connected {
-            self.transport = Transport::Open;
-            self.learn_from_socket(center);
-        }
-        let mut closed = self.drain_events();
-        if self.ending == Ending::Sending
-            && self.transport == Transport::Connecting
-            && self.proto.unsent() == 0
-        {
-            return Some(CloseReason::Shutdown); // there is nothing to connect for
-        }
-        if self.failure.is_none() && closed.is_none() && self.transport == Transport::Open {
-            self.transmit(center, transmit);
-            self.advance_ending(center);
-            self.receive(center);
-            if self.proto.is_closed() {
-                closed = self.drain_events(); // by what we wanted to send
+    /// Does everything that is to be done now; says what is left to others.
+    pub(crate) fn pump(&mut self, io: &mut Io<'_>) -> Pumped {
+        loop {
+            if let Some(reason) = self.drain_events(io) {
+                return Pumped::Ended(reason);
+            }
+            self.transmit(io);
+            self.advance_ending(io);
+            self.receive(io.center);
+            if !self.proto.has_events() {
+                break;
             }
         }
-        if let Some(reason) = self.failure.take() {
-            return Some(reason);
+        self.set_timer(io.center);
+        let settled = self.transport.as_ref().is_some_and(|transport| !transport.sending);
+        if settled && !self.meeting && self.proto.knocking().is_some() {
+            return Pumped::Knocks;
         }
-        if closed.is_some() {
-            return closed;
+        Pumped::Idle
+    }
+
+    /// Gives up the socket, for another worker.
+    pub(crate) fn detach(&mut self, io: &mut Io<'_>) -> io::Result<Accepted> {
+        let transport = self.transport.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let accepted = io.center.detach(transport.socket)?;
+        io.sockets.remove(&transport.socket);
+        self.transport = None;
+        Ok(accepted)
+    }
+
+    /// Goes on with the socket by which the peer came to `from`, which is nothing any more.
+    pub(crate) fn take_transport(&mut self, io: &mut Io<'_>, from: &mut Self) {
+        self.drop_transport(io);
+        self.transport = from.transport.take();
+        if let Some(transport) = &self.transport {
+            io.sockets.insert(transport.socket, self.handle.id());
         }
-        if std::mem::take(&mut self.timer_outlived)
-            && let Some(timer) = self.timer.take()
-        {
-            center.cancel_timer(timer);
+        self.addr = from.addr;
+        self.accepted = true;
+        self.peer_type = from.peer_type;
+        self.failure = None;
+    }
+
+    /// Lets go of what it has of the worker's.
+    pub(crate) fn release(&mut self, io: &mut Io<'_>) {
+        if let Some((_, timer)) = self.timer.take() {
+            io.center.cancel_timer(timer);
         }
-        if self.timer.is_none()
-            && let Some(deadline) = self.proto.poll_timeout()
-        {
-            self.timer = Some(center.set_timer(deadline, self.handle.id().token()));
-        }
-        None
+        self.drop_transport(io);
     }
 
     /// Tells everyone that the connection has ended. The socket is gone after this.
-    pub(crate) fn close(self, center: &mut EventCenter, reason: CloseReason) {
-        if let Some(timer) = self.timer {
-            center.cancel_timer(timer);
-        }
-        center.close(self.socket);
-        let was_open = self.handle.peer().is_some();
+    pub(crate) fn close(mut self, io: &mut Io<'_>, reason: CloseReason) {
+        self.release(io);
         match &reason {
             CloseReason::MarkedDown | CloseReason::Shutdown => self.handle.set_closed(reason),
-            CloseReason::Replaced => {
-                if self.handle.peer().is_some_and(|peer| !peer.policy.lossy) {
-                    let _ = enqueue(&self.handle, Item::RemoteReset); // it reads no more
-                }
-                report_end(&self.handle, reason);
-            }
-            _ if self.accepted && !was_open => {
+            _ if self.accepted && !self.known => {
                 // The application never heard of it; whoever runs the server wants to know.
                 tracing::warn!(peer = %self.addr, %reason, "a peer did not get as far as a session");
                 self.handle.set_closed(reason);
             }
             _ => report_end(&self.handle, reason),
         }
+        self.handle.messenger().unregister(&self.handle);
     }
 
-    fn drain_events(&mut self) -> Option<CloseReason> {
+    fn drain_events(&mut self, io: &mut Io<'_>) -> Option<CloseReason> {
         while let Some(event) = self.proto.poll_event() {
             match event {
                 Event::Message(message) => {
@@ -283,10 +305,16 @@ impl Remote {
                 }
                 Event::Auth(event) => {
                     let answer = self.authenticate(event);
-                    self.proto.handle_auth(answer);
+                    self.proto.handle_auth(io.center.now(), answer);
                 }
-                Event::LearnedAddr(seen) => self.learn(&seen),
-                Event::Ready(peer) => self.handle_ready(*peer),
+                Event::LearnedAddr(seen) => self.learn(io.center, &seen),
+                Event::Connect(target) => self.start_connecting(io, target),
+                Event::Knock => {} // seen in `pump`, when nothing is being sent
+                Event::Ready { peer, accepted } => self.handle_ready(*peer, accepted),
+                Event::RemoteReset => {
+                    self.handle.messenger().queue().discard(&self.handle);
+                    self.paused |= !enqueue(&self.handle, Item::RemoteReset);
+                }
                 Event::KeepaliveAck(stamp) => {
                     self.handle.set_keepalive_ack(stamp);
                     let chain = self.handle.messenger().chain();
@@ -294,40 +322,82 @@ impl Remote {
                         chain.iter().for_each(|d| d.handle_keepalive_ack(&self.handle));
                     });
                 }
-                Event::Closed(reason) => return Some(reason.into()),
+                Event::LinkDown { reason, next } => {
+                    let reason = self.failure.take().unwrap_or_else(|| reason.into());
+                    self.drop_transport(io);
+                    self.handle_link_down(reason, next);
+                }
+                Event::Closed(reason) => {
+                    return Some(self.failure.take().unwrap_or_else(|| reason.into()));
+                }
             }
         }
         None
     }
 
-    /// Of our own address, only peers that we looked up ourselves are believed.
-    fn learn(&mut self, seen: &EntityAddr) {
-        let messenger = self.handle.messenger();
-        if !self.accepted && messenger.context().config().ms_learn_addr_from_peer {
-            self.proto.set_addrs(messenger.learned_addr(seen));
+    fn start_connecting(&mut self, io: &mut Io<'_>, target: EntityAddr) {
+        self.addr = target;
+        self.accepted = false;
+        let Some(addr) = target.socket_addr() else {
+            return self.proto.handle_lost(io.center.now());
+        };
+        match io.center.connect(addr, &socket_options(self.handle.messenger())) {
+            Ok(socket) => {
+                io.sockets.insert(socket, self.handle.id());
+                self.transport = Some(Transport::new(socket, false));
+            }
+            Err(error) => self.transport_failed(io.center.now(), connect_failed(&target, error)),
         }
     }
 
-    /// With `ms_learn_addr_from_peer` off, our side of the socket tells.
-    fn learn_from_socket(&mut self, center: &EventCenter) {
+    fn drop_transport(&mut self, io: &mut Io<'_>) {
+        if let Some(transport) = self.transport.take() {
+            io.sockets.remove(&transport.socket);
+            io.center.close(transport.socket);
+        }
+    }
+
+    /// The link is gone, the connection is not.
+    fn handle_link_down(&mut self, reason: CloseReason, next: Next) {
+        tracing::debug!(peer = %self.handle, %reason, ?next, "link lost");
+        if matches!(reason, CloseReason::Refused { .. }) {
+            let _ = enqueue(&self.handle, Item::Refused); // nothing is read, so nothing pauses
+        }
+        let abandoned = self.handle.messenger().is_abandoned();
+        if abandoned || (self.ending != Ending::No && (next == Next::Standby || !self.known)) {
+            // There is nobody to send it to, or nobody who sends.
+            self.failure = Some(if abandoned { reason.clone() } else { CloseReason::Shutdown });
+            self.proto.close();
+        }
+        self.handle.set_fault(reason);
+    }
+
+    /// Whether a session is open over its socket.
+    pub(crate) fn is_open(&self) -> bool {
+        self.proto.is_ready()
+    }
+
+    /// Of our own address, only peers that we looked up ourselves are believed; with
+    /// `ms_learn_addr_from_peer` off, our side of the socket tells.
+    fn learn(&mut self, center: &EventCenter, seen: &EntityAddr) {
         let messenger = self.handle.messenger();
-        if !messenger.context().config().ms_learn_addr_from_peer
-            && let Ok(addr) = center.local_addr(self.socket)
+        if self.accepted {
+            return;
+        }
+        if messenger.context().config().ms_learn_addr_from_peer {
+            self.proto.set_addrs(messenger.learned_addr(seen));
+        } else if let Some(transport) = &self.transport
+            && let Ok(addr) = center.local_addr(transport.socket)
         {
             self.proto.set_addrs(messenger.learned_addr(&EntityAddr::msgr2(addr, 0)));
         }
     }
 
-    fn handle_ready(&mut self, peer: PeerInfo) {
+    fn handle_ready(&mut self, peer: PeerInfo, accepted: bool) {
         tracing::debug!(peer = %peer.name, addrs = %peer.addrs, features = %peer.features, "session open");
-        let registered = !peer.policy.lossy || peer.policy.register_lossy_clients;
-        self.handle.set_peer(peer);
-        if self.accepted && registered {
-            self.handle.messenger().register(&self.handle);
-        }
-        self.timer_outlived = true;
+        self.handle.set_ready(peer);
+        self.known = true;
         let chain = self.handle.messenger().chain();
-        let accepted = self.accepted;
         guarded(&self.handle, || {
             chain.iter().for_each(|dispatcher| match accepted {
                 true => dispatcher.handle_fast_accept(&self.handle),
@@ -364,18 +434,23 @@ impl Remote {
         answer.unwrap_or_else(AuthAnswer::Reject)
     }
 
-    fn transmit(&mut self, center: &mut EventCenter, transmit: &mut Rope) {
+    fn transmit(&mut self, io: &mut Io<'_>) {
         for _ in 0..TRANSMIT_ROUNDS {
-            if self.sending || self.ending == Ending::HalfClosed {
+            let Some(transport) = self.transport.as_mut().filter(|it| it.open && !it.sending)
+            else {
+                return;
+            };
+            if self.ending == Ending::HalfClosed {
                 return;
             }
-            if !self.proto.poll_transmit(transmit, TRANSMIT_BUDGET) {
+            if !self.proto.poll_transmit(io.transmit, TRANSMIT_BUDGET) {
                 self.wake_flushed();
                 return;
             }
-            self.sending = center.send(self.socket, transmit) == SendStatus::Pending;
+            transport.sending =
+                io.center.send(transport.socket, io.transmit) == SendStatus::Pending;
         }
-        if !self.sending {
+        if self.transport.as_ref().is_some_and(|transport| !transport.sending) {
             self.handle.continue_later();
         }
     }
@@ -388,27 +463,68 @@ impl Remote {
         }
     }
 
-    fn advance_ending(&mut self, center: &mut EventCenter) {
-        if self.ending != Ending::Sending || self.sending || self.proto.unsent() > 0 {
+    fn advance_ending(&mut self, io: &mut Io<'_>) {
+        if self.ending != Ending::Sending || self.proto.unsent() > 0 {
             return;
         }
-        if self.proto.is_ready() && center.shutdown_write(self.socket).is_ok() {
-            self.ending = Ending::HalfClosed;
-        } else {
-            self.failure = Some(CloseReason::Shutdown);
+        match &self.transport {
+            Some(transport) if transport.sending => return,
+            Some(transport)
+                if self.proto.is_ready() && io.center.shutdown_write(transport.socket).is_ok() =>
+            {
+                self.ending = Ending::HalfClosed;
+                return;
+            }
+            _ => {}
         }
+        self.failure = Some(CloseReason::Shutdown); // there is nothing to connect for
+        self.proto.close();
     }
 
     fn receive(&mut self, center: &mut EventCenter) {
-        if !self.receiving && !self.paused && self.proto.wants_recv() {
-            center.recv(self.socket, self.proto.lend_buffer());
-            self.receiving = true;
+        if let Some(transport) = &mut self.transport
+            && transport.open
+            && !transport.receiving
+            && !self.paused
+            && self.proto.wants_recv()
+        {
+            center.recv(transport.socket, self.proto.lend_buffer());
+            transport.receiving = true;
         }
     }
 
-    fn transport_failed(&mut self, error: io::Error) {
+    /// One timer, which is moved only where it would come too late: a later deadline is found when
+    /// it fires.
+    fn set_timer(&mut self, center: &mut EventCenter) {
+        let Some(deadline) = self.proto.poll_timeout() else {
+            return;
+        };
+        match &mut self.timer {
+            Some((at, _)) if *at <= deadline => {}
+            Some((at, timer)) => {
+                center.reset_timer(*timer, deadline);
+                *at = deadline;
+            }
+            None => {
+                self.timer = Some((deadline, center.set_timer(deadline, self.handle.id().token())));
+            }
+        }
+    }
+
+    fn io_failed(&mut self, now: Instant, error: io::Error) {
         let doing = self.proto.stage();
-        self.failure = Some(CloseReason::Transport { doing, source: Arc::new(error) });
+        self.transport_failed(now, CloseReason::Transport { doing, source: Arc::new(error) });
+    }
+
+    fn transport_failed(&mut self, now: Instant, failure: CloseReason) {
+        self.failure = Some(failure);
+        self.proto.handle_lost(now);
+    }
+}
+
+impl Transport {
+    fn new(socket: SocketId, open: bool) -> Self {
+        Self { socket, open, sending: false, receiving: false }
     }
 }
 
@@ -434,11 +550,7 @@ pub(crate) fn report_end(connection: &Connection, reason: CloseReason) {
     }
     tracing::debug!(peer = %connection, %reason, "connection ended");
     connection.set_closed(reason.clone());
-    // It reads no more, so there is nothing to pause.
-    if matches!(reason, CloseReason::Refused { .. }) {
-        let _ = enqueue(connection, Item::Refused);
-    }
-    let _ = enqueue(connection, Item::Reset(reason));
+    let _ = enqueue(connection, Item::Reset(reason)); // it reads no more: there is nothing to pause
 }
 
 /// The other end of the local connection.

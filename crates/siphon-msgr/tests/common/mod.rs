@@ -178,6 +178,19 @@ pub fn next_reset(seen: &Receiver<Seen>) -> CloseReason {
     })
 }
 
+/// Why the connection lost the link that it has or had, once it has.
+#[expect(clippy::disallowed_methods, reason = "a test that hangs has to end")]
+pub fn next_fault(connection: &Connection) -> CloseReason {
+    let hung = std::time::Instant::now() + HUNG;
+    loop {
+        if let Some(fault) = connection.last_fault() {
+            return fault;
+        }
+        assert!(std::time::Instant::now() < hung, "{connection} has no fault");
+        std::thread::yield_now();
+    }
+}
+
 /// A messenger with these dispatchers, the first of the chain first.
 pub fn messenger(
     context: &Context,

@@ -7,14 +7,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use siphon_auth::{AuthMethod, AuthNone, AuthRequest, ConnectionMode, Keys};
-use siphon_proto::v2::{
-    Assembler, BannerFeatures, Framing, Limits, MessageHeader2, Protection, Revision, Tag,
-};
+use siphon_proto::v2::{Assembler, Framing, MessageHeader2, Protection, Revision, Tag};
 use siphon_proto::{
     AuthAnswer, AuthEvent, CloseReason, Connection, ConnectionConfig, Event, Message, Payload,
-    PeerInfo, Policies, Policy, Role,
+    PeerInfo, Policies, Policy,
 };
-use siphon_wire::buf::{Rope, SegmentPool};
+use siphon_wire::buf::Rope;
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType, Utime};
 
 use super::HUNG;
@@ -29,20 +27,14 @@ pub struct Raw {
 
 /// What a raw client says of itself.
 pub fn client_config() -> ConnectionConfig {
+    let name = EntityName::new(EntityType::CLIENT, 9);
     ConnectionConfig {
-        name: EntityName::new(EntityType::CLIENT, 9),
-        addrs: EntityAddrVec::default(),
         nonce: 99,
-        learn_addr: true,
         policies: Arc::new(Policies::new(Policy::LOSSLESS_CLIENT)),
-        banner_features: BannerFeatures::REVISION_1,
-        crc_data: true,
-        limits: Limits::SESSION,
         ready_timeout: 10 * HUNG,
         idle_timeout: 10 * HUNG,
-        global_seq: 1,
-        cookie: 4711,
-        pool: SegmentPool::new(0),
+        cookie_seed: 4711,
+        ..ConnectionConfig::new(name, EntityAddrVec::default())
     }
 }
 
@@ -51,7 +43,7 @@ pub fn server_config(addr: EntityAddr) -> ConnectionConfig {
     ConnectionConfig {
         name: EntityName::new(EntityType::OSD, 0),
         addrs: addr.into(),
-        policies: Arc::new(Policies::new(Policy::STATEFUL_SERVER)),
+        policies: Arc::new(Policies::new(Policy::STATELESS_SERVER)),
         ..client_config()
     }
 }
@@ -74,17 +66,17 @@ impl Raw {
     }
 
     /// A client's side of an open socket, which looks for `target` there.
-    #[expect(clippy::disallowed_methods, reason = "a socket's time is the system's")]
     pub fn to(config: ConnectionConfig, stream: TcpStream, target: EntityAddr) -> Self {
-        let role = Role::Client { target, peer_type: None };
-        Self { stream, sent: Vec::new(), proto: Connection::new(config, role, Instant::now()) }
+        let mut proto = Connection::connect(config, target, None, now());
+        assert!(matches!(proto.poll_event(), Some(Event::Connect(_))));
+        proto.handle_connected(now());
+        Self { stream, sent: Vec::new(), proto }
     }
 
     /// Takes a connection; nothing is said yet.
-    #[expect(clippy::disallowed_methods, reason = "a socket's time is the system's")]
     pub fn accept(config: ConnectionConfig, stream: TcpStream) -> Self {
         let peer_addr = EntityAddr::msgr2(stream.peer_addr().unwrap(), 0);
-        let proto = Connection::new(config, Role::Server { peer_addr }, Instant::now());
+        let proto = Connection::accept(config, peer_addr, now());
         Self { stream: limited(stream), sent: Vec::new(), proto }
     }
 
@@ -97,7 +89,7 @@ impl Raw {
     pub fn open(mut self) -> (Self, PeerInfo) {
         loop {
             match self.next().unwrap() {
-                Event::Ready(peer) => {
+                Event::Ready { peer, .. } => {
                     self.flush();
                     return (self, *peer);
                 }
@@ -117,7 +109,7 @@ impl Raw {
 
     /// Asks for a sign of life.
     pub fn keepalive(&mut self, stamp: Utime) {
-        self.proto.keepalive(stamp);
+        self.proto.keepalive(now(), stamp);
         self.flush();
     }
 
@@ -141,7 +133,7 @@ impl Raw {
 
     /// Queues a message, which is sent at the next opportunity.
     pub fn send(&mut self, message: impl Into<siphon_proto::OutMessage>) {
-        self.proto.send(message.into());
+        self.proto.send(now(), message.into());
         self.flush();
     }
 
@@ -151,20 +143,20 @@ impl Raw {
         self.stream.write_all(bytes).unwrap();
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a socket's time is the system's")]
     fn next(&mut self) -> Result<Event, CloseReason> {
         let mut buffer = [0; 64 << 10];
         loop {
             self.flush();
             match self.proto.poll_event() {
-                Some(Event::Auth(event)) => self.proto.handle_auth(answer(event)),
-                Some(Event::Closed(reason)) => return Err(reason),
+                Some(Event::Auth(event)) => self.proto.handle_auth(now(), answer(event)),
+                Some(Event::Closed(reason) | Event::LinkDown { reason, .. }) => return Err(reason),
+                Some(Event::Knock) => drop(self.proto.meet(now(), None)),
                 Some(event) => return Ok(event),
                 None => match self.stream.read(&mut buffer) {
-                    Ok(0) => self.proto.handle_eof(),
-                    Ok(len) => self.proto.handle_recv(Instant::now(), None, &buffer[..len]),
+                    Ok(0) => self.proto.handle_eof(now()),
+                    Ok(len) => self.proto.handle_recv(now(), None, &buffer[..len]),
                     Err(error) if error.kind() == ErrorKind::ConnectionReset => {
-                        self.proto.handle_eof();
+                        self.proto.handle_eof(now());
                     }
                     Err(error) => panic!("the peer neither speaks nor leaves: {error}"),
                 },
@@ -178,6 +170,11 @@ impl Raw {
         let _ = self.stream.write_all(&out.to_bytes()); // the peer may have hung up
         self.sent.extend_from_slice(&out.to_bytes());
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a socket's time is the system's")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// Method `none`.
