@@ -68,7 +68,8 @@ impl AuthNone {
 impl AuthClient for AuthNone {
     fn request(&self, peer: PeerContext) -> Result<AuthRequest, AuthError> {
         let mode = match peer.peer_type {
-            EntityType::MON => NoneHello::MON,
+            // Monitors authorize each other as other daemons do.
+            EntityType::MON if self.name.kind != EntityType::MON => NoneHello::MON,
             _ => NoneHello::AUTHORIZER,
         };
         let hello =

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub)] // each test program uses its share
 
 pub mod log;
+pub mod proxy;
 pub mod raw;
 
 use std::sync::Arc;
