@@ -53,6 +53,7 @@ pub(super) static LAYERS: &[Layer] = &[
     layer(7, "ceph-perf-msgr", "crates/ceph-perf-msgr"),
     // For tests, benchmarks and chores only: others may have them as dev-dependencies.
     layer(8, "siphon-peers", "crates/siphon-peers"),
+    layer(8, "siphon-sim", "crates/siphon-sim"),
     layer(9, "xtask", "xtask"),
 ];
 
