@@ -178,6 +178,15 @@ fn a_detached_socket_takes_its_bytes_along() {
     assert_eq!(client.send(cli, b"and on"), SendStatus::Complete);
     assert_eq!(other.recv_exactly(moved, 11 - count), &b"alongand on"[count..]);
 
+    // At once on, and back.
+    let accepted = other.driver.detach(moved).unwrap();
+    let back = server.driver.adopt(accepted, &SocketOptions::default()).unwrap();
+    let accepted = server.driver.detach(back).unwrap();
+    assert_eq!(client.send(cli, b"still"), SendStatus::Complete);
+    settle(&net, &mut [&mut client, &mut server, &mut other]);
+    let moved = other.driver.adopt(accepted, &SocketOptions::default()).unwrap();
+    assert_eq!(other.recv_exactly(moved, 5), b"still");
+
     let accepted = other.driver.detach(moved).unwrap();
     let refused = stranger.driver.adopt(accepted, &SocketOptions::default());
     assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput);

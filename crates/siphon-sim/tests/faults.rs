@@ -197,10 +197,7 @@ fn a_crashed_host_says_nothing_and_can_restart() {
             Some(Got::Received(_, Err(error), _)) => {
                 assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
             }
-            other => {
-                // It may be told late that it is half-open: also by a reset.
-                panic!("{other:?}");
-            }
+            other => panic!("{other:?}"),
         }
         let again = client.connect(addr);
         assert_eq!(client.connected(again).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
