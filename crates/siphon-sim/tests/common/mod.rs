@@ -193,5 +193,5 @@ pub(crate) fn pair(net: &Net) -> Pair {
 }
 
 pub(crate) fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at * at >> 3) as u8).collect()
+    (0..len).map(|at| ((at * at) >> 3) as u8).collect()
 }
