@@ -43,11 +43,15 @@ struct Transport {
     side: usize,
     host: IpAddr,
     drops: Arc<Drops>,
+    /// It has an owner, who closes it.
+    adopted: bool,
 }
 
 impl Drop for Transport {
     fn drop(&mut self) {
-        self.drops.push(self.conn, self.side);
+        if !self.adopted {
+            self.drops.push(self.conn, self.side);
+        }
     }
 }
 
@@ -180,7 +184,7 @@ impl Driver for SimDriver {
 
     fn adopt(&mut self, accepted: Accepted, _: &SocketOptions) -> io::Result<SocketId> {
         let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
-        let transport = accepted.into_transport::<Transport>().map_err(invalid)?;
+        let mut transport = accepted.into_transport::<Transport>().map_err(invalid)?;
         let state = &mut *self.state.borrow_mut();
         let driver = &state.drivers[self.index];
         if !Arc::ptr_eq(&transport.drops, &state.drops) || transport.host != driver.host {
@@ -190,11 +194,13 @@ impl Driver for SimDriver {
         if driver.dead || state.owner(key, side) != Some(Owner::Waiting) {
             return Err(io::ErrorKind::NotConnected.into());
         }
+        transport.adopted = true;
         let mut socket = Socket::new(self.index, key, side, Phase::Open);
-        if let Some(conn) = state.conns.get(key) {
-            if conn.pipes[side].fin != Fin::Open && !conn.ends[side].broken {
-                socket.shutdown = Shutdown::Done;
-            }
+        if let Some(conn) = state.conns.get(key)
+            && conn.pipes[side].fin != Fin::Open
+            && !conn.ends[side].broken
+        {
+            socket.shutdown = Shutdown::Done;
         }
         let id = state.sockets.insert(socket);
         if let Some(conn) = state.conns.get_mut(key) {
@@ -410,7 +416,8 @@ impl State {
     fn hand_out(&mut self, key: Key, side: usize, host: IpAddr) -> Option<Accepted> {
         let conn = self.conns.get(key)?;
         let (peer, local) = (conn.addrs[1 - side], conn.addrs[side]);
-        let transport = Transport { conn: key, side, host, drops: Arc::clone(&self.drops) };
+        let transport =
+            Transport { conn: key, side, host, drops: Arc::clone(&self.drops), adopted: false };
         Some(Accepted::new(peer, local, transport))
     }
 

@@ -126,7 +126,7 @@ impl Drops {
     }
 }
 
-/// The k-th connect from one host to another, to come, and what it gets.
+/// By hosts from and to: how many connects are let by before one gets the fault.
 pub(super) type Rules = BTreeMap<(IpAddr, IpAddr), Vec<(u64, FaultPlan)>>;
 
 #[derive(Debug)]
@@ -294,7 +294,7 @@ impl State {
         self.blocked(hosts)
     }
 
-    /// The wall of the connect's timeout, or the time of the next attempt.
+    /// Tries a connect again at `at`, or lets it fail where its time is out before.
     fn knock_again(&mut self, key: Key, at: Instant) {
         let Some(conn) = self.conns.get(key) else { return };
         let deadline = conn.started + self.options.connect_timeout;
@@ -337,10 +337,10 @@ impl State {
     }
 
     fn settle(&mut self, key: Key, result: Result<(), io::ErrorKind>) {
-        if result.is_ok() {
-            if let Some(until) = self.blocked_conn(key) {
-                return self.schedule(until, Event::Settle(key, result));
-            }
+        if result.is_ok()
+            && let Some(until) = self.blocked_conn(key)
+        {
+            return self.schedule(until, Event::Settle(key, result));
         }
         let Some(conn) = self.conns.get_mut(key) else { return };
         let result = conn.ends[CLIENT].error.map_or(result, Err);

@@ -185,6 +185,9 @@ impl Net {
     }
 
     /// Whether a `wait` of the driver would give something, or it was woken.
+    ///
+    /// Mail is not seen here: a mailbox wakes only a worker that sleeps, and one that is stepped
+    /// has taken its mail and is awake. Step the workers in turn until none applies anything.
     pub fn has_work(&self, driver: DriverId) -> bool {
         let mut state = self.state.borrow_mut();
         state.sweep();
