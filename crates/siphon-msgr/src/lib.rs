@@ -19,4 +19,5 @@ pub use dispatcher::Dispatcher;
 pub use error::{BindError, CloseReason, SendError};
 pub use inbox::{Inbox, InboxEvent};
 pub use messenger::{Messenger, MessengerBuilder};
+pub use siphon_proto::SessionCounts;
 pub use stack::{Stack, SteppedWorker};

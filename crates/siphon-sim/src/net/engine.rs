@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use super::NetOptions;
 use super::conn::{CLIENT, Conn, Fin, Listener, Owner, Phase, SERVER, Send, Shutdown, Socket};
 use super::fault::{Direction, Fault, FaultCounts, FaultPlan};
-use super::random::Random;
 use super::slab::{Key, Slab};
+use crate::random::Random;
 
 /// After how long a connect knocks again where a listener's backlog is full: Linux's first
 /// retransmission of a SYN.

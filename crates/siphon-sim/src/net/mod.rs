@@ -30,7 +30,6 @@ mod conn;
 mod driver;
 mod engine;
 mod fault;
-mod random;
 mod slab;
 
 use std::cell::RefCell;
