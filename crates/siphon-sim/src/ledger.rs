@@ -182,6 +182,12 @@ impl Ledger {
 }
 
 impl Ledger {
+    /// Whether a message may be lost: its session was reset, or its connection has ended.
+    pub(crate) fn is_excused(&self, flow: usize, class: usize, number: u64) -> bool {
+        let excused = |flow: &Flow| flow.closed || number <= flow.declared[class];
+        self.flows.get(flow).is_some_and(excused)
+    }
+
     /// The connection that a flow goes over.
     pub(crate) fn connection(&self, flow: usize) -> Connection {
         self.flows[flow].connection.clone()

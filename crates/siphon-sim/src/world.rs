@@ -318,7 +318,9 @@ impl World {
                 continue; // looking has set something going
             }
             if !self.advance(end) {
-                return Err(format!("not within {within:?}: {what}"));
+                let done = holds(self); // by what the last turn did without counting it
+                let late = || format!("not within {within:?}: {what}");
+                return if done { Ok(()) } else { Err(late()) };
             }
         }
     }
