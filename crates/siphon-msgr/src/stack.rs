@@ -61,7 +61,9 @@ impl Stack {
         let count = config.ms_async_op_threads as usize;
         let loads: Arc<[Load]> = (0..count).map(|_| Load::default()).collect();
         let for_workers = Arc::clone(&loads);
-        let workers = NetworkStack::new(kind).spawn(count, move |index, peers| {
+        let stack = NetworkStack::new(kind)
+            .with_socket_failures(config.ms_inject_socket_failures, rand::random());
+        let workers = stack.spawn(count, move |index, peers| {
             MessengerWorker::new(index, peers, Arc::clone(&for_workers))
         })?;
         let senders = workers.senders().to_vec();

@@ -19,6 +19,7 @@
 mod center;
 mod driver;
 mod error;
+mod faulty;
 mod mailbox;
 mod posix;
 mod slab;
@@ -36,6 +37,7 @@ pub use driver::{
     SocketId, SocketOptions, Wait,
 };
 pub use error::{ListenError, UnknownStack, WorkerError, WorkerFailure};
+pub use faulty::FaultyDriver;
 pub use mailbox::{MailSender, Mailbox, mailbox};
 pub use posix::{PosixDriver, SCRATCH_BYTES};
 pub use stack::{NetworkStack, StackKind};

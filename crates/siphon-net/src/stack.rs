@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::driver::Driver;
 use crate::error::UnknownStack;
+use crate::faulty::FaultyDriver;
 use crate::mailbox::MailSender;
 use crate::posix::PosixDriver;
 use crate::worker::{Handler, Workers};
@@ -63,6 +64,21 @@ impl NetworkStack {
         open: impl Fn(usize) -> io::Result<Box<dyn Driver>> + Send + Sync + 'static,
     ) -> Self {
         Self { name, open: Arc::new(open) }
+    }
+
+    /// The same stack, of which one in `one_in` receives and sends breaks its connection: Ceph's
+    /// `ms_inject_socket_failures`. 0 breaks none, and costs nothing.
+    #[must_use]
+    pub fn with_socket_failures(self, one_in: u32, seed: u64) -> Self {
+        if one_in == 0 {
+            return self;
+        }
+        let open = Arc::clone(&self.open);
+        let faulty = move |worker: usize| -> io::Result<Box<dyn Driver>> {
+            let seed = seed.wrapping_add(worker as u64);
+            Ok(Box::new(FaultyDriver::new(open(worker)?, one_in, seed)))
+        };
+        Self { open: Arc::new(faulty), ..self }
     }
 
     /// Makes one worker's share, for the calling thread.

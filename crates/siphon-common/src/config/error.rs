@@ -90,6 +90,9 @@ pub enum ValueError {
     /// Neither true nor false.
     #[error("neither true nor false")]
     NotABool,
+    /// Not among the words that an option knows.
+    #[error("no such word")]
+    UnknownWord,
 }
 
 /// The rules of a configuration file that a line can break.

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::error::{ConfigError, nearest};
-use super::value::{OptionKind, OptionValue};
+use super::value::{OptionKind, OptionValue, words_of};
 
 /// One row of the option table.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,6 +59,8 @@ macro_rules! options {
 /// No wait that an option sets is longer than this: 30 days, in seconds.
 const MAX_SECONDS: u64 = 30 * 24 * 3600;
 const MAX_SIZE: u64 = 1 << 40;
+/// As `ceph_entity_type_name` of Ceph's `common/ceph_strings.cc` has them.
+const ENTITY_TYPES: &[&str] = &["mon", "osd", "mds", "mgr", "client"];
 const PORT: OptionKind = OptionKind::Integer { min: 0, max: 65535 };
 const SECONDS: OptionKind = OptionKind::Seconds { min: 0, max: MAX_SECONDS };
 
@@ -95,6 +97,30 @@ options! {
         "A connection that is not ready after this time is dead";
     ms_connection_idle_timeout: Duration = Duration::from_secs(900), SECONDS,
         "A connection on which nothing arrived for this time is closed";
+    ms_pq_max_tokens_per_priority: u64 = 16 << 20, OptionKind::Size { min: 0, max: MAX_SIZE },
+        "What a priority that waits may save up, in bytes; see ms_pq_min_cost";
+    ms_pq_min_cost: u64 = 64 << 10, OptionKind::Size { min: 0, max: MAX_SIZE },
+        "What a message costs its priority at least, in bytes";
+    ms_inject_socket_failures: u32 = 0, OptionKind::Integer { min: 0, max: u32::MAX as u64 },
+        "For tests: break a connection at one in so many socket operations; 0 breaks none";
+    ms_inject_delay_type: String = String::new(), OptionKind::Words(ENTITY_TYPES),
+        "For tests: delay messages from peers of these types";
+    ms_inject_delay_max: Duration = Duration::from_secs(1), SECONDS,
+        "For tests: longest delay of a message";
+    ms_inject_delay_probability: f64 = 0.0, OptionKind::Probability,
+        "For tests: how likely a message is delayed";
+    ms_inject_internal_delays: Duration = Duration::ZERO, SECONDS,
+        "For tests: time that a worker loses at each step of opening a session";
+    ms_blackhole_osd: bool = false, OptionKind::Bool,
+        "For tests: drop messages from and to OSDs";
+    ms_blackhole_mon: bool = false, OptionKind::Bool,
+        "For tests: drop messages from and to monitors";
+    ms_blackhole_mds: bool = false, OptionKind::Bool,
+        "For tests: drop messages from and to metadata servers";
+    ms_blackhole_mgr: bool = false, OptionKind::Bool,
+        "For tests: drop messages from and to managers";
+    ms_blackhole_client: bool = false, OptionKind::Bool,
+        "For tests: drop messages from and to clients";
     ms_async_op_threads: u32 = 3, OptionKind::Integer { min: 1, max: 24 },
         "Workers (threads with an event center each) of a network stack";
 }
@@ -131,6 +157,11 @@ impl Config {
             value: value.to_owned(),
             reason,
         })
+    }
+
+    /// Whether messages from peers of a type, as `osd`, may be delayed (`ms_inject_delay_type`).
+    pub fn delays_messages_from(&self, entity_type: &str) -> bool {
+        words_of(&self.ms_inject_delay_type).any(|word| word == entity_type)
     }
 
     /// An option's value as text that [`Config::set`] takes; `None` if there is no such option.
@@ -186,6 +217,8 @@ mod tests {
             ("ms_bind_retry_delay", "soon", ["seconds", "0 to 2592000"]),
             ("ms_bind_retry_delay", "nan", ["seconds", "0 to 2592000"]),
             ("ms_crc_data", "yes", ["true", "false"]),
+            ("ms_inject_delay_probability", "1.5", ["probability", "0 to 1"]),
+            ("ms_inject_delay_type", "osd, moon", ["no such word", "mon, osd, mds, mgr, client"]),
         ] {
             let text = config.set(name, value).unwrap_err().to_string();
             assert!(text.contains(name) && text.contains(value), "{text}");

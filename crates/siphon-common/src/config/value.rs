@@ -32,6 +32,10 @@ pub enum OptionKind {
         /// The greatest value, in seconds.
         max: u64,
     },
+    /// How likely something is: 0 never, 1 always.
+    Probability,
+    /// Any of these words, parted by blanks or commas, or nothing.
+    Words(&'static [&'static str]),
 }
 
 impl fmt::Display for OptionKind {
@@ -44,6 +48,8 @@ impl fmt::Display for OptionKind {
                 write!(f, "bytes from {min} to {max}, also as 64K, 4M, 1G")
             }
             Self::Seconds { min, max } => write!(f, "seconds from {min} to {max}"),
+            Self::Probability => f.write_str("a probability from 0 to 1"),
+            Self::Words(words) => write!(f, "any of {}, or nothing", words.join(", ")),
         }
     }
 }
@@ -57,7 +63,12 @@ pub(super) trait OptionValue {
 }
 
 impl OptionValue for String {
-    fn parse(&mut self, _: OptionKind, text: &str) -> Result<(), ValueError> {
+    fn parse(&mut self, kind: OptionKind, text: &str) -> Result<(), ValueError> {
+        if let OptionKind::Words(words) = kind
+            && !words_of(text).all(|word| words.contains(&word))
+        {
+            return Err(ValueError::UnknownWord);
+        }
         text.clone_into(self);
         Ok(())
     }
@@ -101,6 +112,21 @@ macro_rules! number {
 
 number!(u16 u32 u64);
 
+impl OptionValue for f64 {
+    fn parse(&mut self, _: OptionKind, text: &str) -> Result<(), ValueError> {
+        let value: Self = text.parse().map_err(|_| ValueError::NotANumber)?;
+        if !(0.0..=1.0).contains(&value) {
+            return Err(ValueError::OutOfRange);
+        }
+        *self = value;
+        Ok(())
+    }
+
+    fn render(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl OptionValue for Duration {
     fn parse(&mut self, kind: OptionKind, text: &str) -> Result<(), ValueError> {
         let seconds: f64 = text.parse().map_err(|_| ValueError::NotANumber)?;
@@ -117,6 +143,11 @@ impl OptionValue for Duration {
     fn render(&self) -> String {
         self.as_secs_f64().to_string()
     }
+}
+
+/// The words of a list, as [`OptionKind::Words`] has it.
+pub(super) fn words_of(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty())
 }
 
 /// A number with a suffix: binary for sizes, decimal for integers (`strict_iec_cast` and

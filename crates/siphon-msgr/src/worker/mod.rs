@@ -1,6 +1,7 @@
 //! The messenger's part of a worker: it owns connections, and all that happens to them happens
 //! here.
 
+mod inject;
 mod meet;
 mod remote;
 
@@ -193,7 +194,7 @@ impl MessengerWorker {
     fn send(&mut self, now: Instant, id: ConnectionId, message: OutMessage) {
         match self.connections.get(&id) {
             Some(Owned::Loopback(connection)) => deliver_locally(connection, message),
-            Some(Owned::Remote(_)) => self.change(id, |r| r.proto.send(now, message)),
+            Some(Owned::Remote(_)) => self.change(id, |r| r.send(now, message)),
             None => {}
         }
     }

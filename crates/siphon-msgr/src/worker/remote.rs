@@ -7,10 +7,11 @@ use futures_channel::oneshot;
 use siphon_auth::{AuthServerAnswer, ConnectionMode, PeerContext};
 use siphon_net::{Accepted, EventCenter, SendStatus, SocketId, TimerId};
 use siphon_proto::v2::Revision;
-use siphon_proto::{AuthAnswer, AuthEvent, Event, Message, Next, PeerInfo};
+use siphon_proto::{AuthAnswer, AuthEvent, Event, Message, Next, OutMessage, PeerInfo};
 use siphon_wire::buf::{Rope, SegmentBuf, SegmentPool};
 use siphon_wire::types::{EntityAddr, EntityType, Features};
 
+use super::inject::{Injection, internal_delay};
 use super::{BuildIdHasher, enqueue, socket_options};
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatch_queue::Item;
@@ -53,6 +54,8 @@ pub(crate) struct Remote {
     /// The application was told of a session.
     known: bool,
     timer: Option<(Instant, TimerId)>,
+    /// What tests want to be done to its messages.
+    injection: Option<Box<Injection>>,
     ending: Ending,
     /// What happened to the transport, which the protocol does not know.
     failure: Option<CloseReason>,
@@ -161,6 +164,7 @@ impl Remote {
             accepted: false,
             known: false,
             timer: None,
+            injection: None,
             ending: Ending::No,
             failure: None,
         }
@@ -216,6 +220,14 @@ impl Remote {
         self.proto.handle_timeout(now);
     }
 
+    /// Queues a message to be sent.
+    pub(crate) fn send(&mut self, now: Instant, message: OutMessage) {
+        if self.injection.as_ref().is_some_and(|it| it.is_blackhole()) {
+            return;
+        }
+        self.proto.send(now, message);
+    }
+
     /// Tells `done` when all that is queued now has been sent.
     pub(crate) fn flush(&mut self, done: oneshot::Sender<()>) {
         self.flush.retain(|waiter| !waiter.is_canceled());
@@ -231,6 +243,7 @@ impl Remote {
 
     /// Does everything that is to be done now; says what is left to others.
     pub(crate) fn pump(&mut self, io: &mut Io<'_>) -> Pumped {
+        self.release_held(io.center.now());
         loop {
             if let Some(reason) = self.drain_events(io) {
                 return Pumped::Ended(reason);
@@ -283,6 +296,9 @@ impl Remote {
     /// Tells everyone that the connection has ended. The socket is gone after this.
     pub(crate) fn close(mut self, io: &mut Io<'_>, reason: CloseReason) {
         self.release(io);
+        for message in self.injection.iter_mut().flat_map(|it| it.release_all()) {
+            let _ = dispatch(&self.handle, message); // nothing is read any more
+        }
         match &reason {
             CloseReason::MarkedDown | CloseReason::Shutdown => self.handle.set_closed(reason),
             _ if self.accepted && !self.known => {
@@ -298,11 +314,7 @@ impl Remote {
     fn drain_events(&mut self, io: &mut Io<'_>) -> Option<CloseReason> {
         while let Some(event) = self.proto.poll_event() {
             match event {
-                Event::Message(message) => {
-                    if !dispatch(&self.handle, message) {
-                        self.paused = true;
-                    }
-                }
+                Event::Message(message) => self.receive_message(io.center.now(), message),
                 Event::Auth(event) => {
                     let answer = self.authenticate(event);
                     self.proto.handle_auth(io.center.now(), answer);
@@ -312,6 +324,9 @@ impl Remote {
                 Event::Knock => {} // seen in `pump`, when nothing is being sent
                 Event::Ready { peer, accepted } => self.handle_ready(*peer, accepted),
                 Event::RemoteReset => {
+                    if let Some(injection) = &mut self.injection {
+                        injection.discard();
+                    }
                     self.handle.messenger().queue().discard(&self.handle);
                     self.paused |= !enqueue(&self.handle, Item::RemoteReset);
                 }
@@ -333,6 +348,25 @@ impl Remote {
             }
         }
         None
+    }
+
+    fn receive_message(&mut self, now: Instant, message: Message) {
+        let message = match &mut self.injection {
+            Some(injection) => injection.receive(now, message),
+            None => Some(message),
+        };
+        if let Some(message) = message
+            && !dispatch(&self.handle, message)
+        {
+            self.paused = true;
+        }
+    }
+
+    /// Dispatches what was held back until now.
+    fn release_held(&mut self, now: Instant) {
+        while let Some(message) = self.injection.as_mut().and_then(|it| it.release(now)) {
+            self.paused |= !dispatch(&self.handle, message);
+        }
     }
 
     fn start_connecting(&mut self, io: &mut Io<'_>, target: EntityAddr) {
@@ -395,6 +429,11 @@ impl Remote {
 
     fn handle_ready(&mut self, peer: PeerInfo, accepted: bool) {
         tracing::debug!(peer = %peer.name, addrs = %peer.addrs, features = %peer.features, "session open");
+        let config = self.handle.messenger().context().config();
+        internal_delay(config);
+        if self.injection.is_none() {
+            self.injection = Injection::for_peer(config, peer.name.kind);
+        }
         self.handle.set_ready(peer);
         self.known = true;
         let chain = self.handle.messenger().chain();
@@ -496,7 +535,8 @@ impl Remote {
     /// One timer, which is moved only where it would come too late: a later deadline is found when
     /// it fires.
     fn set_timer(&mut self, center: &mut EventCenter) {
-        let Some(deadline) = self.proto.poll_timeout() else {
+        let held = self.injection.as_ref().and_then(|it| it.next_release());
+        let Some(deadline) = self.proto.poll_timeout().into_iter().chain(held).min() else {
             return;
         };
         match &mut self.timer {
