@@ -16,6 +16,7 @@ mod policy;
 mod queue;
 mod session;
 pub mod v2;
+mod weighted;
 
 pub use config::{ConnectionConfig, Policies, Role};
 pub use connection::Connection;
@@ -26,3 +27,4 @@ pub use message::{
     EncodePayload, Message, MessageHeader, OutMessage, OutPayload, Payload, Priority,
 };
 pub use policy::Policy;
+pub use weighted::WeightedQueue;
