@@ -20,6 +20,7 @@ mod queue;
 pub mod resolve;
 mod session;
 pub mod v2;
+mod weighted;
 
 pub use config::{ConnectionConfig, GlobalSeq, Policies};
 pub use connection::Connection;
@@ -32,3 +33,4 @@ pub use message::{
 };
 pub use opening::Met;
 pub use policy::Policy;
+pub use weighted::WeightedQueue;
