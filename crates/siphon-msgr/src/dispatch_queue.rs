@@ -2,7 +2,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use futures_channel::oneshot;
-use siphon_proto::{Message, Priority};
+use siphon_common::Config;
+use siphon_proto::{Message, Priority, WeightedQueue};
 
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatcher::{Chain, guarded};
@@ -21,7 +22,7 @@ pub(crate) enum Item {
 
 /// Messages and news for the dispatchers that want them one at a time, on a thread of their own.
 ///
-/// Higher priorities first; news of a connection overtakes messages, as Ceph's queue has it, but
+/// By priority as [`WeightedQueue`] has it; news of a connection overtakes messages, as Ceph's queue has it, but
 /// for a reset, which comes after everything that the connection delivered. Bytes that wait are
 /// bounded: [`push`](Self::push) says when it is enough, and the queue tells the connection when
 /// to go on.
@@ -41,8 +42,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     news: VecDeque<(Connection, Item)>,
-    /// Invariant: no queue in it is empty.
-    messages: BTreeMap<Priority, VecDeque<(Connection, Item)>>,
+    /// Connections take turns, so that one with large messages does not starve its neighbours.
+    messages: WeightedQueue<ConnectionId, (Connection, Item)>,
     /// What the waiting messages cost.
     bytes: usize,
     /// Connections that were told to stop reading.
@@ -55,8 +56,16 @@ struct State {
 }
 
 impl DispatchQueue {
-    pub(crate) fn new(max_bytes: usize) -> Self {
-        let shared = Shared { state: Mutex::default(), changed: Condvar::new(), max_bytes };
+    /// A queue as the configuration has it: `ms_dispatch_throttle_bytes`, 0 for no limit, and
+    /// `ms_pq_max_tokens_per_priority` and `ms_pq_min_cost`.
+    pub(crate) fn new(config: &Config) -> Self {
+        let max_bytes = match usize::try_from(config.ms_dispatch_throttle_bytes) {
+            Ok(0) | Err(_) => usize::MAX,
+            Ok(bytes) => bytes,
+        };
+        let (tokens, min) = (config.ms_pq_max_tokens_per_priority, config.ms_pq_min_cost);
+        let state = State { messages: WeightedQueue::new(tokens, min), ..State::default() };
+        let shared = Shared { state: Mutex::new(state), changed: Condvar::new(), max_bytes };
         Self { shared: Arc::new(shared) }
     }
 
@@ -78,17 +87,21 @@ impl DispatchQueue {
         match item {
             Item::Message(message) => {
                 state.bytes += cost(&message);
-                let priority = message.header.priority;
-                state
-                    .messages
-                    .entry(priority)
-                    .or_default()
-                    .push_back(entry(Item::Message(message)));
+                let (priority, len) = (message.header.priority, message.payload.len() as u64);
+                let item = entry(Item::Message(message));
+                state.messages.push(connection.id(), priority, len, item);
             }
-            // Behind everything that came before it, of whatever priority.
+            // Behind everything that came before it, of whatever priority: what is left of the
+            // connection goes on as one row, the highest first.
             Item::Reset(_) => {
-                let lowest = state.messages.keys().next().copied().unwrap_or_default();
-                state.messages.entry(lowest).or_default().push_back(entry(item));
+                let id = connection.id();
+                let mut row = state.messages.remove_key(&id);
+                row.push(entry(item));
+                let priority = row.iter().map(|(_, item)| item.priority()).max();
+                for (connection, item) in row {
+                    let len = item.len();
+                    state.messages.push(id, priority.unwrap_or_default(), len, (connection, item));
+                }
             }
             Item::Connect | Item::Accept | Item::Refused | Item::RemoteReset => {
                 state.news.push_back(entry(item));
@@ -118,17 +131,8 @@ impl DispatchQueue {
     /// Drops a connection's messages that wait: they belong to a session that is no more.
     pub(crate) fn discard(&self, connection: &Connection) {
         let mut state = lock(&self.shared.state);
-        let mut dropped = 0;
-        for messages in state.messages.values_mut() {
-            messages.retain(|(owner, item)| match item {
-                Item::Message(message) if owner == connection => {
-                    dropped += cost(message);
-                    false
-                }
-                _ => true,
-            });
-        }
-        state.messages.retain(|_, messages| !messages.is_empty());
+        let removed = state.messages.remove_key(&connection.id());
+        let dropped: usize = removed.iter().map(|(_, item)| item.cost()).sum();
         state.bytes -= dropped;
     }
 
@@ -207,15 +211,32 @@ impl State {
         if let Some(news) = self.news.pop_front() {
             return Some(news);
         }
-        let mut highest = self.messages.last_entry()?;
-        let entry = highest.get_mut().pop_front();
-        if highest.get().is_empty() {
-            highest.remove();
+        let (_, entry) = self.messages.pop()?;
+        self.bytes -= entry.1.cost();
+        Some(entry)
+    }
+}
+
+impl Item {
+    fn priority(&self) -> Priority {
+        match self {
+            Self::Message(message) => message.header.priority,
+            _ => Priority(0),
         }
-        if let Some((_, Item::Message(message))) = &entry {
-            self.bytes -= cost(message);
+    }
+
+    fn len(&self) -> u64 {
+        match self {
+            Self::Message(message) => message.payload.len() as u64,
+            _ => 0,
         }
-        entry
+    }
+
+    fn cost(&self) -> usize {
+        match self {
+            Self::Message(message) => cost(message),
+            _ => 0,
+        }
     }
 }
 

@@ -198,11 +198,7 @@ impl MessengerBuilder {
     /// If its dispatch thread cannot be started.
     pub fn start(self) -> std::io::Result<Messenger> {
         let chain: Chain = self.chain.into();
-        let throttle = self.context.config().ms_dispatch_throttle_bytes;
-        let queue = DispatchQueue::new(match usize::try_from(throttle) {
-            Ok(0) | Err(_) => usize::MAX, // no limit
-            Ok(bytes) => bytes,
-        });
+        let queue = DispatchQueue::new(self.context.config());
         if self.stack.has_threads() {
             queue.start(Arc::clone(&chain))?;
         }

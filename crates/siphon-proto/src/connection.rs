@@ -513,6 +513,7 @@ impl Connection {
             policy: self.policy,
             to_send: self.session.unsent() > 0 || self.keepalive.is_some() || self.awaited,
             reachable: self.target.is_some(),
+            listening: self.config.addrs.iter().any(|addr| addr.port() != 0),
             fruitful: self.fruitful,
         };
         let next = match fault(&facts) {

@@ -26,6 +26,8 @@ pub struct Fault {
     pub to_send: bool,
     /// The peer has an address that can be connected to.
     pub reachable: bool,
+    /// The peer can connect to us: who listens nowhere must not wait for it.
+    pub listening: bool,
     /// Something of the session arrived over the link: one over which nothing did, though it was
     /// open, was no better than an attempt that failed.
     pub fruitful: bool,
@@ -65,6 +67,7 @@ pub enum Backoff {
 ///     policy,
 ///     to_send: false,
 ///     reachable: true,
+///     listening: true,
 ///     fruitful: true,
 /// };
 /// assert_eq!(fault(&open(Policy::LOSSY_CLIENT)), FaultAction::Close);
@@ -72,13 +75,13 @@ pub enum Backoff {
 /// assert_eq!(fault(&open(Policy::LOSSLESS_CLIENT)), FaultAction::Reconnect(Backoff::None));
 /// ```
 pub fn fault(fault: &Fault) -> FaultAction {
-    let Fault { stage, policy, to_send, reachable, fruitful } = *fault;
+    let Fault { stage, policy, to_send, reachable, listening, fruitful } = *fault;
     let connecting = matches!(stage, FaultStage::Connecting | FaultStage::Waiting);
     // What has no session yet has nothing to lose: a lossy client tries again as well.
     if (policy.lossy && !connecting) || stage == FaultStage::Accepting {
         return FaultAction::Close;
     }
-    let may_rest = policy.standby && !to_send && stage != FaultStage::Waiting;
+    let may_rest = policy.standby && listening && !to_send && stage != FaultStage::Waiting;
     if may_rest || policy.server || !reachable {
         return FaultAction::Standby;
     }
@@ -109,9 +112,10 @@ mod tests {
         let mut all = Vec::new();
         for policy in POLICIES {
             for stage in STAGES {
-                for bits in 0..8 {
-                    let [to_send, reachable, fruitful] = [1, 2, 4].map(|bit| bits & bit != 0);
-                    all.push(Fault { stage, policy, to_send, reachable, fruitful });
+                for bits in 0..16 {
+                    let flag = |bit: i32| bits & bit != 0;
+                    let [to_send, reachable, listening, fruitful] = [1, 2, 4, 8].map(flag);
+                    all.push(Fault { stage, policy, to_send, reachable, listening, fruitful });
                 }
             }
         }
@@ -133,8 +137,11 @@ mod tests {
             (Policy::LOSSLESS_CLIENT, at_once, at_once),
         ];
         for (policy, idle, busy) in expected {
-            let (stage, reachable, fruitful) = (FaultStage::Open, true, true);
-            let at = |to_send| fault(&Fault { stage, policy, to_send, reachable, fruitful });
+            let (stage, yes) = (FaultStage::Open, true);
+            let at = |to_send| {
+                let (reachable, listening, fruitful) = (yes, yes, yes);
+                fault(&Fault { stage, policy, to_send, reachable, listening, fruitful })
+            };
             assert_eq!((at(false), at(true)), (idle, busy), "{policy:?}");
         }
     }
@@ -153,7 +160,10 @@ mod tests {
         for case in every_fault() {
             let waits = fault(&case) == FaultAction::Standby;
             assert!(
-                !waits || case.policy.server || !case.reachable || !case.to_send,
+                !waits
+                    || case.policy.server
+                    || !case.reachable
+                    || (!case.to_send && case.listening),
                 "{case:?} would be stuck"
             );
         }
