@@ -15,6 +15,8 @@ mod message;
 mod policy;
 mod queue;
 mod session;
+mod sync;
+mod throttle;
 pub mod v2;
 mod weighted;
 
@@ -27,4 +29,5 @@ pub use message::{
     EncodePayload, Message, MessageHeader, OutMessage, OutPayload, Payload, Priority,
 };
 pub use policy::Policy;
+pub use throttle::{Grant, Throttle, ThrottleCounters};
 pub use weighted::WeightedQueue;
