@@ -19,6 +19,8 @@ mod policy;
 mod queue;
 pub mod resolve;
 mod session;
+mod sync;
+mod throttle;
 pub mod v2;
 mod weighted;
 
@@ -33,4 +35,5 @@ pub use message::{
 };
 pub use opening::Met;
 pub use policy::Policy;
+pub use throttle::{Grant, Throttle, ThrottleCounters};
 pub use weighted::WeightedQueue;

@@ -194,13 +194,14 @@ impl<K: Clone + Eq + Hash, T> WeightedQueue<K, T> {
         }
     }
 
+    #[inline]
     fn take(&mut self, at: usize) -> Option<(K, T)> {
-        let taken = self.classes[at].pop()?;
-        self.len -= 1;
+        let taken = self.classes[at].pop();
+        self.len -= usize::from(taken.is_some());
         if self.classes[at].is_empty() {
             self.retire(at);
         }
-        Some(taken)
+        taken
     }
 }
 
@@ -295,6 +296,7 @@ impl<K: Clone + Eq + Hash, T> Class<K, T> {
         self.turns.peek().map_or(0, |turn| turn.cost)
     }
 
+    #[inline]
     fn push(&mut self, key: K, cost: u32, value: T) {
         let at = self.items.insert(Item { value, cost, next: None });
         if let Some(flow) = self.find(&key) {
@@ -316,6 +318,7 @@ impl<K: Clone + Eq + Hash, T> Class<K, T> {
         self.turns.push(Turn { stamp, age: self.turns_set, flow, cost });
     }
 
+    #[inline]
     fn pop(&mut self) -> Option<(K, T)> {
         let mut turn = self.turns.peek_mut()?;
         self.clock = turn.stamp;
@@ -377,8 +380,12 @@ impl<K: Clone + Eq + Hash, T> Class<K, T> {
         self.tokens = 0;
         self.clock = 0;
         self.turns_set = 0;
-        self.turns.shrink_to(room);
-        self.by_key.shrink_to(room);
+        if self.turns.capacity() > room {
+            self.turns.shrink_to(room);
+        }
+        if self.by_key.capacity() > room {
+            self.by_key.shrink_to(room);
+        }
         // Also makes the next items go into consecutive places.
         reset_slab(&mut self.flows, room);
         reset_slab(&mut self.items, room);
