@@ -59,7 +59,7 @@ pub trait TypedMessage: fmt::Debug + Send + Sync + Sized + 'static {
     fn to_message(&self, features: Features) -> Message {
         let mut header = Self::header();
         let payload = self.encode_payload(features, &mut header);
-        Message { header, payload, seq: 0 }
+        Message { header, payload, ..Message::default() }
     }
 
     /// The message to be sent: encoded at once, or when the peer's features are known if the

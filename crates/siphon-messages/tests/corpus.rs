@@ -66,7 +66,7 @@ impl<M: TypedMessage> Decode for Dump<M> {
         let reserved_and_crc = dec.array()?;
         let footer = dec.array()?;
         let payload = Payload { front: dec.bytes()?, middle: dec.bytes()?, data: dec.value()? };
-        let message = Message { header, payload, seq };
+        let message = Message { header, payload, seq, ..Message::default() };
         let typed = match M::from_message(&message) {
             Ok(typed) => typed,
             Err(MessageError::Decode { error, .. }) => return Err(error),
@@ -80,7 +80,7 @@ impl<M: TypedMessage> Decode for Dump<M> {
 
 impl<M> Encode for Dump<M> {
     fn encode(&self, enc: &mut Encoder) {
-        let Message { header, payload, seq } = &self.message;
+        let Message { header, payload, seq, .. } = &self.message;
         enc.u64(*seq);
         enc.u64(header.tid);
         enc.u16(header.msg_type);

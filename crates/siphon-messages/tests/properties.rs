@@ -142,7 +142,7 @@ fn survives<M: TypedMessage + PartialEq>(typed: &M, features: Features) {
 fn read_as_all(version: u16, payload: &Payload) {
     fn read<M: TypedMessage>(version: u16, payload: &Payload) {
         let header = MessageHeader { version, compat_version: 1, ..M::header() };
-        let message = Message { header, payload: payload.clone(), seq: 1 };
+        let message = Message { header, payload: payload.clone(), seq: 1, ..Message::default() };
         if let Ok(typed) = M::from_message(&message) {
             typed.to_message(Features::ALL);
             typed.to_message(Features::NONE);

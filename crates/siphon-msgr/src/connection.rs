@@ -1,12 +1,14 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::time::{Duration, SystemTime};
 
 use futures_channel::oneshot;
 use siphon_net::MailSender;
-use siphon_proto::{OutMessage, OutPayload, PeerInfo};
+use siphon_proto::{Grant, OutMessage, OutPayload, PeerInfo, Throttle};
 use siphon_wire::types::{EntityAddrVec, EntityType, Features, Utime};
 
 use crate::error::{CloseReason, SendError};
@@ -53,6 +55,8 @@ pub(crate) struct Inner {
     target: EntityAddrVec,
     state: Mutex<State>,
     closed: OnceLock<CloseReason>,
+    /// Bounds what waits to be sent.
+    outgoing: Throttle,
     /// The application wants nothing more of it.
     marked_down: AtomicBool,
     /// A dispatcher panicked over it: what else it brought would be dispatched with a gap.
@@ -81,6 +85,7 @@ impl Connection {
         expected: EntityType,
         target: EntityAddrVec,
     ) -> Self {
+        let outgoing = Throttle::new("", messenger.send_bound());
         Self {
             inner: Arc::new(Inner {
                 id,
@@ -90,6 +95,7 @@ impl Connection {
                 target,
                 state: Mutex::default(),
                 closed: OnceLock::new(),
+                outgoing,
                 marked_down: AtomicBool::new(false),
                 broken: AtomicBool::new(false),
             }),
@@ -100,10 +106,39 @@ impl Connection {
     /// once and in order, whatever happens to its links, as long as both sides remember the session;
     /// of a lossy one it is lost with the connection.
     ///
+    /// It never waits: see [`send_async`](Self::send_async) for one that does.
+    ///
     /// # Errors
-    /// If the connection has ended, or a part of the message is longer than the protocol allows.
+    /// If the connection has ended, a part of the message is longer than the protocol allows, or too
+    /// much waits to be sent already ([`MessengerBuilder::send_bound`](crate::MessengerBuilder::send_bound)).
     pub fn send(&self, message: impl Into<OutMessage>) -> Result<(), SendError> {
-        let message = message.into();
+        let mut message = message.into();
+        self.check(&message)?;
+        match self.inner.outgoing.try_take(held(&message)) {
+            Some(grant) => message.grants.bytes = grant,
+            None => return Err(SendError::Full(Box::new(message))),
+        }
+        self.mail(Mail::Send(self.inner.id, message));
+        Ok(())
+    }
+
+    /// As [`send`](Self::send), but waits until there is room: back-pressure for whoever produces
+    /// faster than the peer takes. Dropping the future before that sends nothing.
+    ///
+    /// # Errors
+    /// If the connection has ended or ends meanwhile, or a part of the message is longer than the
+    /// protocol allows.
+    pub async fn send_async(&self, message: impl Into<OutMessage>) -> Result<(), SendError> {
+        let mut message = message.into();
+        self.check(&message)?;
+        let grant = Room { throttle: &self.inner.outgoing, amount: held(&message), waker: None };
+        message.grants.bytes = grant.await;
+        self.check(&message)?; // it may have ended while we waited
+        self.mail(Mail::Send(self.inner.id, message));
+        Ok(())
+    }
+
+    fn check(&self, message: &OutMessage) -> Result<(), SendError> {
         if let Some(reason) = self.inner.closed.get() {
             return Err(SendError::Closed(reason.clone()));
         }
@@ -111,8 +146,12 @@ impl Connection {
         if let OutPayload::Encoded(payload) = &message.payload {
             self.inner.messenger.limits().check(payload).map_err(SendError::TooLong)?;
         }
-        self.mail(Mail::Send(self.inner.id, message));
         Ok(())
+    }
+
+    /// Bytes that wait to be sent, and on a lossless session to be acknowledged.
+    pub fn outgoing_bytes(&self) -> u64 {
+        self.inner.outgoing.current()
     }
 
     /// Asks the peer for a sign of life; see [`last_keepalive_ack`](Self::last_keepalive_ack).
@@ -336,8 +375,74 @@ impl Connection {
         }
     }
 
+    /// Wakes its worker when a throttle has room for its next message.
+    pub(crate) fn waker(&self) -> Waker {
+        Waker::from(Arc::new(WakeWorker { id: self.inner.id, worker: self.inner.worker.clone() }))
+    }
+
     fn mail(&self, mail: Mail) {
         self.inner.worker.send(mail);
+    }
+}
+
+/// What a message is held against the bound for: its payload, which may not be encoded yet, and what
+/// it takes to hold it.
+fn held(message: &OutMessage) -> u64 {
+    let payload = match &message.payload {
+        OutPayload::Encoded(payload) => payload.len(),
+        OutPayload::Deferred(_) => 0,
+    };
+    (payload + size_of::<OutMessage>()) as u64
+}
+
+/// Waits for room on a connection.
+struct Room<'a> {
+    throttle: &'a Throttle,
+    amount: u64,
+    /// That which the throttle knows.
+    waker: Option<Waker>,
+}
+
+impl Future for Room<'_> {
+    type Output = Grant;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Grant> {
+        if let Some(before) = self.waker.take_if(|before| !before.will_wake(context.waker())) {
+            self.throttle.forget(&before);
+        }
+        match self.throttle.take(self.amount, context.waker()) {
+            Some(grant) => {
+                self.waker = None;
+                Poll::Ready(grant)
+            }
+            None => {
+                self.waker.get_or_insert_with(|| context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            self.throttle.forget(&waker);
+        }
+    }
+}
+
+struct WakeWorker {
+    id: ConnectionId,
+    worker: MailSender<Mail>,
+}
+
+impl Wake for WakeWorker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.worker.send(Mail::Room(self.id));
     }
 }
 

@@ -2,8 +2,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use siphon_proto::ProtocolError;
 use siphon_proto::v2::TooLong;
+use siphon_proto::{OutMessage, ProtocolError};
 use siphon_wire::types::{EntityAddr, EntityAddrVec};
 
 /// Why a connection ended.
@@ -108,6 +108,8 @@ pub enum SendError {
     Closed(CloseReason),
     /// A part of the message is longer than the protocol's limits.
     TooLong(TooLong),
+    /// Too much waits to be sent already. The message comes back.
+    Full(Box<OutMessage>),
 }
 
 impl fmt::Display for SendError {
@@ -115,6 +117,10 @@ impl fmt::Display for SendError {
         match self {
             Self::Closed(reason) => write!(f, "the connection has ended: {reason}"),
             Self::TooLong(too_long) => write!(f, "{too_long}"),
+            Self::Full(_) => f.write_str(
+                "too much waits to be sent on this connection: send_async waits for room, and \
+                 MessengerBuilder::send_bound sets the bound",
+            ),
         }
     }
 }

@@ -3,13 +3,16 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::task::Waker;
 use std::time::Duration;
 
 use futures_channel::oneshot;
 use siphon_auth::{AuthClient, AuthNone, AuthServer};
 use siphon_common::Context;
 use siphon_proto::v2::{BannerFeatures, Limits};
-use siphon_proto::{ConnectionConfig, GlobalSeq, Policies, Policy, SessionCounters, SessionCounts};
+use siphon_proto::{
+    ConnectionConfig, GlobalSeq, Policies, Policy, SessionCounters, SessionCounts, Throttles,
+};
 use siphon_wire::buf::SegmentPool;
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType};
 
@@ -55,6 +58,9 @@ pub struct Messenger {
     _owner: Arc<Owner>,
 }
 
+/// Bytes that may wait on a connection to be sent, unless the application says otherwise.
+const DEFAULT_SEND_BOUND: u64 = 1 << 30;
+
 /// What all clones of a messenger share, and nothing else does.
 #[derive(Debug)]
 struct Owner {
@@ -84,6 +90,7 @@ pub(crate) struct Shared {
     auth_server: Arc<dyn AuthServer>,
     chain: Chain,
     queue: DispatchQueue,
+    send_bound: u64,
     addrs: Mutex<Addrs>,
     /// The connection with each peer, whichever side opened it, by the address that tells the peer
     /// from others.
@@ -116,6 +123,7 @@ pub struct MessengerBuilder {
     auth_client: Arc<dyn AuthClient>,
     auth_server: Arc<dyn AuthServer>,
     chain: Vec<Arc<dyn Dispatcher>>,
+    send_bound: u64,
     cookie_seed: u64,
 }
 
@@ -139,6 +147,22 @@ impl MessengerBuilder {
     #[must_use]
     pub fn policy(mut self, peer_type: EntityType, policy: Policy) -> Self {
         self.policies.set(peer_type, policy);
+        self
+    }
+
+    /// Bounds the messages of one kind of peer, from when they begin to arrive until the application
+    /// drops them. A full throttle stops the reading from these peers, and nothing else.
+    #[must_use]
+    pub fn throttles(mut self, peer_type: EntityType, throttles: Throttles) -> Self {
+        self.policies.set_throttles(peer_type, throttles);
+        self
+    }
+
+    /// How many bytes may wait on each connection to be sent, and on a lossless session to be
+    /// acknowledged: 1 GiB by default. A message that is longer waits until there is nothing else.
+    #[must_use]
+    pub fn send_bound(mut self, bytes: u64) -> Self {
+        self.send_bound = bytes.max(1);
         self
     }
 
@@ -214,6 +238,7 @@ impl MessengerBuilder {
             auth_server: self.auth_server,
             chain,
             queue,
+            send_bound: self.send_bound,
             addrs: Mutex::default(),
             directory: Mutex::default(),
             loopback: Mutex::default(),
@@ -247,6 +272,7 @@ impl Messenger {
             auth_client: auth.clone(),
             auth_server: auth,
             chain: Vec::new(),
+            send_bound: DEFAULT_SEND_BOUND,
             cookie_seed: rand::random(),
         }
     }
@@ -426,6 +452,15 @@ impl Shared {
         &self.queue
     }
 
+    pub(crate) fn send_bound(&self) -> u64 {
+        self.send_bound
+    }
+
+    /// Whether connections have to be woken by throttles.
+    pub(crate) fn has_throttles(&self) -> bool {
+        self.policies.has_throttles()
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -455,6 +490,7 @@ impl Shared {
             cookie_seed: self.cookie_seed.fetch_add(0xd1b5_4a32_d192_ed03, Ordering::Relaxed),
             counters: Arc::clone(&self.counters),
             pool: pool.clone(),
+            waker: Waker::noop().clone(),
         }
     }
 

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
 use std::time::Duration;
 
 use siphon_wire::buf::SegmentPool;
@@ -7,19 +8,31 @@ use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType};
 
 use crate::counters::SessionCounters;
 use crate::policy::Policy;
+use crate::throttle::Throttle;
 use crate::v2::{BannerFeatures, Limits};
 
 /// Policies by the kind of peer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Policies {
     default: Policy,
     by_type: Vec<(EntityType, Policy)>,
+    throttles: Vec<(EntityType, Throttles)>,
+}
+
+/// What bounds messages of one kind of peer, from when they begin to arrive until they are dropped:
+/// Ceph's `throttler_bytes` and `throttler_messages` of a policy.
+#[derive(Clone, Debug, Default)]
+pub struct Throttles {
+    /// Of their payload, in bytes.
+    pub bytes: Option<Throttle>,
+    /// Of their number.
+    pub messages: Option<Throttle>,
 }
 
 impl Policies {
     /// The same policy for everyone.
     pub fn new(default: Policy) -> Self {
-        Self { default, by_type: Vec::new() }
+        Self { default, ..Self::default() }
     }
 
     /// Sets the policy for peers without one of their own.
@@ -31,6 +44,23 @@ impl Policies {
     pub fn set(&mut self, peer_type: EntityType, policy: Policy) {
         self.by_type.retain(|(kind, _)| *kind != peer_type);
         self.by_type.push((peer_type, policy));
+    }
+
+    /// Bounds the messages of one kind of peer.
+    pub fn set_throttles(&mut self, peer_type: EntityType, throttles: Throttles) {
+        self.throttles.retain(|(kind, _)| *kind != peer_type);
+        self.throttles.push((peer_type, throttles));
+    }
+
+    /// What bounds the messages of a kind of peer.
+    pub fn throttles_of(&self, peer_type: EntityType) -> Throttles {
+        let own = self.throttles.iter().find(|(kind, _)| *kind == peer_type);
+        own.map(|(_, throttles)| throttles.clone()).unwrap_or_default()
+    }
+
+    /// Whether messages of anybody are bounded.
+    pub fn has_throttles(&self) -> bool {
+        !self.throttles.is_empty()
     }
 
     /// The policy for a kind of peer.
@@ -76,6 +106,9 @@ pub struct ConnectionConfig {
     pub counters: Arc<SessionCounters>,
     /// Where long segments are received into.
     pub pool: SegmentPool,
+    /// Wakes whoever drives the connection, when a throttle may let its next message pass: see
+    /// [`Connection::handle_room`](crate::Connection::handle_room).
+    pub waker: Waker,
 }
 
 impl ConnectionConfig {
@@ -99,6 +132,7 @@ impl ConnectionConfig {
             cookie_seed: 0,
             counters: Arc::default(),
             pool: SegmentPool::new(0),
+            waker: Waker::noop().clone(),
         }
     }
 }

@@ -1,19 +1,21 @@
 use std::collections::VecDeque;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use siphon_wire::buf::{Rope, SegmentBuf};
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityType, Utime};
 
-use crate::config::{ConnectionConfig, Role};
+use crate::config::{ConnectionConfig, Role, Throttles};
 use crate::error::{PeerMisbehaved, ProtocolError};
 use crate::event::{AuthAnswer, CloseReason, Event, Next, PeerInfo};
 use crate::fault::{Backoff, Fault, FaultAction, FaultStage, fault};
 use crate::link::{Incoming, Link};
-use crate::message::OutMessage;
+use crate::message::{Grants, OutMessage};
 use crate::opening::Knock;
 use crate::policy::Policy;
 use crate::session::{Session, Transmitted};
+use crate::throttle::{Grant, Throttle};
 use crate::v2::payload::ControlFrame;
 use crate::v2::{Frame, KeepaliveFrame, SequenceFrame, Tag};
 
@@ -75,8 +77,15 @@ pub struct Connection {
     pub(crate) peer: Option<PeerInfo>,
     pub(crate) knock: Option<Knock>,
     pub(crate) events: VecDeque<Event>,
-    /// Bytes behind a step of the handshake that is not answered yet.
+    /// Bytes behind a step of the handshake that is not answered yet, or behind a message that is not
+    /// admitted yet.
     pub(crate) stash: BytesMut,
+    /// What bounds messages of the peer.
+    pub(crate) throttles: Throttles,
+    /// What the next message holds already, while it waits for the rest.
+    grants: Grants,
+    /// A message waits until a throttle has room.
+    throttled: bool,
     /// When the attempt that is under way began.
     started: Instant,
     pub(crate) last_active: Instant,
@@ -152,6 +161,9 @@ impl Connection {
             knock: None,
             events: VecDeque::new(),
             stash: BytesMut::new(),
+            throttles: Throttles::default(),
+            grants: Grants::default(),
+            throttled: false,
             started: now,
             last_active: now,
             backoff: Duration::ZERO,
@@ -180,9 +192,11 @@ impl Connection {
         !self.events.is_empty()
     }
 
-    /// Whether the transport should be read from: not while the application owes an answer.
+    /// Whether the transport should be read from: not while the application owes an answer, or a
+    /// message waits for a throttle.
     pub fn wants_recv(&self) -> bool {
         self.phase != Phase::Knocking
+            && !self.throttled
             && self.link.as_ref().is_some_and(|link| !link.awaits_application())
     }
 
@@ -241,6 +255,27 @@ impl Connection {
         if let Err(error) = result {
             self.fail(now, error);
         }
+    }
+
+    /// A throttle woke us ([`ConnectionConfig::waker`]): there may be room for the message that waits.
+    pub fn handle_room(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.throttled) {
+            return;
+        }
+        self.last_active = now; // the silence was ours
+        if let Err(error) = self.consume_stash(now) {
+            self.fail(now, error);
+        }
+    }
+
+    /// Whether a message waits for a throttle.
+    pub fn is_throttled(&self) -> bool {
+        self.throttled
+    }
+
+    /// Says who drives the connection from now on.
+    pub fn set_waker(&mut self, waker: Waker) {
+        self.config.waker = waker;
     }
 
     /// The silence until `now` says nothing of the peer: we did not read.
@@ -395,7 +430,8 @@ impl Connection {
 
     fn stash(&mut self, bytes: &[u8]) -> Result<(), ProtocolError> {
         let waiting = self.stash.len() + bytes.len();
-        if waiting > MAX_STASH {
+        // Behind a message that waits comes no more than was read already.
+        if waiting > MAX_STASH && !self.throttled {
             return Err(PeerMisbehaved::UnansweredFlood { bytes: waiting }.into());
         }
         self.stash.extend_from_slice(bytes);
@@ -412,8 +448,13 @@ impl Connection {
         let mut input = bytes;
         while self.phase != Phase::Knocking
             && let Some(link) = &mut self.link
-            && let Some(incoming) = link.feed(&mut input, &mut self.events)?
         {
+            let Some(incoming) = link.feed(&mut input, &mut self.events)? else {
+                if self.admit_message() {
+                    continue;
+                }
+                break;
+            };
             match incoming {
                 Incoming::Verified => self.handle_verified(),
                 Incoming::Opening(tag, payload) => self.handle_opening(now, tag, &payload)?,
@@ -431,6 +472,31 @@ impl Connection {
             }
         }
         if input.is_empty() || self.link.is_none() { Ok(()) } else { self.stash(input) }
+    }
+
+    /// Lets the message in that asks, if there is one and the throttles have room for it.
+    fn admit_message(&mut self) -> bool {
+        let Some(link) = &mut self.link else {
+            return false;
+        };
+        let Some(len) = link.announced() else {
+            return false;
+        };
+        let Throttles { bytes, messages } = &self.throttles;
+        let waker = &self.config.waker;
+        let take = |throttle: &Option<Throttle>, amount, held: &mut Grant| match throttle {
+            Some(throttle) if held.amount() == 0 && amount > 0 => {
+                throttle.take(amount, waker).map(|grant| *held = grant).is_some()
+            }
+            _ => true,
+        };
+        let let_in = take(messages, 1, &mut self.grants.messages)
+            && take(bytes, len, &mut self.grants.bytes);
+        if let_in {
+            link.admit(std::mem::take(&mut self.grants));
+        }
+        self.throttled = !let_in;
+        let_in
     }
 
     fn handle_control(&mut self, tag: Tag, payload: &bytes::Bytes) -> Result<(), ProtocolError> {
@@ -552,6 +618,13 @@ impl Connection {
         self.link = None;
         self.knock = None;
         self.stash = BytesMut::new();
+        self.grants = Grants::default();
+        if std::mem::take(&mut self.throttled) {
+            for throttle in [&self.throttles.bytes, &self.throttles.messages].into_iter().flatten()
+            {
+                throttle.forget(&self.config.waker);
+            }
+        }
         self.keepalive_ack = None;
         // What it was about to be asked concerns that link.
         self.events.retain(|event| !matches!(event, Event::Auth(_) | Event::Knock));

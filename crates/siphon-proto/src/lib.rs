@@ -24,14 +24,14 @@ mod throttle;
 pub mod v2;
 mod weighted;
 
-pub use config::{ConnectionConfig, GlobalSeq, Policies};
+pub use config::{ConnectionConfig, GlobalSeq, Policies, Throttles};
 pub use connection::Connection;
 pub use counters::{SessionCounters, SessionCounts};
 pub use error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
 pub use event::{AuthAnswer, AuthEvent, CloseReason, Event, Next, PeerInfo};
 pub use link::learned_addr;
 pub use message::{
-    EncodePayload, Message, MessageHeader, OutMessage, OutPayload, Payload, Priority,
+    EncodePayload, Grants, Message, MessageHeader, OutMessage, OutPayload, Payload, Priority,
 };
 pub use opening::Met;
 pub use policy::Policy;

@@ -10,7 +10,7 @@ use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityType};
 use crate::config::{ConnectionConfig, Role};
 use crate::error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
 use crate::event::{AuthAnswer, AuthEvent, Event};
-use crate::message::Payload;
+use crate::message::{Grants, Payload};
 use crate::v2::payload::ControlFrame;
 use crate::v2::{
     Assembler, AuthBadMethodFrame, AuthDoneFrame, AuthPayloadFrame, AuthRequestFrame,
@@ -198,6 +198,28 @@ impl Link {
     pub(crate) fn give_back(&mut self, buffer: SegmentBuf) {
         if let Wire::Framed { rx, .. } = &mut self.wire {
             rx.give_back(buffer);
+        }
+    }
+
+    /// Has each message ask before it is received.
+    pub(crate) fn set_gated(&mut self, gated: bool) {
+        if let Wire::Framed { rx, .. } = &mut self.wire {
+            rx.set_gated(gated);
+        }
+    }
+
+    /// The length in bytes of a message that asks.
+    pub(crate) fn announced(&self) -> Option<u64> {
+        match &self.wire {
+            Wire::Framed { rx, .. } => rx.announced(),
+            Wire::Banner(_) => None,
+        }
+    }
+
+    /// Lets the message in that asks.
+    pub(crate) fn admit(&mut self, grants: Grants) {
+        if let Wire::Framed { rx, .. } = &mut self.wire {
+            rx.admit(grants);
         }
     }
 

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::throttle::Grant;
 use bytes::Bytes;
 use siphon_wire::buf::Rope;
 use siphon_wire::types::Features;
@@ -76,6 +77,24 @@ pub struct Message {
     pub payload: Payload,
     /// Its number within the session, from 1 on; 0 if it did not cross a session (local delivery).
     pub seq: u64,
+    /// What it holds of its receiver's throttles, until it is dropped.
+    pub grants: Grants,
+}
+
+/// What a message holds of throttles: bytes, and one message. A clone of it holds nothing: what was
+/// let pass is given back once.
+#[derive(Debug, Default)]
+pub struct Grants {
+    /// Of a throttle of bytes.
+    pub bytes: Grant,
+    /// Of a throttle of messages.
+    pub messages: Grant,
+}
+
+impl Clone for Grants {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 /// Encodes a payload once the peer's features are known.
@@ -92,6 +111,9 @@ pub struct OutMessage {
     pub header: MessageHeader,
     /// What it carries.
     pub payload: OutPayload,
+    /// What it holds of its sender's throttle, until it is sent, and on a lossless session
+    /// acknowledged.
+    pub grants: Grants,
 }
 
 /// The payload of an [`OutMessage`].
@@ -106,12 +128,12 @@ pub enum OutPayload {
 impl OutMessage {
     /// A message whose payload is the same for every peer.
     pub fn new(header: MessageHeader, payload: Payload) -> Self {
-        Self { header, payload: OutPayload::Encoded(payload) }
+        Self { header, payload: OutPayload::Encoded(payload), grants: Grants::default() }
     }
 
     /// A message whose payload depends on the peer's features.
     pub fn deferred(header: MessageHeader, body: Arc<dyn EncodePayload>) -> Self {
-        Self { header, payload: OutPayload::Deferred(body) }
+        Self { header, payload: OutPayload::Deferred(body), grants: Grants::default() }
     }
 }
 

@@ -418,6 +418,8 @@ impl Connection {
         peer.revision = link.revision();
         peer.policy = self.policy;
         let accepted = link.accepted();
+        self.throttles = self.config.policies.throttles_of(peer.name.kind);
+        link.set_gated(self.throttles.bytes.is_some() || self.throttles.messages.is_some());
         link.open();
         self.phase = Phase::Open;
         self.awaited = false;

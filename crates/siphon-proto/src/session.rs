@@ -243,6 +243,7 @@ impl Session {
             header: frame.header.message,
             payload: Payload { front: frame.front, middle: frame.middle, data: frame.data.into() },
             seq,
+            grants: frame.grants,
         }))
     }
 
@@ -283,6 +284,7 @@ mod tests {
             middle: Bytes::new(),
             data: Bytes::new(),
             wire_len: 0,
+            grants: crate::message::Grants::default(),
         }
     }
 

@@ -223,6 +223,12 @@ impl<'a> Run<'a> {
             if random.chance(0.3) {
                 options.dispatch_bytes = 1 << (10 + random.below(6));
             }
+            if random.chance(0.3) {
+                options.throttles = (1 << (8 + random.below(9)), random.below(5));
+            }
+            if random.chance(0.2) {
+                options.send_bound = 1 << (10 + random.below(8));
+            }
             world.add(options);
         }
         let ledger = Ledger::default();

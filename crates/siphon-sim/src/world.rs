@@ -14,7 +14,7 @@ use siphon_common::{Config, Context};
 use siphon_msgr::{
     CloseReason, Connection, Dispatcher, Messenger, SessionCounts, Stack, SteppedWorker,
 };
-use siphon_proto::{Message, Policy};
+use siphon_proto::{Message, Policy, Throttle, Throttles};
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType};
 
 use crate::net::{Net, NetOptions};
@@ -23,6 +23,10 @@ use crate::net::{Net, NetOptions};
 pub const FAST: u16 = 42;
 /// A message for the dispatch queue.
 pub const QUEUED: u16 = 43;
+
+/// Whose messages a node's throttles bound.
+const KINDS: [EntityType; 5] =
+    [EntityType::MON, EntityType::OSD, EntityType::MDS, EntityType::MGR, EntityType::CLIENT];
 
 /// Turns without time moving on: more of them mean that somebody works for nothing.
 const MAX_TURNS_AT_ONCE: usize = 100_000;
@@ -65,6 +69,10 @@ pub struct NodeOptions {
     pub workers: usize,
     /// `ms_dispatch_throttle_bytes`.
     pub dispatch_bytes: u64,
+    /// Bounds of what arrives from all peers, in bytes and in messages; 0 is none.
+    pub throttles: (u64, u64),
+    /// Bound of what waits on each connection to be sent, in bytes.
+    pub send_bound: u64,
 }
 
 impl NodeOptions {
@@ -77,6 +85,8 @@ impl NodeOptions {
             listens: true,
             workers: 1,
             dispatch_bytes: 100 << 20,
+            throttles: (0, 0),
+            send_bound: 1 << 30,
         }
     }
 }
@@ -88,6 +98,7 @@ pub struct Node {
     messenger: Messenger,
     workers: Vec<SteppedWorker>,
     news: Arc<Mutex<VecDeque<News>>>,
+    throttles: Throttles,
     addrs: EntityAddrVec,
     /// Started anew so many times.
     generation: u64,
@@ -363,6 +374,14 @@ impl World {
             if left > 0 {
                 return Err(format!("node {} leaks {left} connections", id.0));
             }
+            drop(self.take_news(id));
+            let Throttles { bytes, messages } = &self.nodes[id.0].throttles;
+            for throttle in [bytes, messages].into_iter().flatten() {
+                let (name, held) = (throttle.name(), throttle.current());
+                if held > 0 || throttle.waiting() > 0 {
+                    return Err(format!("node {}: {held} {name} are not given back", id.0));
+                }
+            }
         }
         Ok(())
     }
@@ -378,8 +397,18 @@ impl World {
         let identity = (id.0 as u64) << 32 | generation << 48;
         let mut builder = Messenger::builder(&context, &stack, options.name)
             .nonce(options.nonce)
+            .send_bound(options.send_bound)
             .cookie_seed(self.seed ^ identity)
             .dispatcher_tail(Arc::new(Witness(Arc::clone(&news))));
+        let bound = |name, max| (max > 0).then(|| Throttle::new(name, max));
+        let (bytes, messages) = options.throttles;
+        let throttles =
+            Throttles { bytes: bound("bytes", bytes), messages: bound("messages", messages) };
+        if bytes > 0 || messages > 0 {
+            for kind in KINDS {
+                builder = builder.throttles(kind, throttles.clone());
+            }
+        }
         for (kind, policy) in &options.policies {
             builder = match *kind {
                 EntityType::ANY => builder.default_policy(*policy),
@@ -388,7 +417,8 @@ impl World {
         }
         #[expect(clippy::expect_used, reason = "without threads nothing can fail")]
         let messenger = builder.start().expect("a stepped stack starts no thread");
-        Node { options, ip, messenger, workers, news, addrs: EntityAddrVec::default(), generation }
+        let addrs = EntityAddrVec::default();
+        Node { options, ip, messenger, workers, news, throttles, addrs, generation }
     }
 
     fn bind(&mut self, id: NodeId) {

@@ -52,6 +52,8 @@ pub(crate) enum Mail {
     /// Something of the application's panicked over this connection.
     Fail(ConnectionId, CloseReason),
     Resume(ConnectionId),
+    /// A throttle may have room for its next message.
+    Room(ConnectionId),
     /// More is to be sent than one turn allows.
     Continue(ConnectionId),
     Flush(ConnectionId, oneshot::Sender<()>),
@@ -205,6 +207,7 @@ impl MessengerWorker {
             Mail::Send(id, message) => self.send(now, id, message),
             Mail::Keepalive(id, stamp) => self.change(id, |r| r.proto.keepalive(now, stamp)),
             Mail::MarkDisposable(id) => self.change(id, |r| r.proto.mark_disposable()),
+            Mail::Room(id) => self.change(id, |r| r.proto.handle_room(now)),
             Mail::Resume(id) => self.change(id, |r| r.paused = false),
             Mail::Continue(id) => self.change(id, |_| {}),
             Mail::Flush(id, done) => match self.connections.get(&id) {
@@ -544,7 +547,7 @@ impl Handler for MessengerWorker {
 
 /// A message to ourselves takes the way of one that arrived.
 fn deliver_locally(connection: &Connection, message: OutMessage) {
-    let OutMessage { mut header, payload } = message;
+    let OutMessage { mut header, payload, grants: _ } = message;
     let payload = match payload {
         OutPayload::Encoded(payload) => payload,
         OutPayload::Deferred(body) => {
@@ -556,7 +559,7 @@ fn deliver_locally(connection: &Connection, message: OutMessage) {
         }
     };
     // Nothing is read on this connection, so there is nothing to pause.
-    remote::dispatch(connection, siphon_proto::Message { header, payload, seq: 0 });
+    remote::dispatch(connection, siphon_proto::Message { header, payload, ..Default::default() });
 }
 
 /// Socket options as the configuration has them.

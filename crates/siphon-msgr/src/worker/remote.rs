@@ -151,6 +151,10 @@ impl Remote {
         transport: Option<Transport>,
         addr: EntityAddr,
     ) -> Self {
+        let mut proto = proto;
+        if handle.messenger().has_throttles() {
+            proto.set_waker(handle.waker());
+        }
         Self {
             handle,
             proto,
@@ -214,7 +218,7 @@ impl Remote {
 
     pub(crate) fn handle_timer(&mut self, now: Instant) {
         self.timer = None;
-        if self.paused {
+        if self.paused || self.proto.is_throttled() {
             self.proto.touch(now); // the silence is of our own making
         }
         self.proto.handle_timeout(now);
@@ -296,6 +300,7 @@ impl Remote {
     /// Tells everyone that the connection has ended. The socket is gone after this.
     pub(crate) fn close(mut self, io: &mut Io<'_>, reason: CloseReason) {
         self.release(io);
+        self.proto.close(); // and gives back what it holds
         for message in self.injection.iter_mut().flat_map(|it| it.release_all()) {
             let _ = dispatch(&self.handle, message); // nothing is read any more
         }

@@ -8,6 +8,7 @@ use super::{
     LATE_STATUS_MASK, Limits, MAX_SEGMENTS, PAGE_ALIGNMENT, PREAMBLE, PREAMBLE_CRC_AT, Revision,
     SEGMENT_SEED, SegmentName, Tag,
 };
+use crate::message::Grants;
 
 /// A segment with at least this much still to come is worth reading straight into its place.
 const MIN_DIRECT: usize = 16 << 10;
@@ -41,6 +42,8 @@ pub struct MessageFrame {
     pub data: Bytes,
     /// Bytes of the whole frame on the wire.
     pub wire_len: usize,
+    /// What it was admitted with; see [`Disassembler::admit`].
+    pub grants: Grants,
 }
 
 /// Cuts a byte stream into frames.
@@ -56,6 +59,8 @@ pub struct Disassembler {
     limits: Limits,
     pool: SegmentPool,
     stage: Stage,
+    /// Messages have to be admitted.
+    gated: bool,
     /// The preamble, checksum or epilogue that is being collected.
     small: Collect<PREAMBLE>,
     /// Beyond the preamble: the frame. It is changed in place, since it is too large to be moved
@@ -67,6 +72,8 @@ pub struct Disassembler {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Preamble,
+    /// The preamble announced a message, which is not admitted yet.
+    Gate,
     /// Segment `frame.index`.
     Segment,
     /// Revision 1: the four bytes behind the first segment.
@@ -91,6 +98,7 @@ struct InFrame {
     done: [Bytes; MAX_SEGMENTS],
     filling: Filling,
     wire_len: usize,
+    grants: Grants,
 }
 
 /// Where the bytes of the current segment go.
@@ -140,6 +148,7 @@ impl Disassembler {
             limits,
             pool,
             stage: Stage::Preamble,
+            gated: false,
             small: Collect::new(),
             frame: InFrame::new(),
         }
@@ -148,6 +157,27 @@ impl Disassembler {
     /// What is accepted from the next frame on.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    /// Whether messages have to be [admitted](Self::admit) before they are received.
+    pub fn set_gated(&mut self, gated: bool) {
+        self.gated = gated;
+    }
+
+    /// The length in bytes of a message's payload that is announced and not admitted yet. Until it
+    /// is, no bytes are taken.
+    pub fn announced(&self) -> Option<u64> {
+        let lengths = &self.frame.lengths[1..self.frame.count.max(1)];
+        (self.stage == Stage::Gate).then(|| lengths.iter().map(|len| u64::from(*len)).sum())
+    }
+
+    /// Has the announced message received; it carries the grants from then on.
+    pub fn admit(&mut self, grants: Grants) {
+        if self.stage == Stage::Gate {
+            self.frame.grants = grants;
+            self.frame.begin_segment(&self.pool);
+            self.next_is(Stage::Segment);
+        }
     }
 
     /// Whether the stream is between two frames: an end here cuts nothing off.
@@ -208,9 +238,14 @@ impl Disassembler {
                         return Ok(None);
                     }
                     self.parse_preamble()?;
-                    self.frame.begin_segment(&self.pool);
-                    self.next_is(Stage::Segment);
+                    if self.gated && self.frame.tag == Tag::MESSAGE {
+                        self.next_is(Stage::Gate);
+                    } else {
+                        self.frame.begin_segment(&self.pool);
+                        self.next_is(Stage::Segment);
+                    }
                 }
+                Stage::Gate => return Ok(None),
                 Stage::Segment => {
                     if !self.frame.fill(self.framing, input) {
                         return Ok(None);
@@ -341,6 +376,7 @@ impl InFrame {
             done: Default::default(),
             filling: Filling::None,
             wire_len: 0,
+            grants: Grants::default(),
         }
     }
 
@@ -437,6 +473,8 @@ impl InFrame {
             return Frame::Control { tag: self.tag, payload: first };
         }
         let header = MessageHeader2::decode(&self.header.bytes);
-        Frame::Message(MessageFrame { header, front, middle, data, wire_len: self.wire_len })
+        let grants = std::mem::take(&mut self.grants);
+        let wire_len = self.wire_len;
+        Frame::Message(MessageFrame { header, front, middle, data, wire_len, grants })
     }
 }
