@@ -23,6 +23,7 @@ pub(crate) fn run(advisories: bool) -> Result<()> {
     })?;
     // With the examples of the documentation.
     steps.step("test", |_| call(&mut cargo(&["test", "--workspace", "--locked"])))?;
+    steps.step("loom", |_| ["siphon-net", "siphon-proto"].into_iter().try_for_each(loom))?;
     steps.step("deny", |steps| {
         if !deny.wait()? {
             return steps.skip("cargo-deny cannot be installed".to_owned());
@@ -40,4 +41,14 @@ pub(crate) fn run(advisories: bool) -> Result<()> {
     })?;
     steps.summary();
     Ok(())
+}
+
+/// Runs a crate's model checks of what crosses threads: the tests with `loom` in their names.
+fn loom(package: &str) -> Result<()> {
+    // A folder of its own, or every build after it would start anew.
+    let args = ["test", "--release", "--locked", "--target-dir", "target/loom", "--lib"];
+    let mut command = cargo(&args);
+    command.args(["-p", package, "loom"]).env("RUSTFLAGS", "--cfg loom");
+    // Bounds the search; loom's documentation calls 2 or 3 enough for most errors.
+    call(command.env("LOOM_MAX_PREEMPTIONS", "3"))
 }

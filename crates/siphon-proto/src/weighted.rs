@@ -380,12 +380,8 @@ impl<K: Clone + Eq + Hash, T> Class<K, T> {
         self.tokens = 0;
         self.clock = 0;
         self.turns_set = 0;
-        if self.turns.capacity() > room {
-            self.turns.shrink_to(room);
-        }
-        if self.by_key.capacity() > room {
-            self.by_key.shrink_to(room);
-        }
+        self.turns.shrink_to(room);
+        self.by_key.shrink_to(room);
         // Also makes the next items go into consecutive places.
         reset_slab(&mut self.flows, room);
         reset_slab(&mut self.items, room);
