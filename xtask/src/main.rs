@@ -1,5 +1,5 @@
 //! The project's chores: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask bench`,
-//! `cargo xtask peers`.
+//! `cargo xtask sim`, `cargo xtask peers`.
 #![allow(clippy::disallowed_methods, reason = "tells how long its steps take")]
 
 mod bench;
@@ -27,6 +27,13 @@ enum Chore {
     Tidy,
     /// Measure the benchmark tools, in turn with Ceph's own
     Bench(bench::Args),
+    /// Simulate messengers under faults: one seed, or a search for a failing one
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// What the simulator is asked for
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Install and unpack the real Ceph peers of tests and benchmarks
     Peers,
 }
@@ -36,6 +43,7 @@ fn main() -> ExitCode {
         Chore::Test { advisories } => test::run(advisories),
         Chore::Tidy => tidy::run(),
         Chore::Bench(args) => bench::run_bench(&args),
+        Chore::Sim { args } => test::simulate(&args),
         Chore::Peers => install::peers().map(|skipped| {
             skipped.iter().for_each(|reason| println!("not available: {reason}"));
         }),

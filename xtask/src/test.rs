@@ -4,6 +4,9 @@ use crate::install::{self, Deny};
 use crate::steps::{Steps, call, cargo};
 use crate::tidy;
 
+/// Seeds of each verification; a search has more.
+const SIMULATED_SEEDS: &str = "3000";
+
 /// The whole verification, in order; ends at the first failure.
 pub(crate) fn run(advisories: bool) -> Result<()> {
     let mut steps = Steps::default();
@@ -24,6 +27,7 @@ pub(crate) fn run(advisories: bool) -> Result<()> {
     // With the examples of the documentation.
     steps.step("test", |_| call(&mut cargo(&["test", "--workspace", "--locked"])))?;
     steps.step("loom", |_| ["siphon-net", "siphon-proto"].into_iter().try_for_each(loom))?;
+    steps.step("sim", |_| simulate(&["--seeds".to_owned(), SIMULATED_SEEDS.to_owned()]))?;
     steps.step("deny", |steps| {
         if !deny.wait()? {
             return steps.skip("cargo-deny cannot be installed".to_owned());
@@ -41,6 +45,12 @@ pub(crate) fn run(advisories: bool) -> Result<()> {
     })?;
     steps.summary();
     Ok(())
+}
+
+/// Runs the simulator.
+pub(crate) fn simulate(args: &[String]) -> Result<()> {
+    let mut command = cargo(&["run", "--release", "--locked", "--quiet", "-p", "siphon-sim", "--"]);
+    call(command.args(args))
 }
 
 /// Runs a crate's model checks of what crosses threads: the tests with `loom` in their names.

@@ -15,7 +15,7 @@ use siphon_sim::shrink::shrink;
 /// Runs messengers over a simulated network that breaks, in virtual time, and checks that nothing
 /// is lost, repeated or reordered.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask sim")]
+#[command(name = "siphon-sim", bin_name = "cargo xtask sim")]
 struct Options {
     /// The seed to run, or the first of many
     #[arg(long, default_value_t = 1)]
