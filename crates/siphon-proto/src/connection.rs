@@ -22,6 +22,9 @@ use crate::v2::{Frame, KeepaliveFrame, SequenceFrame, Tag};
 /// Most bytes that may arrive behind a step of the handshake before it is answered.
 const MAX_STASH: usize = 64 << 10;
 
+/// A session that sent nothing for so long holds no buffers to send with.
+const RELEASE_AFTER: Duration = Duration::from_secs(5);
+
 /// A connection with a peer: a session, and the link that carries it.
 ///
 /// It does no IO. There are four kinds of method:
@@ -97,6 +100,9 @@ pub struct Connection {
     pub(crate) awaited: bool,
     /// Something arrived over the open link.
     pub(crate) fruitful: bool,
+    /// When to see whether messages were sent since, so that an idle session holds no buffers.
+    release_at: Option<Instant>,
+    busy: bool,
     /// The `global_seq` of the attempt that is under way.
     pub(crate) global_seq: u64,
 }
@@ -171,6 +177,8 @@ impl Connection {
             keepalive_ack: None,
             awaited: false,
             fruitful: false,
+            release_at: None,
+            busy: false,
             global_seq: 0,
         }
     }
@@ -308,7 +316,10 @@ impl Connection {
 
     /// Time passed: call it at [`poll_timeout`](Self::poll_timeout)'s time or later.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.poll_timeout().is_none_or(|deadline| now < deadline) {
+        if self.release_at.is_some_and(|at| at <= now) {
+            self.release_if_idle(now);
+        }
+        if self.deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
         if let Phase::Backoff(_) = self.phase {
@@ -331,6 +342,8 @@ impl Connection {
     pub fn send(&mut self, now: Instant, message: OutMessage) {
         if !self.is_closed() {
             self.session.push(message);
+            self.busy = true;
+            self.release_at.get_or_insert(now + RELEASE_AFTER);
             self.leave_standby(now);
         }
     }
@@ -388,6 +401,12 @@ impl Connection {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, unless bytes arrive before.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        let release_at = self.release_at.filter(|_| self.is_ready());
+        self.deadline().into_iter().chain(release_at).min()
+    }
+
+    /// When something has to have happened.
+    fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Connecting | Phase::Handshake | Phase::Knocking => {
                 self.started.checked_add(self.config.ready_timeout)
@@ -396,6 +415,18 @@ impl Connection {
             Phase::Backoff(until) => Some(until),
             Phase::Standby | Phase::Closed => None,
         }
+    }
+
+    fn release_if_idle(&mut self, now: Instant) {
+        self.release_at = if std::mem::take(&mut self.busy) {
+            Some(now + RELEASE_AFTER)
+        } else {
+            self.session.release();
+            if let Some(link) = &mut self.link {
+                link.release();
+            }
+            None
+        };
     }
 
     fn transmit_session(&mut self, budget: usize) -> Result<(), ProtocolError> {

@@ -223,6 +223,16 @@ impl Link {
         }
     }
 
+    /// Gives up buffers that only a busy link needs.
+    pub(crate) fn release(&mut self) {
+        if let Wire::Framed { tx, .. } = &mut self.wire {
+            tx.release();
+        }
+        if self.out.is_empty() {
+            self.out = Rope::new();
+        }
+    }
+
     /// Queues a control frame.
     pub(crate) fn control(&mut self, tag: Tag, payload: &[u8]) {
         if let Wire::Framed { tx, .. } = &mut self.wire {

@@ -160,6 +160,14 @@ impl Session {
         self.queue.push(message);
     }
 
+    /// Gives up room that only a busy session needs.
+    pub(crate) fn release(&mut self) {
+        if self.unsent() == 0 {
+            self.queue = OutQueue::default();
+            self.sent = VecDeque::new();
+        }
+    }
+
     /// Messages that were neither sent nor, on a lossless session, acknowledged.
     pub(crate) fn unsent(&self) -> usize {
         self.queue.len() + self.sent.len()

@@ -88,6 +88,14 @@ impl Assembler {
         }
     }
 
+    /// Gives up the buffer in which nothing gathers: messages are not expected soon.
+    pub fn release(&mut self) {
+        if self.gather.is_empty() {
+            self.gather = BytesMut::new();
+            self.next = GATHER_CONTROL;
+        }
+    }
+
     /// Hands what gathered so far to `out`.
     pub fn flush(&mut self, out: &mut Rope) {
         if !self.gather.is_empty() {
