@@ -1,5 +1,8 @@
 //! What fuzz targets share: how an input is cut into decisions and bytes.
 
+pub mod operations;
+pub mod sessions;
+
 use bytes::Bytes;
 use siphon_wire::types::Features;
 use siphon_wire::{Decode, Encode};

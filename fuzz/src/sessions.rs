@@ -1,0 +1,141 @@
+//! Connections, and peers that say anything to them.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use siphon_auth::{AuthMethod, AuthRequest, ConnectionMode, Keys};
+use siphon_proto::v2::{Assembler, Framing, MessageHeader2, Protection, Revision, Tag};
+use siphon_proto::{
+    AuthAnswer, AuthEvent, Connection, ConnectionConfig, Event, Payload, Policies, Policy,
+};
+use siphon_wire::buf::Rope;
+use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType};
+
+use crate::Script;
+
+/// When it begins: only differences to it are seen.
+#[expect(clippy::disallowed_methods, reason = "no outcome depends on it")]
+pub fn start() -> Instant {
+    Instant::now()
+}
+
+/// An entity at its own address.
+pub fn config(kind: EntityType, addr: EntityAddr, policy: Policy, seed: u64) -> ConnectionConfig {
+    ConnectionConfig {
+        policies: std::sync::Arc::new(Policies::new(policy)),
+        cookie_seed: seed,
+        initial_backoff: Duration::from_millis(100),
+        max_backoff: Duration::from_secs(1),
+        ..ConnectionConfig::new(EntityName::new(kind, 1), EntityAddrVec::from(addr))
+    }
+}
+
+/// `v2:10.0.0.N:6800/N`.
+pub fn addr(number: u8) -> EntityAddr {
+    EntityAddr::msgr2(([10, 0, 0, number], 6800).into(), u32::from(number))
+}
+
+/// Method `none`; a question that it does not have is refused.
+pub fn answer(event: AuthEvent) -> AuthAnswer {
+    match event {
+        AuthEvent::Begin { .. } | AuthEvent::BadMethod(_) => AuthAnswer::Request(AuthRequest {
+            method: AuthMethod::NONE,
+            preferred_modes: vec![ConnectionMode::CRC],
+            payload: Bytes::new(),
+        }),
+        AuthEvent::Done { .. } => AuthAnswer::Trust(Keys::None),
+        AuthEvent::ReplyMore(payload) | AuthEvent::RequestMore(payload) => {
+            AuthAnswer::More(payload)
+        }
+        AuthEvent::Request { .. } => AuthAnswer::Accept {
+            global_id: 7,
+            mode: ConnectionMode::CRC,
+            payload: Bytes::new(),
+            keys: Keys::None,
+        },
+    }
+}
+
+/// Feeds a peer's bytes to one end, in pieces of the fuzzer's choice, and drains it after each.
+pub fn converse(mut connection: Connection, now: Instant, data: &[u8]) {
+    let mut input = Script::new(data);
+    let mut now = now;
+    let mut ended = false;
+    let mut out = Rope::new();
+    loop {
+        while let Some(event) = connection.poll_event() {
+            assert!(!ended, "{event:?} after the end");
+            match event {
+                Event::Auth(event) => connection.handle_auth(now, answer(event)),
+                Event::Knock => drop(connection.meet(now, None)),
+                Event::Connect(_) => connection.handle_connected(now),
+                Event::Closed(_) => ended = true,
+                _ => {}
+            }
+        }
+        while connection.poll_transmit(&mut out, 64 << 10) {}
+        assert!(out.len() <= 4096 + 64 * data.len(), "{} bytes of answers", out.len());
+        if connection.has_events() {
+            continue;
+        }
+        if ended || input.is_empty() {
+            return;
+        }
+        match input.byte() {
+            0xff => {
+                now += Duration::from_secs(u64::from(input.byte()));
+                connection.handle_timeout(now);
+            }
+            0xfe => connection.handle_eof(now),
+            0xfd => {
+                let crc = Protection::Crc { data: true };
+                let framing = Framing { revision: Revision::Rev1, protection: crc };
+                let bytes = frame(framing, &mut input);
+                connection.handle_recv(now, None, &bytes);
+            }
+            0xfc => {
+                let banner = b"ceph v2\n\x10\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+                connection.handle_recv(now, None, banner);
+            }
+            len => {
+                let mut piece = input.take(1 + usize::from(len) * usize::from(len) / 16);
+                let mut lent = (len % 2 == 0).then(|| connection.lend_buffer()).flatten();
+                if let Some(buffer) = &mut lent {
+                    let part = buffer.remaining().min(piece.len());
+                    buffer.unfilled()[..part].copy_from_slice(&piece[..part]);
+                    buffer.advance(part);
+                    piece = &piece[part..];
+                }
+                connection.handle_recv(now, lent, piece);
+            }
+        }
+    }
+}
+
+/// A frame whose checksums are right, whatever is in it: what no mutation finds.
+fn frame(framing: Framing, input: &mut Script<'_>) -> Vec<u8> {
+    let mut assembler = Assembler::new(framing);
+    let mut out = Rope::new();
+    match Tag::from_wire(input.byte()) {
+        Some(Tag::MESSAGE) => {
+            let header = MessageHeader2 {
+                seq: u64::from(input.byte()),
+                ack_seq: u64::from(input.byte()),
+                ..MessageHeader2::default()
+            };
+            let mut part = || {
+                let len = usize::from(input.byte());
+                Bytes::copy_from_slice(input.take(len))
+            };
+            let payload = Payload { front: part(), middle: part(), data: part().into() };
+            assembler.message(&header, &payload, &mut out);
+        }
+        Some(tag) => {
+            let len = usize::from(input.byte());
+            assembler.control(tag, input.take(len));
+        }
+        None => {}
+    }
+    assembler.flush(&mut out);
+    out.to_bytes().to_vec()
+}
