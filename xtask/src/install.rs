@@ -1,9 +1,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use siphon_peers::{CephTree, PeerError};
 
+use crate::root;
 use crate::steps::{call, cargo};
 
 /// The programs that tests use, and Debian's packages that have them.
@@ -77,6 +78,21 @@ impl Deny {
             Self::Building(mut child) => Ok(child.wait()?.success()),
         }
     }
+}
+
+/// cargo-fuzz, which is installed where it is missing: below `target/`, since nothing but our own
+/// chores needs it.
+pub(crate) fn cargo_fuzz() -> Result<PathBuf> {
+    const PROGRAM: &str = "cargo-fuzz";
+    let tools = root().join("target/tools");
+    let ours = tools.join("bin").join(PROGRAM);
+    if let Some(program) = find(PROGRAM).or_else(|| ours.is_file().then(|| ours.clone())) {
+        return Ok(program);
+    }
+    println!("{PROGRAM} is not installed: building it");
+    let mut install = cargo(&["install", "--locked", "--quiet", PROGRAM, "--root"]);
+    call(install.arg(&tools)).with_context(|| format!("{PROGRAM} cannot be installed"))?;
+    Ok(ours)
 }
 
 /// An executable by its name, in the search path or where cargo installs.

@@ -1,8 +1,9 @@
 //! The project's chores: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask bench`,
-//! `cargo xtask sim`, `cargo xtask peers`.
+//! `cargo xtask sim`, `cargo xtask fuzz`, `cargo xtask peers`.
 #![allow(clippy::disallowed_methods, reason = "tells how long its steps take")]
 
 mod bench;
+mod fuzz;
 mod install;
 mod steps;
 mod test;
@@ -34,6 +35,8 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Feed the decoders what a fuzzer makes up, and print how much of it they took
+    Fuzz(fuzz::Args),
     /// Install and unpack the real Ceph peers of tests and benchmarks
     Peers,
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Bench(args) => bench::run_bench(&args),
         Chore::Sim { args } => test::simulate(&args),
+        Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Peers => install::peers().map(|skipped| {
             skipped.iter().for_each(|reason| println!("not available: {reason}"));
         }),

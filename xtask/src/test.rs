@@ -2,7 +2,7 @@ use anyhow::Result;
 
 use crate::install::{self, Deny};
 use crate::steps::{Steps, call, cargo};
-use crate::tidy;
+use crate::{fuzz, tidy};
 
 /// Seeds of each verification; a search has more.
 const SIMULATED_SEEDS: &str = "3000";
@@ -14,7 +14,10 @@ pub(crate) fn run(advisories: bool) -> Result<()> {
     steps.step("peers", |steps| {
         install::peers()?.into_iter().try_for_each(|reason| steps.skip(reason))
     })?;
-    steps.step("fmt", |_| call(&mut cargo(&["fmt", "--all", "--check"])))?;
+    steps.step("fmt", |_| {
+        call(&mut cargo(&["fmt", "--all", "--check"]))?;
+        call(&mut cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))
+    })?;
     steps.step("tidy", |_| tidy::run())?;
     steps.step("clippy", |_| {
         let args = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
@@ -28,6 +31,7 @@ pub(crate) fn run(advisories: bool) -> Result<()> {
     steps.step("test", |_| call(&mut cargo(&["test", "--workspace", "--locked"])))?;
     steps.step("loom", |_| ["siphon-net", "siphon-proto"].into_iter().try_for_each(loom))?;
     steps.step("sim", |_| simulate(&["--seeds".to_owned(), SIMULATED_SEEDS.to_owned()]))?;
+    steps.step("fuzz", fuzz::briefly)?;
     steps.step("deny", |steps| {
         if !deny.wait()? {
             return steps.skip("cargo-deny cannot be installed".to_owned());

@@ -4,6 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -30,6 +32,8 @@ pub struct FaultyDriver {
     sockets: HashMap<SocketId, Socket>,
     /// Completions of operations on sockets that we broke.
     failed: VecDeque<(SocketId, Operation)>,
+    /// Connections broken, by this driver and by others that count along.
+    injected: Arc<AtomicU64>,
 }
 
 /// What is in flight on a socket.
@@ -57,7 +61,14 @@ impl FaultyDriver {
             random: seed,
             sockets: HashMap::new(),
             failed: VecDeque::new(),
+            injected: Arc::default(),
         }
+    }
+
+    /// The same driver, which adds to `injected` for each connection that it breaks.
+    #[must_use]
+    pub fn counting(self, injected: Arc<AtomicU64>) -> Self {
+        Self { injected, ..self }
     }
 
     fn below(&mut self, bound: u64) -> u64 {
@@ -80,6 +91,8 @@ impl FaultyDriver {
 
     fn break_now(&mut self, id: SocketId) {
         self.inner.close(id);
+        // Nothing else is read by it: a number for people.
+        self.injected.fetch_add(1, Ordering::Relaxed);
         if let Some(socket) = self.sockets.get_mut(&id) {
             socket.broken = true;
             if socket.receiving {

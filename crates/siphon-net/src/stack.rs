@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::driver::Driver;
 use crate::error::UnknownStack;
@@ -47,6 +48,8 @@ use crate::worker::{Handler, Workers};
 pub struct NetworkStack {
     name: &'static str,
     open: Arc<OpenDriver>,
+    /// Connections that its drivers broke on purpose.
+    injected: Arc<AtomicU64>,
 }
 
 type OpenDriver = dyn Fn(usize) -> io::Result<Box<dyn Driver>> + Send + Sync;
@@ -63,7 +66,7 @@ impl NetworkStack {
         name: &'static str,
         open: impl Fn(usize) -> io::Result<Box<dyn Driver>> + Send + Sync + 'static,
     ) -> Self {
-        Self { name, open: Arc::new(open) }
+        Self { name, open: Arc::new(open), injected: Arc::default() }
     }
 
     /// The same stack, of which one in `one_in` receives and sends breaks its connection: Ceph's
@@ -73,12 +76,19 @@ impl NetworkStack {
         if one_in == 0 {
             return self;
         }
-        let open = Arc::clone(&self.open);
+        let (open, injected) = (Arc::clone(&self.open), Arc::clone(&self.injected));
         let faulty = move |worker: usize| -> io::Result<Box<dyn Driver>> {
             let seed = seed.wrapping_add(worker as u64);
-            Ok(Box::new(FaultyDriver::new(open(worker)?, one_in, seed)))
+            let driver = FaultyDriver::new(open(worker)?, one_in, seed);
+            Ok(Box::new(driver.counting(Arc::clone(&injected))))
         };
         Self { open: Arc::new(faulty), ..self }
+    }
+
+    /// Connections that were broken for [`with_socket_failures`](Self::with_socket_failures), by
+    /// all drivers of this stack and of its clones.
+    pub fn injected_failures(&self) -> u64 {
+        self.injected.load(Ordering::Relaxed)
     }
 
     /// Makes one worker's share, for the calling thread.

@@ -68,4 +68,18 @@ fn one_in_none_is_the_stack_as_it_is() {
         assert_eq!(net.send(client, pattern(100)), SendStatus::Complete);
         assert_eq!(net.recv_exactly(server, 100), pattern(100));
     }
+    assert_eq!(stack.injected_failures(), 0);
+}
+
+#[test]
+fn a_stack_counts_what_its_drivers_break() {
+    let stack = NetworkStack::new(StackKind::Posix).with_socket_failures(1, 1);
+    for broken in 1..=3 {
+        let mut net = Net::new(StackKind::Posix);
+        net.driver = stack.clone().driver(broken).unwrap();
+        let (client, _server) = net.pair(LOOPBACK, &SocketOptions::default());
+        assert!(net.recv(client).is_err());
+        assert!(net.recv(client).is_err(), "it breaks once");
+        assert_eq!(stack.injected_failures(), broken as u64);
+    }
 }

@@ -54,6 +54,8 @@ pub(super) static LAYERS: &[Layer] = &[
     // For tests, benchmarks and chores only: others may have them as dev-dependencies.
     layer(8, "siphon-peers", "crates/siphon-peers"),
     layer(8, "siphon-sim", "crates/siphon-sim"),
+    // Not in the workspace, so that nobody can depend on it.
+    layer(9, "siphon-fuzz", "fuzz"),
     layer(9, "xtask", "xtask"),
 ];
 
