@@ -19,7 +19,7 @@ const PACKAGE: &str = "ceph-test";
 const UNPACK_TIMEOUT: Duration = Duration::from_secs(600);
 const COMPILE_TIMEOUT: Duration = Duration::from_secs(60);
 const HANG_TIMEOUT: Duration = Duration::from_secs(20);
-const MAX_ATTEMPTS: u32 = 3;
+const MAX_ATTEMPTS: u32 = 6;
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Ceph's own test programs, of Debian 13's package `ceph-test`: unpacked, not installed.
