@@ -233,7 +233,7 @@ pub enum Completion<'a> {
         socket: SocketId,
         /// How many bytes came, in `fill` and `bytes` together; 0 is the end of file.
         result: io::Result<usize>,
-        /// The buffer given, advanced by what it took.
+        /// The buffer given, advanced by what it took; with an error it may be missing.
         fill: Option<FillBuf>,
         /// What came behind the part in `fill`. Valid during the call only.
         bytes: &'a [u8],
