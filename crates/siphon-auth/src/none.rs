@@ -2,10 +2,10 @@ use bytes::Bytes;
 use siphon_wire::types::{EntityName, EntityType, Features};
 use siphon_wire::{Encode, Encoder};
 
-use crate::traits::{
-    AuthClient, AuthError, AuthRequest, AuthServer, AuthServerAnswer, BadMethod, Keys, PeerContext,
+use crate::{
+    AuthClient, AuthError, AuthMethod, AuthRequest, AuthServer, AuthServerAnswer, BadMethod,
+    ClientExchange, ConnectionMode, Keys, PeerContext, ServerExchange,
 };
-use crate::{AuthMethod, ConnectionMode};
 
 /// `-EOPNOTSUPP`, which Ceph answers to a method or mode it does not have.
 const EOPNOTSUPP: i32 = -95;
@@ -18,7 +18,7 @@ const EOPNOTSUPP: i32 = -95;
 /// use siphon_wire::types::{EntityName, EntityType};
 ///
 /// let client = AuthNone::new(EntityName::new(EntityType::CLIENT, 0), "admin");
-/// let request = client.request(PeerContext { peer_type: EntityType::MON }).unwrap();
+/// let request = client.begin(PeerContext::new(EntityType::MON)).unwrap().request().unwrap();
 /// assert_eq!(request.method, AuthMethod::NONE);
 /// ```
 #[derive(Clone, Debug)]
@@ -66,36 +66,35 @@ impl AuthNone {
 }
 
 impl AuthClient for AuthNone {
-    fn request(&self, peer: PeerContext) -> Result<AuthRequest, AuthError> {
+    fn begin(&self, peer: PeerContext) -> Result<Box<dyn ClientExchange>, AuthError> {
         let mode = match peer.peer_type {
             // Monitors authorize each other as other daemons do.
             EntityType::MON if self.name.kind != EntityType::MON => NoneHello::MON,
             _ => NoneHello::AUTHORIZER,
         };
-        let hello =
-            NoneHello { mode, entity_type: self.name.kind, id: self.id.clone(), global_id: 0 };
+        let (entity_type, id) = (self.name.kind, self.id.clone());
+        Ok(Box::new(NoneHello { mode, entity_type, id, global_id: 0 }))
+    }
+}
+
+impl ClientExchange for NoneHello {
+    fn request(&mut self) -> Result<AuthRequest, AuthError> {
         Ok(AuthRequest {
             method: AuthMethod::NONE,
             preferred_modes: vec![ConnectionMode::CRC],
-            payload: hello.to_bytes(Features::ALL),
+            payload: self.to_bytes(Features::ALL),
         })
     }
 
-    fn bad_method(&self, _: PeerContext, refusal: BadMethod) -> Result<AuthRequest, AuthError> {
-        Err(AuthError::NoCommonMethod { refusal })
+    fn bad_method(&mut self, refusal: BadMethod) -> Result<AuthRequest, AuthError> {
+        Err(AuthError::of_refusal(refusal))
     }
 
-    fn reply_more(&self, _: PeerContext, _: &Bytes) -> Result<Bytes, AuthError> {
+    fn reply_more(&mut self, _: &Bytes) -> Result<Bytes, AuthError> {
         Err(AuthError::UnexpectedStep { method: AuthMethod::NONE })
     }
 
-    fn done(
-        &self,
-        _: PeerContext,
-        _global_id: u64,
-        mode: ConnectionMode,
-        _: &Bytes,
-    ) -> Result<Keys, AuthError> {
+    fn done(&mut self, _: u64, mode: ConnectionMode, _: &Bytes) -> Result<Keys, AuthError> {
         match mode {
             ConnectionMode::CRC => Ok(Keys::None),
             _ => Err(AuthError::ModeNotOffered { mode }),
@@ -104,29 +103,45 @@ impl AuthClient for AuthNone {
 }
 
 impl AuthServer for AuthNone {
-    fn request(&self, _: PeerContext, request: &AuthRequest) -> AuthServerAnswer {
+    fn begin(&self, _: PeerContext) -> Box<dyn ServerExchange> {
+        Box::new(NoneServer)
+    }
+}
+
+/// The accepting side: it has nothing to remember.
+#[derive(Debug)]
+struct NoneServer;
+
+impl NoneServer {
+    fn refusal(method: AuthMethod) -> AuthServerAnswer {
+        AuthServerAnswer::BadMethod(BadMethod {
+            method,
+            result: EOPNOTSUPP,
+            allowed_methods: vec![AuthMethod::NONE],
+            allowed_modes: vec![ConnectionMode::CRC],
+        })
+    }
+}
+
+impl ServerExchange for NoneServer {
+    fn request(&mut self, request: &AuthRequest) -> AuthServerAnswer {
         // A peer that names no preference takes what it is given.
         let crc = request.preferred_modes.is_empty()
             || request.preferred_modes.contains(&ConnectionMode::CRC);
-        if request.method == AuthMethod::NONE && crc {
-            AuthServerAnswer::Done {
-                global_id: 0,
-                mode: ConnectionMode::CRC,
-                payload: Bytes::new(),
-                keys: Keys::None,
-            }
-        } else {
-            AuthServerAnswer::BadMethod(BadMethod {
-                method: request.method,
-                result: EOPNOTSUPP,
-                allowed_methods: vec![AuthMethod::NONE],
-                allowed_modes: vec![ConnectionMode::CRC],
-            })
+        if request.method != AuthMethod::NONE || !crc {
+            return Self::refusal(request.method);
+        }
+        AuthServerAnswer::Done {
+            global_id: 0,
+            mode: ConnectionMode::CRC,
+            payload: Bytes::new(),
+            keys: Keys::None,
+            identity: None,
         }
     }
 
-    fn request_more(&self, _: PeerContext, _: &Bytes) -> Result<AuthServerAnswer, AuthError> {
-        Err(AuthError::UnexpectedStep { method: AuthMethod::NONE })
+    fn request_more(&mut self, _: &Bytes) -> AuthServerAnswer {
+        Self::refusal(AuthMethod::NONE)
     }
 }
 
@@ -134,7 +149,7 @@ impl AuthServer for AuthNone {
 mod tests {
     use super::*;
 
-    const MON: PeerContext = PeerContext { peer_type: EntityType::MON };
+    const MON: PeerContext = PeerContext::new(EntityType::MON);
 
     fn auth() -> AuthNone {
         AuthNone::new(EntityName::new(EntityType::CLIENT, 0), "admin")
@@ -142,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_monitor_is_told_name_and_global_id() {
-        let request = AuthClient::request(&auth(), MON).unwrap();
+        let request = AuthClient::begin(&auth(), MON).unwrap().request().unwrap();
         let mut expected = vec![10, 8, 0, 0, 0, 5, 0, 0, 0];
         expected.extend_from_slice(b"admin");
         expected.extend_from_slice(&[0; 8]);
@@ -162,8 +177,8 @@ mod tests {
             payload: Bytes::new(),
         };
         for request in [cephx, secure] {
-            let AuthServerAnswer::BadMethod(refusal) = AuthServer::request(&auth(), MON, &request)
-            else {
+            let answer = AuthServer::begin(&auth(), MON).request(&request);
+            let AuthServerAnswer::BadMethod(refusal) = answer else {
                 panic!("accepted {request:?}");
             };
             assert_eq!(refusal.allowed_methods, [AuthMethod::NONE]);

@@ -1,15 +1,24 @@
 use std::fmt;
 
 use bytes::Bytes;
-use siphon_wire::types::EntityType;
+use siphon_wire::types::{AuthName, EntityType};
 
-use crate::{AuthMethod, ConnectionMode};
+use crate::cephx::CephxError;
+use crate::{AuthMethod, ConnectionMode, Keys};
 
 /// The connection that authenticates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PeerContext {
     /// What the peer says it is, in its HELLO.
     pub peer_type: EntityType,
+}
+
+impl PeerContext {
+    /// A peer of this kind.
+    pub const fn new(peer_type: EntityType) -> Self {
+        Self { peer_type }
+    }
 }
 
 /// What a connecting side opens the exchange with (frame AUTH_REQUEST).
@@ -36,15 +45,6 @@ pub struct BadMethod {
     pub allowed_modes: Vec<ConnectionMode>,
 }
 
-/// What a finished exchange leaves for signing the handshake and sealing the frames after it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Keys {
-    /// Nothing: the signature is all zeros, and frames have checksums only.
-    #[default]
-    None,
-}
-
 /// Why an exchange ended without a verified peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -64,6 +64,27 @@ pub enum AuthError {
         /// The mode it chose.
         mode: ConnectionMode,
     },
+    /// The server knows the method, and does not believe us.
+    Denied {
+        /// What it refused.
+        refusal: BadMethod,
+    },
+    /// cephx failed.
+    Cephx(CephxError),
+}
+
+impl AuthError {
+    /// What a server's refusal means to a client that has one method only.
+    pub(crate) fn of_refusal(refusal: BadMethod) -> Self {
+        let has_method = refusal.allowed_methods.contains(&refusal.method);
+        if has_method { Self::Denied { refusal } } else { Self::NoCommonMethod { refusal } }
+    }
+}
+
+impl From<CephxError> for AuthError {
+    fn from(error: CephxError) -> Self {
+        Self::Cephx(error)
+    }
 }
 
 impl fmt::Display for AuthError {
@@ -81,6 +102,18 @@ impl fmt::Display for AuthError {
             Self::ModeNotOffered { mode } => {
                 write!(f, "the peer chose connection mode {mode}, which was not offered")
             }
+            Self::Denied { refusal: BadMethod { method, result, allowed_modes, .. } } => {
+                write!(f, "the server denies us by {method}: error {result}")?;
+                match *result {
+                    -13 => f.write_str(" (wrong name, wrong key, or a ticket that ended)"),
+                    -95 => {
+                        let modes: Vec<_> = allowed_modes.iter().map(ToString::to_string).collect();
+                        write!(f, " (it allows connection modes: {})", modes.join(", "))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::Cephx(error) => write!(f, "cephx: {error}"),
         }
     }
 }
@@ -89,38 +122,55 @@ impl std::error::Error for AuthError {}
 
 /// The connecting side of authentication, shared by a messenger's connections.
 pub trait AuthClient: fmt::Debug + Send + Sync {
+    /// Begins with one peer.
+    ///
+    /// # Errors
+    /// If nothing can be offered to such a peer.
+    fn begin(&self, peer: PeerContext) -> Result<Box<dyn ClientExchange>, AuthError>;
+}
+
+/// The connecting side with one peer.
+pub trait ClientExchange: fmt::Debug + Send {
     /// Opens the exchange.
     ///
     /// # Errors
     /// If nothing can be offered to such a peer.
-    fn request(&self, peer: PeerContext) -> Result<AuthRequest, AuthError>;
+    fn request(&mut self) -> Result<AuthRequest, AuthError>;
 
     /// The server refused: another request, or the end.
     ///
     /// # Errors
     /// If nothing else can be offered.
-    fn bad_method(&self, peer: PeerContext, refusal: BadMethod) -> Result<AuthRequest, AuthError>;
+    fn bad_method(&mut self, refusal: BadMethod) -> Result<AuthRequest, AuthError>;
 
     /// The server wants more: the next payload.
     ///
     /// # Errors
     /// If the method has no such step, or the bytes are not its.
-    fn reply_more(&self, peer: PeerContext, payload: &Bytes) -> Result<Bytes, AuthError>;
+    fn reply_more(&mut self, payload: &Bytes) -> Result<Bytes, AuthError>;
 
     /// The server is satisfied, and we check whether we are.
     ///
     /// # Errors
     /// If the server did not prove what the method demands.
     fn done(
-        &self,
-        peer: PeerContext,
+        &mut self,
         global_id: u64,
         mode: ConnectionMode,
         payload: &Bytes,
     ) -> Result<Keys, AuthError>;
 }
 
-/// What an [`AuthServer`] says to a request.
+/// Whom a server has before it, as authentication proved it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its name: `client.admin`.
+    pub name: AuthName,
+    /// What it may do here, in the grammar of the service: `allow rw pool=data`.
+    pub caps: String,
+}
+
+/// What a [`ServerExchange`] says to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthServerAnswer {
     /// The peer is who it says.
@@ -133,6 +183,8 @@ pub enum AuthServerAnswer {
         payload: Bytes,
         /// What the method leaves.
         keys: Keys,
+        /// Who it is, if the method proves that.
+        identity: Option<Identity>,
     },
     /// Another round.
     More(Bytes),
@@ -142,16 +194,15 @@ pub enum AuthServerAnswer {
 
 /// The accepting side of authentication, shared by a messenger's connections.
 pub trait AuthServer: fmt::Debug + Send + Sync {
+    /// Begins with one peer.
+    fn begin(&self, peer: PeerContext) -> Box<dyn ServerExchange>;
+}
+
+/// The accepting side with one peer.
+pub trait ServerExchange: fmt::Debug + Send {
     /// Answers AUTH_REQUEST.
-    fn request(&self, peer: PeerContext, request: &AuthRequest) -> AuthServerAnswer;
+    fn request(&mut self, request: &AuthRequest) -> AuthServerAnswer;
 
     /// Answers AUTH_REQUEST_MORE.
-    ///
-    /// # Errors
-    /// If the method has no such step.
-    fn request_more(
-        &self,
-        peer: PeerContext,
-        payload: &Bytes,
-    ) -> Result<AuthServerAnswer, AuthError>;
+    fn request_more(&mut self, payload: &Bytes) -> AuthServerAnswer;
 }

@@ -1,0 +1,381 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use siphon_wire::types::{AuthName, EntityType, Features, Utime};
+use siphon_wire::{Decode as _, Decoder, Encode as _, Encoder};
+
+use super::CephxError;
+use super::envelope::{answer, open};
+use super::tickets::{Ticket, Tickets};
+use super::wire::{
+    Authenticate, Authorize, AuthorizeChallenge, AuthorizeReply, ChallengeBlob,
+    GET_AUTH_SESSION_KEY, GET_PRINCIPAL_SESSION_KEY, GET_ROTATING_KEY, MODE_MON, RequestHeader,
+    ResponseHeader, RotatingSecrets, ServerChallenge, ServiceTicketRequest,
+};
+use crate::{
+    AuthClient, AuthEnv, AuthError, AuthMethod, AuthRequest, BadMethod, ClientExchange,
+    ConnectionMode, CryptoKey, KeyUsage, Keys, Modes, PeerContext, Secret, SessionKeys,
+};
+
+/// The connecting side of cephx: a name and its key, and the tickets that monitors gave for them.
+///
+/// To a monitor it proves that it has the key, and gets tickets; to any other daemon it shows the
+/// ticket for that kind. Clones share their tickets.
+///
+/// Tickets end. Whoever keeps a session with a monitor asks [`renewal`](Self::renewal) now and
+/// then, sends what it gives in an `MAuth`, and hands the `MAuthReply` to
+/// [`handle_reply`](Self::handle_reply).
+#[derive(Clone, Debug)]
+pub struct CephxClient {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    name: AuthName,
+    key: CryptoKey,
+    modes: Modes,
+    want: u32,
+    env: Arc<dyn AuthEnv>,
+    tickets: Mutex<Tickets>,
+    /// The challenge of the monitor with which there is a session.
+    challenge: Mutex<Option<u64>>,
+}
+
+impl CephxClient {
+    /// For `name` and its key. Tickets are wanted for monitors, managers, OSDs and metadata servers.
+    pub fn new(name: AuthName, key: CryptoKey, modes: Modes, env: Arc<dyn AuthEnv>) -> Self {
+        let kinds = [EntityType::MON, EntityType::MDS, EntityType::OSD, EntityType::MGR];
+        let services = kinds.iter().map(|kind| u32::from(kind.0)).sum::<u32>();
+        let want = services | u32::from(EntityType::AUTH.0);
+        let (tickets, challenge) = (Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { name, key, modes, want, env, tickets, challenge }) }
+    }
+
+    /// Who we are.
+    pub fn name(&self) -> &AuthName {
+        &self.inner.name
+    }
+
+    /// The number that the monitors know us by; 0 before the first session.
+    pub fn global_id(&self) -> u64 {
+        self.inner.tickets().global_id
+    }
+
+    /// Whether there is a valid ticket for a kind of service.
+    pub fn has_ticket(&self, service: EntityType) -> bool {
+        let now = self.inner.env.now();
+        self.inner.tickets().get(service).is_some_and(|ticket| ticket.is_valid(now))
+    }
+
+    /// When the next ticket should be renewed.
+    pub fn renew_at(&self) -> Option<Utime> {
+        self.inner.tickets().renew_at(self.inner.want)
+    }
+
+    /// The payload of an `MAuth` that asks a monitor for the tickets that are missing or due.
+    ///
+    /// # Errors
+    /// If there was no session with a monitor yet.
+    pub fn renewal(&self) -> Result<Option<Bytes>, AuthError> {
+        let needed = {
+            let tickets = self.inner.tickets();
+            tickets.needed(self.inner.want, self.inner.env.now())
+        };
+        if needed == 0 {
+            return Ok(None);
+        }
+        if needed & u32::from(EntityType::AUTH.0) != 0 {
+            let challenge = *self.inner.challenge();
+            let challenge = challenge.ok_or(CephxError::NoTicket(EntityType::AUTH))?;
+            return self.inner.authenticate(challenge, needed).map(Some);
+        }
+        self.inner.ask_for_tickets(needed).map(Some)
+    }
+
+    /// The payload of an `MAuth` that asks a monitor for the rotating secrets of our kind, which
+    /// daemons need to read the tickets of those who come to them.
+    pub fn ask_for_rotating_secrets(&self) -> Bytes {
+        RequestHeader { request_type: GET_ROTATING_KEY }.to_bytes(Features::ALL)
+    }
+
+    /// What a monitor answered (`MAuthReply`'s `result_bl`): new tickets, or rotating secrets.
+    ///
+    /// # Errors
+    /// If it is not an answer to us.
+    pub fn handle_reply(&self, payload: &Bytes) -> Result<Option<RotatingSecrets>, AuthError> {
+        let mut dec = Decoder::new(payload);
+        let header = ResponseHeader::decode(&mut dec).map_err(CephxError::from)?;
+        if header.status < 0 {
+            return Err(CephxError::Refused { errno: header.status }.into());
+        }
+        match header.request_type {
+            GET_AUTH_SESSION_KEY => {
+                self.inner.take_session(&mut dec)?;
+                Ok(None)
+            }
+            GET_PRINCIPAL_SESSION_KEY => {
+                let mut tickets = self.inner.tickets();
+                let key = tickets.session_key()?;
+                let taken = tickets.take_reply(&key, &mut dec, self.inner.env.now());
+                taken.map_err(CephxError::Ticket)?;
+                Ok(None)
+            }
+            GET_ROTATING_KEY => {
+                let sealed = dec.bytes().map_err(CephxError::from)?;
+                let secrets = open(&self.inner.key, KeyUsage::ROTATING_SECRET, &sealed);
+                Ok(Some(secrets.map_err(CephxError::Ticket)?))
+            }
+            request_type => Err(CephxError::UnknownRequest { request_type }.into()),
+        }
+    }
+
+    /// Opens authentication over msgr v1, where it goes by messages: the payload of the first
+    /// `MAuth`, and the exchange that takes the answers to it and to those that follow.
+    pub fn begin_by_messages(&self) -> (Bytes, Box<dyn ClientExchange>) {
+        let mut enc = Encoder::new(Features::ALL);
+        enc.u8(1);
+        enc.value(&vec![AuthMethod::CEPHX.0]);
+        enc.value(&self.inner.name);
+        enc.u64(self.inner.tickets().global_id);
+        let peer = PeerContext::new(EntityType::MON);
+        (enc.finish(), Box::new(MonExchange::new(&self.inner, peer)))
+    }
+}
+
+impl AuthClient for CephxClient {
+    fn begin(&self, peer: PeerContext) -> Result<Box<dyn ClientExchange>, AuthError> {
+        let by_key = peer.peer_type == EntityType::MON && self.inner.name.kind != EntityType::MON;
+        if by_key {
+            return Ok(Box::new(MonExchange::new(&self.inner, peer)));
+        }
+        let tickets = self.inner.tickets();
+        let ticket = tickets.get(peer.peer_type).filter(|it| it.is_valid(self.inner.env.now()));
+        let ticket = ticket.ok_or(CephxError::NoTicket(peer.peer_type))?.clone();
+        let (global_id, nonce) = (tickets.global_id, self.inner.env.random());
+        drop(tickets);
+        let inner = Arc::clone(&self.inner);
+        Ok(Box::new(AuthorizerExchange {
+            inner,
+            peer,
+            ticket,
+            global_id,
+            nonce,
+            challenged: false,
+        }))
+    }
+}
+
+impl Inner {
+    fn tickets(&self) -> MutexGuard<'_, Tickets> {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn challenge(&self) -> MutexGuard<'_, Option<u64>> {
+        self.challenge.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn modes(&self, peer: PeerContext) -> Vec<ConnectionMode> {
+        self.modes.between(self.name.kind, peer.peer_type, AuthMethod::CEPHX)
+    }
+
+    /// The answer to a monitor's challenge.
+    fn authenticate(&self, server_challenge: u64, needed: u32) -> Result<Bytes, AuthError> {
+        let client_challenge = self.env.random();
+        let blob = ChallengeBlob { server_challenge, client_challenge };
+        let key = answer(&self.key, &blob, &*self.env).map_err(CephxError::Key)?;
+        let tickets = self.tickets();
+        let old_ticket = tickets.get(EntityType::AUTH).map(|ticket| ticket.blob.clone());
+        let authenticate = Authenticate {
+            client_challenge,
+            key,
+            old_ticket: old_ticket.unwrap_or_default(),
+            other_keys: needed,
+            is_legacy: false,
+        };
+        let mut enc = Encoder::new(Features::ALL);
+        enc.value(&RequestHeader { request_type: GET_AUTH_SESSION_KEY });
+        enc.value(&authenticate);
+        Ok(enc.finish())
+    }
+
+    /// Asks for more tickets, by that for monitors' authentication.
+    fn ask_for_tickets(&self, needed: u32) -> Result<Bytes, AuthError> {
+        let tickets = self.tickets();
+        let auth = tickets.get(EntityType::AUTH).ok_or(CephxError::NoTicket(EntityType::AUTH))?;
+        let proof = Authorize { nonce: self.env.random(), challenge_plus_one: None };
+        let mut enc = Encoder::new(Features::ALL);
+        enc.value(&RequestHeader { request_type: GET_PRINCIPAL_SESSION_KEY });
+        let authorizer = auth.authorizer(tickets.global_id, EntityType::AUTH, &proof, &*self.env);
+        enc.raw(&authorizer.map_err(CephxError::Key)?.finish());
+        enc.value(&ServiceTicketRequest { keys: needed });
+        Ok(enc.finish())
+    }
+
+    /// The tickets that come with a session, and its connection secret.
+    fn take_session(&self, dec: &mut Decoder<'_>) -> Result<SessionKeys, AuthError> {
+        let now = self.env.now();
+        let mut tickets = self.tickets();
+        tickets.take_reply(&self.key, dec, now).map_err(CephxError::Session)?;
+        let key = tickets.session_key()?;
+        let mut connection_secret = Secret::default();
+        if dec.remaining() > 0 {
+            // From Nautilus on.
+            let sealed = dec.bytes().map_err(CephxError::from)?;
+            let extra = dec.bytes().map_err(CephxError::from)?;
+            if !sealed.is_empty() {
+                let sealed = Decoder::new(&sealed).bytes().map_err(CephxError::from)?;
+                let secret: Bytes =
+                    open(&key, KeyUsage::CONNECTION_SECRET, &sealed).map_err(CephxError::Ticket)?;
+                connection_secret = secret.to_vec().into();
+            }
+            if !extra.is_empty() {
+                let taken = tickets.take_reply(&key, &mut Decoder::new(&extra), now);
+                taken.map_err(CephxError::Ticket)?;
+            }
+        }
+        Ok(SessionKeys { key, connection_secret })
+    }
+}
+
+impl Tickets {
+    fn session_key(&self) -> Result<CryptoKey, CephxError> {
+        let auth = self.get(EntityType::AUTH).ok_or(CephxError::NoTicket(EntityType::AUTH))?;
+        Ok(auth.session_key.clone())
+    }
+}
+
+/// With a monitor: by the key.
+#[derive(Debug)]
+struct MonExchange {
+    inner: Arc<Inner>,
+    peer: PeerContext,
+    challenged: bool,
+}
+
+impl MonExchange {
+    fn new(inner: &Arc<Inner>, peer: PeerContext) -> Self {
+        Self { inner: Arc::clone(inner), peer, challenged: false }
+    }
+}
+
+impl ClientExchange for MonExchange {
+    fn request(&mut self) -> Result<AuthRequest, AuthError> {
+        let mut enc = Encoder::new(Features::ALL);
+        enc.u8(MODE_MON);
+        enc.value(&self.inner.name);
+        enc.u64(self.inner.tickets().global_id);
+        Ok(AuthRequest {
+            method: AuthMethod::CEPHX,
+            preferred_modes: self.inner.modes(self.peer),
+            payload: enc.finish(),
+        })
+    }
+
+    fn bad_method(&mut self, refusal: BadMethod) -> Result<AuthRequest, AuthError> {
+        Err(AuthError::of_refusal(refusal))
+    }
+
+    fn reply_more(&mut self, payload: &Bytes) -> Result<Bytes, AuthError> {
+        if self.challenged {
+            return Err(AuthError::UnexpectedStep { method: AuthMethod::CEPHX });
+        }
+        self.challenged = true;
+        let challenge = ServerChallenge::from_bytes(payload).map_err(CephxError::from)?;
+        *self.inner.challenge() = Some(challenge.server_challenge);
+        self.inner.authenticate(challenge.server_challenge, self.inner.want)
+    }
+
+    fn done(
+        &mut self,
+        global_id: u64,
+        mode: ConnectionMode,
+        payload: &Bytes,
+    ) -> Result<Keys, AuthError> {
+        if !self.inner.modes(self.peer).contains(&mode) {
+            return Err(AuthError::ModeNotOffered { mode });
+        }
+        if !self.challenged {
+            return Err(AuthError::UnexpectedStep { method: AuthMethod::CEPHX });
+        }
+        let mut dec = Decoder::new(payload);
+        let header = ResponseHeader::decode(&mut dec).map_err(CephxError::from)?;
+        if header.status < 0 {
+            return Err(CephxError::Refused { errno: header.status }.into());
+        }
+        if header.request_type != GET_AUTH_SESSION_KEY {
+            let request_type = header.request_type;
+            return Err(CephxError::UnknownRequest { request_type }.into());
+        }
+        let keys = self.inner.take_session(&mut dec)?;
+        self.inner.tickets().global_id = global_id;
+        keys.check(mode)?;
+        Ok(Keys::Session(keys))
+    }
+}
+
+/// With any other daemon: by a ticket.
+#[derive(Debug)]
+struct AuthorizerExchange {
+    inner: Arc<Inner>,
+    peer: PeerContext,
+    ticket: Ticket,
+    global_id: u64,
+    nonce: u64,
+    challenged: bool,
+}
+
+impl AuthorizerExchange {
+    fn authorizer(&self, challenge_plus_one: Option<u64>) -> Result<Bytes, AuthError> {
+        let proof = Authorize { nonce: self.nonce, challenge_plus_one };
+        let service = self.peer.peer_type;
+        let authorizer = self.ticket.authorizer(self.global_id, service, &proof, &*self.inner.env);
+        Ok(authorizer.map_err(CephxError::Key)?.finish())
+    }
+}
+
+impl ClientExchange for AuthorizerExchange {
+    fn request(&mut self) -> Result<AuthRequest, AuthError> {
+        Ok(AuthRequest {
+            method: AuthMethod::CEPHX,
+            preferred_modes: self.inner.modes(self.peer),
+            payload: self.authorizer(None)?,
+        })
+    }
+
+    fn bad_method(&mut self, refusal: BadMethod) -> Result<AuthRequest, AuthError> {
+        Err(AuthError::of_refusal(refusal))
+    }
+
+    fn reply_more(&mut self, payload: &Bytes) -> Result<Bytes, AuthError> {
+        if std::mem::replace(&mut self.challenged, true) {
+            return Err(AuthError::UnexpectedStep { method: AuthMethod::CEPHX });
+        }
+        let key = &self.ticket.session_key;
+        let challenge: AuthorizeChallenge = open(key, KeyUsage::AUTHORIZE_CHALLENGE, payload)
+            .map_err(|_| CephxError::ImpostorService)?;
+        self.authorizer(Some(challenge.server_challenge.wrapping_add(1)))
+    }
+
+    fn done(
+        &mut self,
+        _global_id: u64,
+        mode: ConnectionMode,
+        payload: &Bytes,
+    ) -> Result<Keys, AuthError> {
+        if !self.inner.modes(self.peer).contains(&mode) {
+            return Err(AuthError::ModeNotOffered { mode });
+        }
+        // Who can seal our own nonce, plus one, could read the ticket.
+        let sealed = Decoder::new(payload).bytes().map_err(CephxError::from)?;
+        let key = self.ticket.session_key.clone();
+        let reply: AuthorizeReply = open(&key, KeyUsage::AUTHORIZE_REPLY, &sealed)
+            .map_err(|_| CephxError::ImpostorService)?;
+        if reply.nonce_plus_one != self.nonce.wrapping_add(1) {
+            return Err(CephxError::ImpostorService.into());
+        }
+        let keys = SessionKeys { key, connection_secret: reply.connection_secret };
+        keys.check(mode)?;
+        Ok(Keys::Session(keys))
+    }
+}

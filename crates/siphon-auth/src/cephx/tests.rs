@@ -1,0 +1,308 @@
+//! Both sides of cephx against each other, and against those who have no part in it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use siphon_wire::types::{AuthName, EntityType};
+
+use crate::env::tests::TestEnv;
+use crate::*;
+
+const CLIENT: PeerContext = PeerContext::new(EntityType::CLIENT);
+const MON: PeerContext = PeerContext::new(EntityType::MON);
+const OSD: PeerContext = PeerContext::new(EntityType::OSD);
+
+struct World {
+    env: Arc<TestEnv>,
+    keys: Arc<KeyServer>,
+    mon: CephxServer,
+    osd: CephxServer,
+    key: CryptoKey,
+}
+
+impl World {
+    fn new(key_type: KeyType) -> Self {
+        let env = Arc::new(TestEnv::new(1));
+        let key = CryptoKey::generate(key_type, &*env).unwrap();
+        let mut keyring = Keyring::default();
+        let caps = [("mon", "allow r"), ("osd", "allow rw pool=data")];
+        let caps = caps.map(|(service, caps)| (service.to_owned(), caps.to_owned())).into();
+        keyring.insert(name("client.bob"), EntityAuth { key: key.clone(), caps });
+        let options = KeyServerOptions {
+            service_ticket_ttl: Duration::from_secs(100),
+            service_key_type: key_type,
+            ..KeyServerOptions::default()
+        };
+        let keys = Arc::new(KeyServer::new(keyring, options, env.clone()));
+        let mon = CephxServer::for_monitor(keys.clone(), Modes::default());
+        let modes = Modes::all(&ModeList::secure_first());
+        let osd = CephxServer::for_service(EntityType::OSD, keys.clone(), modes, env.clone());
+        Self { env, keys, mon, osd, key }
+    }
+
+    fn client(&self) -> CephxClient {
+        self.client_with(self.key.clone())
+    }
+
+    fn client_with(&self, key: CryptoKey) -> CephxClient {
+        let modes = Modes::all(&ModeList::secure_first());
+        CephxClient::new(name("client.bob"), key, modes, self.env.clone())
+    }
+
+    /// A client that has been with the monitor.
+    fn client_with_tickets(&self) -> CephxClient {
+        let client = self.client();
+        converse(&client, MON, &self.mon).unwrap();
+        client
+    }
+}
+
+fn name(text: &str) -> AuthName {
+    text.parse().unwrap()
+}
+
+/// What both sides come to believe: the client's keys, and the server's with whom it sees.
+type Agreed = (Keys, Keys, Identity);
+
+fn converse(client: &CephxClient, peer: PeerContext, server: &CephxServer) -> Result<Agreed, i32> {
+    converse_with(client, peer, server, |_, payload| payload)
+}
+
+/// Has both talk; `meddle` may change the n-th payload of either.
+fn converse_with(
+    client: &CephxClient,
+    peer: PeerContext,
+    server: &CephxServer,
+    meddle: impl Fn(usize, Bytes) -> Bytes,
+) -> Result<Agreed, i32> {
+    const DISBELIEF: i32 = 0;
+    let mut ours = client.begin(peer).map_err(|_| DISBELIEF)?;
+    let mut theirs = server.begin(CLIENT);
+    let mut request = ours.request().unwrap();
+    request.payload = meddle(0, request.payload);
+    let mut answer = theirs.request(&request);
+    for step in (1..).step_by(2) {
+        match answer {
+            AuthServerAnswer::More(payload) => {
+                let more = ours.reply_more(&meddle(step, payload)).map_err(|_| DISBELIEF)?;
+                answer = theirs.request_more(&meddle(step + 1, more));
+            }
+            AuthServerAnswer::BadMethod(refusal) => return Err(refusal.result),
+            AuthServerAnswer::Done { global_id, mode, payload, keys, identity } => {
+                let done = ours.done(global_id, mode, &meddle(step, payload));
+                return Ok((done.map_err(|_| DISBELIEF)?, keys, identity.unwrap()));
+            }
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn a_key_opens_a_session_and_its_tickets_open_others() {
+    for key_type in [KeyType::AES, KeyType::AES256K] {
+        let world = World::new(key_type);
+        let client = world.client();
+        assert_eq!(converse(&client, OSD, &world.osd).unwrap_err(), 0, "no ticket yet");
+        let (ours, theirs, identity) = converse(&client, MON, &world.mon).unwrap();
+        assert_eq!(ours, theirs);
+        assert!(ours.stream_keys().is_some(), "secure mode has something to seal with");
+        assert_eq!((identity.name, &*identity.caps), (name("client.bob"), "allow r"));
+        assert_eq!(client.global_id(), 4100);
+
+        let (ours, theirs, identity) = converse(&client, OSD, &world.osd).unwrap();
+        assert_eq!(ours, theirs);
+        assert_eq!(&*identity.caps, "allow rw pool=data");
+    }
+}
+
+#[test]
+fn a_wrong_key_and_an_unknown_name_are_refused_alike() {
+    let world = World::new(KeyType::AES);
+    let wrong = CryptoKey::generate(KeyType::AES, &*world.env).unwrap();
+    assert_eq!(converse(&world.client_with(wrong), MON, &world.mon).unwrap_err(), -13);
+    let modes = Modes::default();
+    let stranger =
+        CephxClient::new(name("client.eve"), world.key.clone(), modes, world.env.clone());
+    assert_eq!(converse(&stranger, MON, &world.mon).unwrap_err(), -13);
+}
+
+#[test]
+fn a_server_without_the_key_is_not_believed() {
+    let (world, impostor) = (World::new(KeyType::AES), World::new(KeyType::AES));
+    // It has no key of ours, and lets everybody in.
+    let other = CryptoKey::generate(KeyType::AES, &*world.env).unwrap();
+    let auth = EntityAuth { key: other, caps: [("mon".to_owned(), "allow *".to_owned())].into() };
+    impostor.keys.insert(name("client.bob"), auth);
+    assert!(converse(&world.client(), MON, &impostor.mon).is_err());
+    // A service that cannot read our ticket refuses it, or fails to prove that it could.
+    let client = world.client_with_tickets();
+    impostor.keys.rotating_secrets(EntityType::OSD).unwrap();
+    assert!(converse(&client, OSD, &impostor.osd).is_err());
+}
+
+#[test]
+fn every_changed_byte_is_noticed_with_aes256k() {
+    let world = World::new(KeyType::AES256K);
+    let honest = converse(&world.client_with_tickets(), OSD, &world.osd).unwrap();
+    for step in 0..4 {
+        for at in 0..400 {
+            let client = world.client_with_tickets();
+            let changed = std::cell::Cell::new(false);
+            let outcome = converse_with(&client, OSD, &world.osd, |n, payload| {
+                let mut bytes = payload.to_vec();
+                if n == step && at < bytes.len() {
+                    bytes[at] ^= 4;
+                    changed.set(true);
+                }
+                bytes.into()
+            });
+            // Only versions and what the client says of itself may differ; keys never do.
+            if changed.get()
+                && let Ok((ours, theirs, identity)) = outcome
+            {
+                assert_eq!(ours, theirs, "step {step}, byte {at}");
+                assert_eq!(identity, honest.2);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_recorded_authorizer_opens_nothing() {
+    let world = World::new(KeyType::AES);
+    let client = world.client_with_tickets();
+    let mut recorded = Vec::new();
+    let tape = std::cell::RefCell::new(&mut recorded);
+    converse_with(&client, OSD, &world.osd, |step, payload| {
+        if step % 2 == 0 {
+            tape.borrow_mut().push(payload.clone());
+        }
+        payload
+    })
+    .unwrap();
+    let mut replay = world.osd.begin(CLIENT);
+    let request = AuthRequest {
+        method: AuthMethod::CEPHX,
+        preferred_modes: vec![ConnectionMode::CRC],
+        payload: recorded[0].clone(),
+    };
+    assert!(matches!(replay.request(&request), AuthServerAnswer::More(_)), "challenged");
+    let AuthServerAnswer::BadMethod(refusal) = replay.request_more(&recorded[1]) else {
+        panic!("a replay was accepted");
+    };
+    assert_eq!(refusal.result, -13);
+    // Nor does the second step open anything at first.
+    let second = AuthRequest { payload: recorded[1].clone(), ..request };
+    let answer = world.osd.begin(CLIENT).request(&second);
+    assert!(matches!(answer, AuthServerAnswer::More(_)), "challenged as any other");
+}
+
+#[test]
+fn a_reflected_authorizer_is_no_proof() {
+    let world = World::new(KeyType::AES);
+    let client = world.client_with_tickets();
+    let mut ours = client.begin(OSD).unwrap();
+    let request = ours.request().unwrap();
+    // What we sent comes back as the challenge, and as the proof.
+    let sealed = request.payload.slice(request.payload.len() - 52..);
+    assert!(ours.done(0, ConnectionMode::SECURE, &sealed).is_err());
+    let mut ours = client.begin(OSD).unwrap();
+    let request = ours.request().unwrap();
+    assert!(ours.reply_more(&request.payload.slice(request.payload.len() - 48..)).is_err());
+}
+
+#[test]
+fn tickets_end_and_are_renewed_before_they_do() {
+    let world = World::new(KeyType::AES);
+    let client = world.client();
+    let mut session = opened_session(&world, &client);
+    assert_eq!(client.renewal().unwrap(), None);
+    world.env.pass(76); // three quarters of 100 s, and one
+    let payload = client.renewal().unwrap().expect("tickets are due");
+    let AuthServerAnswer::More(reply) = session.request_more(&payload) else {
+        panic!("no tickets");
+    };
+    assert!(client.handle_reply(&reply).unwrap().is_none());
+    assert_eq!(client.renewal().unwrap(), None);
+    world.env.pass(76);
+    converse(&client, OSD, &world.osd).expect("the new ticket is good for longer");
+    world.env.pass(100);
+    assert!(!client.has_ticket(EntityType::OSD));
+    assert_eq!(converse(&client, OSD, &world.osd).unwrap_err(), 0, "we do not offer what ended");
+}
+
+/// A session with the monitor that is open already.
+fn opened_session(world: &World, client: &CephxClient) -> Box<dyn ServerExchange> {
+    let mut ours = client.begin(MON).unwrap();
+    let mut session = world.mon.begin(CLIENT);
+    let AuthServerAnswer::More(challenge) = session.request(&ours.request().unwrap()) else {
+        panic!("no challenge");
+    };
+    let proof = ours.reply_more(&challenge).unwrap();
+    let answer = session.request_more(&proof);
+    let AuthServerAnswer::Done { global_id, mode, payload, .. } = answer else {
+        panic!("not let in: {answer:?}");
+    };
+    ours.done(global_id, mode, &payload).unwrap();
+    session
+}
+
+#[test]
+fn an_ended_ticket_is_refused_by_the_service() {
+    let world = World::new(KeyType::AES);
+    let client = world.client_with_tickets();
+    let mut ours = client.begin(OSD).unwrap();
+    let request = ours.request().unwrap();
+    world.env.pass(101);
+    let AuthServerAnswer::BadMethod(refusal) = world.osd.begin(CLIENT).request(&request) else {
+        panic!("an ended ticket was accepted");
+    };
+    assert_eq!(refusal.result, -13);
+}
+
+#[test]
+fn a_global_id_comes_back_to_whoever_shows_its_ticket_only() {
+    let world = World::new(KeyType::AES256K);
+    let client = world.client_with_tickets();
+    converse(&client, MON, &world.mon).unwrap();
+    assert_eq!(client.global_id(), 4100, "the same as before");
+    // Another with the same key claims it without the ticket.
+    let thief = world.client();
+    let outcome = converse_with(&thief, MON, &world.mon, |step, payload| {
+        if step != 0 {
+            return payload;
+        }
+        let mut hello = payload.to_vec();
+        let at = hello.len() - 8;
+        hello[at..].copy_from_slice(&4100u64.to_le_bytes());
+        hello.into()
+    });
+    assert_eq!(outcome.unwrap_err(), -13);
+}
+
+#[test]
+fn modes_are_agreed_or_refused_and_never_lowered() {
+    let world = World::new(KeyType::AES);
+    let secure = Modes::all(&ModeList::only(ConnectionMode::SECURE));
+    let crc = Modes::all(&ModeList::only(ConnectionMode::CRC));
+    let mon = CephxServer::for_monitor(world.keys.clone(), crc);
+    let (bob, key) = (name("client.bob"), world.key.clone());
+    let client = CephxClient::new(bob, key, secure, world.env.clone());
+    assert_eq!(converse(&client, MON, &mon).unwrap_err(), -95);
+    // A server that chooses what was not offered is not believed.
+    let mut ours = client.begin(MON).unwrap();
+    let mut theirs = world.mon.begin(CLIENT);
+    let AuthServerAnswer::More(challenge) = theirs.request(&ours.request().unwrap()) else {
+        panic!("no challenge");
+    };
+    let AuthServerAnswer::Done { global_id, payload, .. } =
+        theirs.request_more(&ours.reply_more(&challenge).unwrap())
+    else {
+        panic!("not let in");
+    };
+    assert_eq!(
+        ours.done(global_id, ConnectionMode::CRC, &payload),
+        Err(AuthError::ModeNotOffered { mode: ConnectionMode::CRC })
+    );
+}
