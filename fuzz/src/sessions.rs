@@ -52,6 +52,7 @@ pub fn answer(event: AuthEvent) -> AuthAnswer {
             mode: ConnectionMode::CRC,
             payload: Bytes::new(),
             keys: Keys::None,
+            identity: None,
         },
     }
 }

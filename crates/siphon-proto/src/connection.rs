@@ -329,6 +329,7 @@ impl Connection {
         let refused = self.link.as_mut().and_then(Link::refused);
         let error = match (refused, self.is_ready()) {
             (Some(refused), _) => refused,
+            (None, true) if self.is_exhausted() => ProtocolError::NoncesExhausted,
             (None, true) => ProtocolError::IdleTimeout,
             (None, false) => ProtocolError::ReadyTimeout,
         };
@@ -411,10 +412,16 @@ impl Connection {
             Phase::Connecting | Phase::Handshake | Phase::Knocking => {
                 self.started.checked_add(self.config.ready_timeout)
             }
+            Phase::Open if self.is_exhausted() => Some(self.started),
             Phase::Open => self.last_active.checked_add(self.config.idle_timeout),
             Phase::Backoff(until) => Some(until),
             Phase::Standby | Phase::Closed => None,
         }
+    }
+
+    /// Whether the link's key has sealed as much as it may.
+    fn is_exhausted(&self) -> bool {
+        self.link.as_ref().is_some_and(Link::is_exhausted)
     }
 
     fn release_if_idle(&mut self, now: Instant) {
@@ -443,7 +450,7 @@ impl Connection {
         }
         loop {
             let (bytes, segments) = link.queued();
-            if bytes >= budget || segments >= MAX_SEGMENTS {
+            if bytes >= budget || segments >= MAX_SEGMENTS || link.is_exhausted() {
                 return Ok(());
             }
             let write = |header: &_, payload: &_| link.message(header, payload);

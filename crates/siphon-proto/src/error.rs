@@ -33,6 +33,9 @@ pub enum ProtocolError {
     ReadyTimeout,
     /// Nothing arrived for longer than the idle timeout.
     IdleTimeout,
+    /// So much was sealed with the link's key that nonces would repeat: another link, with another
+    /// key, goes on.
+    NoncesExhausted,
 }
 
 /// Rules that a peer can break.
@@ -55,6 +58,8 @@ pub enum PeerMisbehaved {
     },
     /// The signature of the handshake is wrong.
     BadSignature,
+    /// Secure mode was agreed on, and no secret to seal with.
+    NoConnectionSecret,
     /// A client that names no address of its own.
     NoAddress,
     /// More rounds of authentication than any method has.
@@ -117,6 +122,9 @@ impl fmt::Display for ProtocolError {
             Self::IdleTimeout => {
                 f.write_str("the peer was silent for too long (ms_connection_idle_timeout)")
             }
+            Self::NoncesExhausted => {
+                f.write_str("the link's key has sealed as much as it may: a new link takes over")
+            }
         }
     }
 }
@@ -131,6 +139,9 @@ impl fmt::Display for PeerMisbehaved {
                 write!(f, "it acknowledged message {acked}, but only {sent} were sent")
             }
             Self::BadSignature => f.write_str("the signature of its handshake is wrong"),
+            Self::NoConnectionSecret => {
+                f.write_str("it chose secure mode, and left no secret to seal frames with")
+            }
             Self::NoAddress => f.write_str("it identifies itself without an address"),
             Self::EndlessAuthentication => {
                 f.write_str("its authentication does not come to an end")

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use siphon_auth::{AuthRequest, BadMethod, ConnectionMode, Keys};
+use siphon_auth::{AuthRequest, BadMethod, ConnectionMode, Identity, Keys};
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType, Features, Utime};
 
 use crate::error::ProtocolError;
@@ -99,6 +99,8 @@ pub enum AuthAnswer {
         payload: bytes::Bytes,
         /// What the method leaves.
         keys: Keys,
+        /// Who it is, if the method proves that.
+        identity: Option<Identity>,
     },
     /// Server: not this way; the client may try another.
     Refuse(BadMethod),
@@ -123,6 +125,8 @@ pub struct PeerInfo {
     pub revision: Revision,
     /// How frames are protected.
     pub mode: ConnectionMode,
+    /// Whom the peer authenticated as, if it came to us and the method proves that.
+    pub identity: Option<Identity>,
 }
 
 /// What a connection without a link does.

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use bytes::{Bytes, BytesMut};
-use siphon_auth::{AuthMethod, AuthRequest, BadMethod, ConnectionMode, Keys};
+use siphon_auth::{AuthMethod, AuthRequest, BadMethod, ConnectionMode, Identity, Keys};
 use siphon_wire::buf::{Rope, SegmentBuf};
 use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityType};
 
@@ -15,11 +16,14 @@ use crate::v2::payload::ControlFrame;
 use crate::v2::{
     Assembler, AuthBadMethodFrame, AuthDoneFrame, AuthPayloadFrame, AuthRequestFrame,
     AuthSignatureFrame, Banner, BannerFeatures, BannerReader, Disassembler, Frame, Framing, Hello,
-    Limits, MessageHeader2, Protection, Revision, Tag,
+    Limits, MessageHeader2, Protection, Revision, StreamSeal, Tag,
 };
 
 /// Most frames of authentication from one peer: cephx needs three.
 const MAX_AUTH_ROUNDS: u32 = 16;
+
+/// Most bytes that either side says before it is authenticated: tickets are long, but not so long.
+const MAX_TRANSCRIPT: usize = 256 << 10;
 
 /// Most frames that a peer opens a session with: a reconnect that is reset, an ident that lacks
 /// features, and one that does not.
@@ -43,8 +47,16 @@ pub(crate) struct Link {
     wire: Wire,
     stage: Stage,
     out: Rope,
+    /// All that was said, until authentication ends and it is signed.
+    transcript: Option<Box<Transcript>>,
     /// What we refused the peer for, should it now leave.
     refused: Option<ProtocolError>,
+}
+
+#[derive(Debug, Default)]
+struct Transcript {
+    received: BytesMut,
+    sent: BytesMut,
 }
 
 /// How bytes become frames and back.
@@ -60,7 +72,7 @@ enum Stage {
     Banner,
     Hello,
     Auth { peer_type: EntityType, turn: Turn, rounds: u32, method: AuthMethod },
-    Sign(Verified),
+    Sign { peer: Verified, expected: [u8; 32] },
     Opening { peer: Verified, rounds: u32 },
     Ready,
 }
@@ -79,11 +91,12 @@ enum Turn {
 }
 
 /// A peer that authentication let pass: nothing but the end of it makes one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Verified {
     pub(crate) peer_type: EntityType,
     pub(crate) global_id: u64,
     pub(crate) mode: ConnectionMode,
+    pub(crate) identity: Option<Identity>,
 }
 
 impl Link {
@@ -91,12 +104,14 @@ impl Link {
     pub(crate) fn new(config: ConnectionConfig, role: Role) -> Self {
         let mut banner = BytesMut::new();
         Self::banner(&config).encode(&mut banner);
+        let transcript = Transcript { sent: banner.clone(), received: BytesMut::new() };
         Self {
             config,
             role,
             wire: Wire::Banner(BannerReader::default()),
             stage: Stage::Banner,
             out: banner.freeze().into(),
+            transcript: Some(Box::new(transcript)),
             refused: None,
         }
     }
@@ -123,9 +138,9 @@ impl Link {
     }
 
     /// The peer, once it is verified and before the session is open.
-    pub(crate) fn verified(&self) -> Option<Verified> {
+    pub(crate) fn verified(&self) -> Option<&Verified> {
         match &self.stage {
-            Stage::Opening { peer, .. } => Some(*peer),
+            Stage::Opening { peer, .. } => Some(peer),
             _ => None,
         }
     }
@@ -155,7 +170,7 @@ impl Link {
             Stage::Banner => "exchanging banners",
             Stage::Hello => "exchanging hellos",
             Stage::Auth { .. } => "authenticating",
-            Stage::Sign(_) => "exchanging signatures",
+            Stage::Sign { .. } => "exchanging signatures",
             Stage::Opening { .. } => "opening a session",
             Stage::Ready => "a session was open",
         }
@@ -171,27 +186,48 @@ impl Link {
             if self.awaits_application() {
                 return Ok(None);
             }
+            let before = *input;
             match &mut self.wire {
-                Wire::Banner(reader) => match reader.feed(input)? {
-                    None => return Ok(None),
-                    Some(banner) => self.handle_banner(banner)?,
-                },
-                Wire::Framed { rx, .. } => match rx.feed(input)? {
-                    None => return Ok(None),
-                    Some(frame) => {
-                        if let Some(incoming) = self.handle_frame(frame, events)? {
-                            return Ok(Some(incoming));
-                        }
+                Wire::Banner(reader) => {
+                    let banner = reader.feed(input)?;
+                    self.record_received(before, input)?;
+                    let Some(banner) = banner else {
+                        return Ok(None);
+                    };
+                    self.handle_banner(banner)?;
+                }
+                Wire::Framed { rx, .. } => {
+                    let frame = rx.feed(input)?;
+                    if self.transcript.is_some() {
+                        self.record_received(before, input)?;
                     }
-                },
+                    let Some(frame) = frame else {
+                        return Ok(None);
+                    };
+                    if let Some(incoming) = self.handle_frame(frame, events)? {
+                        return Ok(Some(incoming));
+                    }
+                }
             }
         }
     }
 
+    /// Keeps what was taken from the front of `before`, to be signed.
+    fn record_received(&mut self, before: &[u8], rest: &[u8]) -> Result<(), ProtocolError> {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.received.extend_from_slice(&before[..before.len() - rest.len()]);
+            if transcript.received.len() > MAX_TRANSCRIPT {
+                return Err(PeerMisbehaved::EndlessAuthentication.into());
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn lend(&mut self) -> Option<SegmentBuf> {
         match &mut self.wire {
-            Wire::Framed { rx, .. } => rx.lend(),
-            Wire::Banner(_) => None,
+            // What is signed has to be seen.
+            Wire::Framed { rx, .. } if self.transcript.is_none() => rx.lend(),
+            _ => None,
         }
     }
 
@@ -236,8 +272,17 @@ impl Link {
     /// Queues a control frame.
     pub(crate) fn control(&mut self, tag: Tag, payload: &[u8]) {
         if let Wire::Framed { tx, .. } = &mut self.wire {
+            let before = tx.gathered().len();
             tx.control(tag, payload);
+            if let Some(transcript) = &mut self.transcript {
+                transcript.sent.extend_from_slice(&tx.gathered()[before..]);
+            }
         }
+    }
+
+    /// Whether no message may be sent any more: what it is sealed with would come twice.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        matches!(&self.wire, Wire::Framed { tx, .. } if tx.is_exhausted())
     }
 
     /// Queues a message frame.
@@ -302,7 +347,7 @@ impl Link {
                 let event = self.handle_auth_frame(client, tag, &payload)?;
                 events.push_back(Event::Auth(event));
             }
-            (Stage::Sign(_), _, Tag::AUTH_SIGNATURE) => {
+            (Stage::Sign { .. }, _, Tag::AUTH_SIGNATURE) => {
                 self.handle_signature(&parse(tag, &payload)?)?;
                 return Ok(Some(Incoming::Verified));
             }
@@ -456,13 +501,13 @@ impl Link {
                 let refusal = siphon_auth::AuthError::NoCommonMethod { refusal: bad };
                 self.refused = Some(refusal.into());
             }
-            (AuthAnswer::Accept { global_id, mode, payload, keys }, _) => {
+            (AuthAnswer::Accept { global_id, mode, payload, keys, identity }, _) => {
                 let frame = AuthDoneFrame { global_id, mode, payload };
                 self.control(Tag::AUTH_DONE, &frame.payload());
-                self.sign(Verified { peer_type, global_id, mode }, keys)?;
+                self.sign(Verified { peer_type, global_id, mode, identity }, &keys)?;
             }
             (AuthAnswer::Trust(keys), Turn::Trust { global_id, mode }) => {
-                self.sign(Verified { peer_type, global_id, mode }, keys)?;
+                self.sign(Verified { peer_type, global_id, mode, identity: None }, &keys)?;
             }
             // Our own application trusts a server that has not finished: a mistake that must not
             // let the peer in.
@@ -472,24 +517,41 @@ impl Link {
         Ok(())
     }
 
-    fn sign(&mut self, peer: Verified, keys: Keys) -> Result<(), ProtocolError> {
-        if peer.mode != ConnectionMode::CRC {
-            return Err(PeerIncompatible::ModeUnsupported(peer.mode).into());
+    /// Authentication has ended: what was said until now is signed, and what is said from now on is
+    /// protected as was agreed.
+    fn sign(&mut self, peer: Verified, keys: &Keys) -> Result<(), ProtocolError> {
+        let transcript = self.transcript.take().unwrap_or_default();
+        let is_client = !self.accepted();
+        if let Wire::Framed { rx, tx, revision } = &mut self.wire {
+            match peer.mode {
+                ConnectionMode::CRC => {}
+                ConnectionMode::SECURE => {
+                    let seal = keys
+                        .stream_keys()
+                        .and_then(|keys| StreamSeal::new(&keys, *revision, is_client))
+                        .ok_or(PeerMisbehaved::NoConnectionSecret)?;
+                    // What was said in the open goes out before.
+                    tx.flush(&mut self.out);
+                    tx.seal(seal.tx, self.config.pool.clone());
+                    rx.seal(seal.rx);
+                }
+                mode => return Err(PeerIncompatible::ModeUnsupported(mode).into()),
+            }
         }
-        let frame = AuthSignatureFrame { signature: signature(keys) };
+        let frame = AuthSignatureFrame { signature: keys.sign(&transcript.received) };
         self.control(Tag::AUTH_SIGNATURE, &frame.payload());
         self.refused = None;
-        self.stage = Stage::Sign(peer);
+        self.stage = Stage::Sign { peer, expected: keys.sign(&transcript.sent) };
         Ok(())
     }
 
     fn handle_signature(&mut self, frame: &AuthSignatureFrame) -> Result<(), ProtocolError> {
-        let Stage::Sign(peer) = std::mem::replace(&mut self.stage, Stage::Ready) else {
+        let Stage::Sign { peer, expected } = std::mem::replace(&mut self.stage, Stage::Ready)
+        else {
             return Err(self.unexpected(Tag::AUTH_SIGNATURE));
         };
-        if frame.signature != signature(Keys::None) {
-            return Err(PeerMisbehaved::BadSignature.into());
-        }
+        verify_slices_are_equal(&frame.signature, &expected)
+            .map_err(|_| PeerMisbehaved::BadSignature)?;
         self.stage = Stage::Opening { peer, rounds: 0 };
         Ok(())
     }
@@ -518,15 +580,6 @@ fn opens(tag: Tag, to_client: bool) -> bool {
 
 pub(crate) fn parse<T: ControlFrame>(tag: Tag, payload: &Bytes) -> Result<T, ProtocolError> {
     T::parse(payload).map_err(|error| ProtocolError::InvalidPayload { tag, error })
-}
-
-/// HMAC of the handshake; zeros where there is no key to sign with.
-fn signature(keys: Keys) -> [u8; 32] {
-    match keys {
-        Keys::None => [0; 32],
-        // Non-exhaustive in its crate: a key that cannot be used here signs nothing valid.
-        _ => [0xff; 32],
-    }
 }
 
 /// The address of an entity that listens nowhere, as peers see it: without a port, told from others

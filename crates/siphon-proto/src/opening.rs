@@ -130,12 +130,12 @@ impl Connection {
         let Some(link) = &self.link else {
             return;
         };
-        let (accepted, peer) = (link.accepted(), link.verified());
+        let (accepted, peer_type) = (link.accepted(), link.verified().map(|peer| peer.peer_type));
         self.config.addrs = link.addrs().clone();
-        if let Some(peer) = peer
+        if let Some(peer_type) = peer_type
             && self.peer.is_none()
         {
-            self.policy = self.config.policies.of(peer.peer_type);
+            self.policy = self.config.policies.of(peer_type);
             self.policy.lossy |= self.session.is_lossy();
         }
         if !accepted {
@@ -379,7 +379,7 @@ impl Connection {
         addrs: EntityAddrVec,
         theirs: Features,
     ) -> Result<(), ProtocolError> {
-        let Some(verified) = self.link.as_ref().and_then(|link| link.verified()) else {
+        let Some(verified) = self.link.as_ref().and_then(|link| link.verified()).cloned() else {
             return Err(self.unexpected(Tag::SERVER_IDENT));
         };
         if self.target.is_none() {
@@ -396,6 +396,7 @@ impl Connection {
             policy: self.policy,
             revision: crate::v2::Revision::Rev0,
             mode: verified.mode,
+            identity: verified.identity,
         });
         self.tell_ready();
         Ok(())
@@ -414,6 +415,7 @@ impl Connection {
         if let Some(verified) = link.verified() {
             peer.global_id = verified.global_id;
             peer.mode = verified.mode;
+            peer.identity.clone_from(&verified.identity);
         }
         peer.revision = link.revision();
         peer.policy = self.policy;

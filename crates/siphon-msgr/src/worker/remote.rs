@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_channel::oneshot;
-use siphon_auth::{AuthServerAnswer, ConnectionMode, PeerContext};
+use siphon_auth::{
+    AuthError, AuthMethod, AuthServerAnswer, ClientExchange, ConnectionMode, PeerContext,
+    ServerExchange,
+};
 use siphon_net::{Accepted, EventCenter, SendStatus, SocketId, TimerId};
 use siphon_proto::v2::Revision;
 use siphon_proto::{AuthAnswer, AuthEvent, Event, Message, Next, OutMessage, PeerInfo};
@@ -48,8 +51,8 @@ pub(crate) struct Remote {
     flush: Vec<oneshot::Sender<()>>,
     /// The address we connect to, or that the peer connects from.
     addr: EntityAddr,
-    /// What the peer said it is, once it has.
-    peer_type: EntityType,
+    /// Authentication over the link, while it goes on.
+    exchange: Exchange,
     accepted: bool,
     /// The application was told of a session.
     known: bool,
@@ -164,7 +167,7 @@ impl Remote {
             transport,
             flush: Vec::new(),
             addr,
-            peer_type: EntityType::ANY,
+            exchange: Exchange::None,
             accepted: false,
             known: false,
             timer: None,
@@ -285,7 +288,6 @@ impl Remote {
         }
         self.addr = from.addr;
         self.accepted = true;
-        self.peer_type = from.peer_type;
         self.failure = None;
     }
 
@@ -453,29 +455,30 @@ impl Remote {
     }
 
     fn authenticate(&mut self, event: AuthEvent) -> AuthAnswer {
-        if let AuthEvent::Begin { peer_type } | AuthEvent::Request { peer_type, .. } = &event {
-            self.peer_type = *peer_type;
-        }
-        let peer = PeerContext { peer_type: self.peer_type };
         let messenger = self.handle.messenger();
-        let (client, server) = (messenger.auth_client(), messenger.auth_server());
-        let answer = match event {
-            AuthEvent::Begin { .. } => client.request(peer).map(AuthAnswer::Request),
-            AuthEvent::BadMethod(refusal) => {
-                client.bad_method(peer, refusal).map(AuthAnswer::Request)
+        match &event {
+            AuthEvent::Begin { peer_type } => {
+                match messenger.auth_client().begin(PeerContext::new(*peer_type)) {
+                    Ok(exchange) => self.exchange = Exchange::Client(exchange),
+                    Err(error) => return AuthAnswer::Reject(error),
+                }
             }
-            AuthEvent::ReplyMore(payload) => {
-                client.reply_more(peer, &payload).map(AuthAnswer::More)
+            AuthEvent::Request { peer_type, .. }
+                if !matches!(self.exchange, Exchange::Server(_)) =>
+            {
+                let exchange = messenger.auth_server().begin(PeerContext::new(*peer_type));
+                self.exchange = Exchange::Server(exchange);
             }
-            AuthEvent::Done { global_id, mode, payload } => {
-                client.done(peer, global_id, mode, &payload).map(AuthAnswer::Trust)
-            }
-            AuthEvent::Request { request, .. } => Ok(server_answer(server.request(peer, &request))),
-            AuthEvent::RequestMore(payload) => {
-                server.request_more(peer, &payload).map(server_answer)
-            }
-        };
-        answer.unwrap_or_else(AuthAnswer::Reject)
+            _ => {}
+        }
+        let answer = self.exchange.answer(&event);
+        if matches!(
+            answer,
+            AuthAnswer::Trust(_) | AuthAnswer::Accept { .. } | AuthAnswer::Reject(_)
+        ) {
+            self.exchange = Exchange::None;
+        }
+        answer
     }
 
     fn transmit(&mut self, io: &mut Io<'_>) {
@@ -609,13 +612,48 @@ pub(crate) fn ourselves(connection: &Connection) -> PeerInfo {
         policy: siphon_proto::Policy::LOSSLESS_PEER,
         revision: Revision::Rev1,
         mode: ConnectionMode::CRC,
+        identity: None,
+    }
+}
+
+/// How far authentication is.
+#[derive(Debug)]
+enum Exchange {
+    None,
+    Client(Box<dyn ClientExchange>),
+    Server(Box<dyn ServerExchange>),
+}
+
+impl Exchange {
+    fn answer(&mut self, event: &AuthEvent) -> AuthAnswer {
+        let answer = match (self, event) {
+            (Self::Client(it), AuthEvent::Begin { .. }) => it.request().map(AuthAnswer::Request),
+            (Self::Client(it), AuthEvent::BadMethod(refusal)) => {
+                it.bad_method(refusal.clone()).map(AuthAnswer::Request)
+            }
+            (Self::Client(it), AuthEvent::ReplyMore(payload)) => {
+                it.reply_more(payload).map(AuthAnswer::More)
+            }
+            (Self::Client(it), AuthEvent::Done { global_id, mode, payload }) => {
+                it.done(*global_id, *mode, payload).map(AuthAnswer::Trust)
+            }
+            (Self::Server(it), AuthEvent::Request { request, .. }) => {
+                Ok(server_answer(it.request(request)))
+            }
+            (Self::Server(it), AuthEvent::RequestMore(payload)) => {
+                Ok(server_answer(it.request_more(payload)))
+            }
+            // The protocol asks for nothing out of turn.
+            _ => Err(AuthError::UnexpectedStep { method: AuthMethod::UNKNOWN }),
+        };
+        answer.unwrap_or_else(AuthAnswer::Reject)
     }
 }
 
 fn server_answer(answer: AuthServerAnswer) -> AuthAnswer {
     match answer {
-        AuthServerAnswer::Done { global_id, mode, payload, keys } => {
-            AuthAnswer::Accept { global_id, mode, payload, keys }
+        AuthServerAnswer::Done { global_id, mode, payload, keys, identity } => {
+            AuthAnswer::Accept { global_id, mode, payload, keys, identity }
         }
         AuthServerAnswer::More(payload) => AuthAnswer::More(payload),
         AuthServerAnswer::BadMethod(refusal) => AuthAnswer::Refuse(refusal),

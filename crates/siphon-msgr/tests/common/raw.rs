@@ -183,8 +183,8 @@ fn answer(event: AuthEvent) -> AuthAnswer {
     let name = EntityName::new(EntityType::CLIENT, 9);
     match event {
         AuthEvent::Begin { peer_type } => {
-            let peer = PeerContext { peer_type };
-            AuthAnswer::Request(AuthNone::new(name, "9").request(peer).unwrap())
+            let mut exchange = AuthNone::new(name, "9").begin(PeerContext::new(peer_type)).unwrap();
+            AuthAnswer::Request(exchange.request().unwrap())
         }
         AuthEvent::Done { .. } => AuthAnswer::Trust(Keys::None),
         AuthEvent::Request { request: AuthRequest { method, .. }, .. } => {
@@ -194,6 +194,7 @@ fn answer(event: AuthEvent) -> AuthAnswer {
                 mode: ConnectionMode::CRC,
                 payload: Bytes::new(),
                 keys: Keys::None,
+                identity: None,
             }
         }
         other => panic!("method none has no {other:?}"),

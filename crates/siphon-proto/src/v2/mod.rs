@@ -8,7 +8,7 @@ pub(crate) use banner::BannerReader;
 pub use banner::{Banner, BannerError, BannerFeatures};
 pub use frame::{
     Assembler, Disassembler, Frame, FrameError, Framing, Limits, MessageFrame, MessageHeader2,
-    Protection, Revision, SegmentName, Tag, TooLong,
+    Protection, Revision, SegmentName, StreamSeal, Tag, TooLong,
 };
 pub use payload::{
     AuthBadMethodFrame, AuthDoneFrame, AuthPayloadFrame, AuthRequestFrame, AuthSignatureFrame,

@@ -125,6 +125,7 @@ fn answer(event: AuthEvent) -> AuthAnswer {
             mode: ConnectionMode::CRC,
             payload: Bytes::new(),
             keys: Keys::None,
+            identity: None,
         },
         other => panic!("method none has no {other:?}"),
     }

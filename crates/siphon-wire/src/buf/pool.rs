@@ -137,6 +137,12 @@ impl SegmentBuf {
         &self.bytes()[..self.filled]
     }
 
+    /// What was filled so far, to be changed in its place.
+    pub fn filled_mut(&mut self) -> &mut [u8] {
+        let filled = self.filled;
+        &mut self.bytes_mut()[..filled]
+    }
+
     /// Where the next bytes go.
     pub fn unfilled(&mut self) -> &mut [u8] {
         let (filled, len) = (self.filled, self.len);

@@ -1,11 +1,12 @@
 use bytes::{BufMut, Bytes, BytesMut};
-use siphon_wire::buf::Rope;
+use siphon_wire::buf::{Rope, SegmentPool};
 use siphon_wire::crc32c::crc32c;
 
 use super::header::MessageHeader2;
+use super::seal::{BLOCK, Sealer, TAG, padded};
 use super::{
-    DEFAULT_ALIGNMENT, Framing, LATE_STATUS_COMPLETE, MAX_SEGMENTS, PAGE_ALIGNMENT, PREAMBLE,
-    Revision, SEGMENT_SEED, Tag,
+    DEFAULT_ALIGNMENT, Framing, INLINE, LATE_STATUS_COMPLETE, MAX_SEGMENTS, PAGE_ALIGNMENT,
+    PREAMBLE, Protection, Revision, SEGMENT_SEED, Tag,
 };
 use crate::message::Payload;
 
@@ -25,18 +26,60 @@ pub struct Assembler {
     gather: BytesMut,
     /// Size of the next buffer.
     next: usize,
+    seal: Option<Box<SealTo>>,
 }
+
+/// Secure mode.
+#[derive(Debug)]
+struct SealTo {
+    sealer: Sealer,
+    /// Where long texts are put together.
+    pool: SegmentPool,
+}
+
+/// Sealed texts from this many bytes on get a buffer of their own.
+const OWN_BUFFER_MIN: usize = 16 << 10;
+
+/// Nonces that a frame uses at most.
+const NONCES_PER_FRAME: u64 = 3;
+/// Frames that may be written after it was seen that nonces come to an end.
+const LAST_FRAMES: u64 = 64;
 
 impl Assembler {
     /// An assembler for this framing.
     pub fn new(framing: Framing) -> Self {
-        Self { framing, gather: BytesMut::new(), next: GATHER_CONTROL }
+        Self { framing, gather: BytesMut::new(), next: GATHER_CONTROL, seal: None }
+    }
+
+    /// Seals every frame from here on.
+    pub(crate) fn seal(&mut self, sealer: Sealer, pool: SegmentPool) {
+        self.framing.protection = Protection::Secure;
+        self.seal = Some(Box::new(SealTo { sealer, pool }));
+    }
+
+    /// Whether no further message may be written, since nonces would come twice before long.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        let reserve = NONCES_PER_FRAME * LAST_FRAMES;
+        self.seal.as_ref().is_some_and(|seal| seal.sealer.left() < reserve)
+    }
+
+    /// What has gathered and was not flushed yet.
+    pub(crate) fn gathered(&self) -> &[u8] {
+        &self.gather
+    }
+
+    #[cfg(test)]
+    pub(crate) fn leave_nonces(&mut self, left: u64) {
+        self.seal.as_mut().unwrap().sealer.leave(left);
     }
 
     /// Appends a control frame with one segment.
     pub fn control(&mut self, tag: Tag, payload: &[u8]) {
         // Callers are our own frames, all far below Limits::HANDSHAKE.
         let length = u32::try_from(payload.len()).expect("a control frame under 4 GiB");
+        if self.seal.is_some() {
+            return self.sealed_control(tag, payload, length);
+        }
         self.reserve(PREAMBLE + payload.len() + 32);
         self.preamble(tag, &[(length, DEFAULT_ALIGNMENT)]);
         self.gather.put_slice(payload);
@@ -59,6 +102,9 @@ impl Assembler {
             segment.0 = u32::try_from(length).expect("lengths were checked");
         }
         segments[3].1 = PAGE_ALIGNMENT;
+        if self.seal.is_some() {
+            return self.sealed_message(header, payload, &segments[..used], out);
+        }
 
         if self.gather.capacity() - self.gather.len() < PREAMBLE + MessageHeader2::LEN + 64 {
             self.flush(out); // rather than move what gathered to a larger buffer
@@ -111,16 +157,92 @@ impl Assembler {
     }
 
     fn preamble(&mut self, tag: Tag, segments: &[(u32, u16)]) {
-        let mut block = [0; PREAMBLE];
-        block[0] = tag.to_wire();
-        block[1] = segments.len() as u8;
-        for (entry, (length, alignment)) in block[2..26].chunks_exact_mut(6).zip(segments) {
-            entry[..4].copy_from_slice(&length.to_le_bytes());
-            entry[4..].copy_from_slice(&alignment.to_le_bytes());
+        self.gather.put_slice(&preamble(tag, segments));
+    }
+
+    fn sealed_control(&mut self, tag: Tag, payload: &[u8], length: u32) {
+        let head = preamble(tag, &[(length, DEFAULT_ALIGNMENT)]);
+        if self.framing.revision == Revision::Rev0 {
+            let len = PREAMBLE + padded(payload.len()) + BLOCK;
+            return self.seal_gathered(len, |text| put(text, [&head[..], payload].into_iter()));
         }
-        let crc = crc32c(0, &block[..super::PREAMBLE_CRC_AT]);
-        block[super::PREAMBLE_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
-        self.gather.put_slice(&block);
+        let (inline, rest) = payload.split_at(payload.len().min(INLINE));
+        self.seal_gathered(PREAMBLE + INLINE, |text| put(text, [&head[..], inline].into_iter()));
+        if !rest.is_empty() {
+            self.seal_gathered(padded(rest.len()), |text| put(text, [rest].into_iter()));
+        }
+    }
+
+    fn sealed_message(
+        &mut self,
+        header: &MessageHeader2,
+        payload: &Payload,
+        segments: &[(u32, u16)],
+        out: &mut Rope,
+    ) {
+        let head = preamble(Tag::MESSAGE, segments);
+        let mut first = BytesMut::with_capacity(MessageHeader2::LEN);
+        header.encode(&mut first);
+        let parts = [payload.front.len(), payload.middle.len(), payload.data.len()];
+        let body: usize = parts.into_iter().map(padded).sum();
+        let put_body = |text: &mut [u8], late: u8| {
+            let (front, rest) = text.split_at_mut(padded(payload.front.len()));
+            put(front, [&payload.front[..]].into_iter());
+            let (middle, rest) = rest.split_at_mut(padded(payload.middle.len()));
+            put(middle, [&payload.middle[..]].into_iter());
+            let (data, epilogue) = rest.split_at_mut(padded(payload.data.len()));
+            put(data, payload.data.segments().iter().map(|piece| &piece[..]));
+            epilogue.fill(0);
+            epilogue[0] = late;
+        };
+        match self.framing.revision {
+            Revision::Rev0 => self.seal_text(PREAMBLE + INLINE + body + BLOCK, out, |text| {
+                let (start, rest) = text.split_at_mut(PREAMBLE + INLINE);
+                put(start, [&head[..], &first[..]].into_iter());
+                put_body(rest, 0);
+            }),
+            Revision::Rev1 => {
+                self.seal_gathered(PREAMBLE + INLINE, |text| {
+                    put(text, [&head[..], &first[..]].into_iter());
+                });
+                if segments.len() > 1 {
+                    let put_body = |text: &mut [u8]| put_body(text, LATE_STATUS_COMPLETE);
+                    self.seal_text(body + BLOCK, out, put_body);
+                }
+            }
+        }
+    }
+
+    /// Appends a sealed text of `len` bytes, which `fill` writes.
+    fn seal_text(&mut self, len: usize, out: &mut Rope, fill: impl FnOnce(&mut [u8])) {
+        if len < OWN_BUFFER_MIN {
+            if self.gather.capacity() - self.gather.len() < len + TAG {
+                self.flush(out);
+            }
+            return self.seal_gathered(len, fill);
+        }
+        self.flush(out);
+        let Some(seal) = &mut self.seal else {
+            return;
+        };
+        let mut buffer = seal.pool.take(len + TAG);
+        let (text, tag) = buffer.unfilled().split_at_mut(len);
+        fill(text);
+        tag.copy_from_slice(&seal.sealer.seal(text));
+        buffer.advance(len + TAG);
+        out.push(buffer.freeze());
+    }
+
+    fn seal_gathered(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) {
+        self.reserve(len + TAG);
+        let Some(seal) = &mut self.seal else {
+            return;
+        };
+        let at = self.gather.len();
+        self.gather.put_bytes(0, len);
+        fill(&mut self.gather[at..]);
+        let tag = seal.sealer.seal(&mut self.gather[at..]);
+        self.gather.put_slice(&tag);
     }
 
     /// Appends a piece of a segment and returns the checksum of the segment so far.
@@ -150,4 +272,27 @@ impl Assembler {
             self.gather.put_u32_le(*crc);
         }
     }
+}
+
+fn preamble(tag: Tag, segments: &[(u32, u16)]) -> [u8; PREAMBLE] {
+    let mut block = [0; PREAMBLE];
+    block[0] = tag.to_wire();
+    block[1] = segments.len() as u8;
+    for (entry, (length, alignment)) in block[2..26].chunks_exact_mut(6).zip(segments) {
+        entry[..4].copy_from_slice(&length.to_le_bytes());
+        entry[4..].copy_from_slice(&alignment.to_le_bytes());
+    }
+    let crc = crc32c(0, &block[..super::PREAMBLE_CRC_AT]);
+    block[super::PREAMBLE_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+    block
+}
+
+/// Writes pieces one behind the other, and zeros behind them.
+fn put<'a>(mut text: &mut [u8], pieces: impl Iterator<Item = &'a [u8]>) {
+    for piece in pieces {
+        let (place, rest) = text.split_at_mut(piece.len());
+        place.copy_from_slice(piece);
+        text = rest;
+    }
+    text.fill(0);
 }

@@ -3,10 +3,12 @@ use siphon_wire::buf::{SegmentBuf, SegmentPool};
 use siphon_wire::crc32c::crc32c;
 
 use super::header::MessageHeader2;
+use super::seal::Opener;
+use super::sealed::Sealed;
 use super::{
-    FIRST_CRC, FrameError, Framing, LATE_FLAG_ABORTED, LATE_STATUS_ABORTED, LATE_STATUS_COMPLETE,
-    LATE_STATUS_MASK, Limits, MAX_SEGMENTS, PAGE_ALIGNMENT, PREAMBLE, PREAMBLE_CRC_AT, Revision,
-    SEGMENT_SEED, SegmentName, Tag,
+    FIRST_CRC, FrameError, Framing, INLINE, LATE_FLAG_ABORTED, LATE_STATUS_ABORTED,
+    LATE_STATUS_COMPLETE, LATE_STATUS_MASK, Limits, MAX_SEGMENTS, PAGE_ALIGNMENT, PREAMBLE,
+    PREAMBLE_CRC_AT, Protection, Revision, SEGMENT_SEED, SegmentName, Tag,
 };
 use crate::message::Grants;
 
@@ -66,6 +68,8 @@ pub struct Disassembler {
     /// Beyond the preamble: the frame. It is changed in place, since it is too large to be moved
     /// from state to state for each of a frame's parts.
     frame: InFrame,
+    /// In secure mode.
+    sealed: Option<Box<Sealed>>,
 }
 
 /// What comes next in the stream.
@@ -74,8 +78,10 @@ enum Stage {
     Preamble,
     /// The preamble announced a message, which is not admitted yet.
     Gate,
-    /// Segment `frame.index`.
+    /// Segment `frame.index`; in secure mode the text that ends the frame.
     Segment,
+    /// Secure mode of revision 1: the rest of a control frame's payload.
+    Rest,
     /// Revision 1: the four bytes behind the first segment.
     FirstCrc,
     Epilogue,
@@ -151,7 +157,14 @@ impl Disassembler {
             gated: false,
             small: Collect::new(),
             frame: InFrame::new(),
+            sealed: None,
         }
+    }
+
+    /// Every frame from here on is sealed.
+    pub(crate) fn seal(&mut self, opener: Opener) {
+        self.framing.protection = Protection::Secure;
+        self.sealed = Some(Box::new(Sealed::new(opener, self.framing.revision)));
     }
 
     /// What is accepted from the next frame on.
@@ -175,14 +188,17 @@ impl Disassembler {
     pub fn admit(&mut self, grants: Grants) {
         if self.stage == Stage::Gate {
             self.frame.grants = grants;
-            self.frame.begin_segment(&self.pool);
-            self.next_is(Stage::Segment);
+            self.begin_payload();
         }
     }
 
     /// Whether the stream is between two frames: an end here cuts nothing off.
     pub fn is_between_frames(&self) -> bool {
-        self.stage == Stage::Preamble && self.small.len == 0
+        let begun = match &self.sealed {
+            Some(sealed) => !sealed.is_between_frames(),
+            None => self.small.len > 0,
+        };
+        self.stage == Stage::Preamble && !begun
     }
 
     /// Takes bytes from the front of `input` until a frame is whole, or all are taken.
@@ -204,6 +220,9 @@ impl Disassembler {
         if self.stage != Stage::Segment {
             return None;
         }
+        if let Some(sealed) = &mut self.sealed {
+            return sealed.lend();
+        }
         match std::mem::replace(&mut self.frame.filling, Filling::None) {
             Filling::Large(buffer) if buffer.remaining() >= MIN_DIRECT => {
                 self.frame.filling = Filling::Lent { filled: buffer.filled().len() };
@@ -218,6 +237,9 @@ impl Disassembler {
 
     /// Takes back what [`Disassembler::lend`] gave, with what the transport filled in.
     pub fn give_back(&mut self, buffer: SegmentBuf) {
+        if let Some(sealed) = &mut self.sealed {
+            return sealed.give_back(buffer);
+        }
         let Filling::Lent { filled } = self.frame.filling else {
             debug_assert!(false, "a buffer comes back that was not lent");
             return;
@@ -234,19 +256,21 @@ impl Disassembler {
         loop {
             match self.stage {
                 Stage::Preamble => {
-                    if !self.small.take(PREAMBLE, input) {
+                    let Some(block) = self.take_preamble(input)? else {
                         return Ok(None);
-                    }
-                    self.parse_preamble()?;
+                    };
+                    self.parse_preamble(&block)?;
                     if self.gated && self.frame.tag == Tag::MESSAGE {
                         self.next_is(Stage::Gate);
                     } else {
-                        self.frame.begin_segment(&self.pool);
-                        self.next_is(Stage::Segment);
+                        self.begin_payload();
                     }
                 }
                 Stage::Gate => return Ok(None),
-                Stage::Segment => {
+                Stage::Rest | Stage::Segment if self.sealed.is_some() => {
+                    return self.advance_sealed(input);
+                }
+                Stage::Segment | Stage::Rest => {
                     if !self.frame.fill(self.framing, input) {
                         return Ok(None);
                     }
@@ -303,9 +327,69 @@ impl Disassembler {
         }
     }
 
-    /// Makes `frame` the one that the collected preamble announces.
-    fn parse_preamble(&mut self) -> Result<(), FrameError> {
-        let block = &self.small.bytes;
+    fn take_preamble(&mut self, input: &mut &[u8]) -> Result<Option<[u8; PREAMBLE]>, FrameError> {
+        match &mut self.sealed {
+            Some(sealed) => sealed.take_head(input),
+            None => Ok(self.small.take(PREAMBLE, input).then_some(self.small.bytes)),
+        }
+    }
+
+    /// The preamble is known, and what it announces let in.
+    fn begin_payload(&mut self) {
+        let frame = &mut self.frame;
+        let Some(sealed) = &mut self.sealed else {
+            frame.begin_segment(&self.pool);
+            return self.next_is(Stage::Segment);
+        };
+        let is_rev0 = self.framing.revision == Revision::Rev0;
+        let first = frame.lengths[0] as usize;
+        frame.wire_len = sealed.head_len();
+        if is_rev0 || frame.count > 1 {
+            let page_aligned = frame.count == MAX_SEGMENTS && frame.page_aligned[3];
+            let lengths = &frame.lengths[..frame.count];
+            frame.wire_len += sealed.begin_body(lengths, page_aligned, &self.pool);
+        }
+        if !is_rev0 && first > INLINE {
+            frame.wire_len += sealed.begin_rest(first);
+            return self.next_is(Stage::Rest); // a control frame, which has one segment
+        }
+        self.next_is(Stage::Segment);
+    }
+
+    /// Goes on with a sealed text, and returns the frame once it is whole.
+    fn advance_sealed(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+        let (Some(sealed), frame) = (&mut self.sealed, &mut self.frame) else {
+            return Ok(None);
+        };
+        if !sealed.fill(input) {
+            return Ok(None);
+        }
+        let revision = self.framing.revision;
+        let lengths = &frame.lengths[..frame.count];
+        let first = lengths[0] as usize;
+        let mut complete = true;
+        if revision == Revision::Rev0 || frame.count > 1 {
+            let (segments, late) = sealed.finish_body(lengths)?;
+            complete = is_complete(revision, late)?;
+            frame.done = segments;
+        }
+        if revision == Revision::Rev1 {
+            frame.done[0] = match self.stage {
+                Stage::Rest => sealed.finish_rest(first)?,
+                _ => Bytes::copy_from_slice(sealed.inline(first)),
+            };
+        }
+        if let Ok(header) = frame.done[0][..].try_into() {
+            frame.header.bytes = header;
+        }
+        sealed.begin_head();
+        self.next_is(Stage::Preamble);
+        let frame = self.frame.finish();
+        Ok(Some(if complete { frame } else { Frame::Aborted }))
+    }
+
+    /// Makes `frame` the one that a preamble announces.
+    fn parse_preamble(&mut self, block: &[u8; PREAMBLE]) -> Result<(), FrameError> {
         let word = |at: usize| {
             u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
         };
@@ -458,12 +542,7 @@ impl InFrame {
                 self.check_crc(index, expected)?;
             }
         }
-        match (framing.revision, late & LATE_STATUS_MASK) {
-            (Revision::Rev0, _) => Ok(late & LATE_FLAG_ABORTED == 0),
-            (Revision::Rev1, LATE_STATUS_COMPLETE) => Ok(true),
-            (Revision::Rev1, LATE_STATUS_ABORTED) => Ok(false),
-            (Revision::Rev1, _) => Err(FrameError::LateStatus(*late)),
-        }
+        is_complete(framing.revision, *late)
     }
 
     /// The frame, whose segments are all done.
@@ -476,5 +555,15 @@ impl InFrame {
         let grants = std::mem::take(&mut self.grants);
         let wire_len = self.wire_len;
         Frame::Message(MessageFrame { header, front, middle, data, wire_len, grants })
+    }
+}
+
+/// What the epilogue's first byte says: false if the sender aborted the frame.
+fn is_complete(revision: Revision, late: u8) -> Result<bool, FrameError> {
+    match (revision, late & LATE_STATUS_MASK) {
+        (Revision::Rev0, _) => Ok(late & LATE_FLAG_ABORTED == 0),
+        (Revision::Rev1, LATE_STATUS_COMPLETE) => Ok(true),
+        (Revision::Rev1, LATE_STATUS_ABORTED) => Ok(false),
+        (Revision::Rev1, _) => Err(FrameError::LateStatus(late)),
     }
 }

@@ -10,10 +10,22 @@
 //! epilogue 0: late flags u8  | 4 x crc u32
 //! epilogue 1: late status u8 | 3 x crc u32
 //! ```
+//!
+//! In secure mode everything is padded with zeros to blocks of 16 bytes, and sealed; a tag of 16
+//! bytes stands behind what was sealed together (in brackets). The epilogue is one block, with the
+//! late flags or status in its first byte.
+//!
+//! ```text
+//! revision 0: [ preamble 32 | segment 1..4 | epilogue 16 ]
+//! revision 1: [ preamble 32 | first 48 of segment 1 ] [ rest of segment 1, if there is one ]
+//!             [ segment 2..4 | epilogue 16, if more than 1 segment ]
+//! ```
 
 mod assembler;
 mod disassembler;
 mod header;
+mod seal;
+mod sealed;
 mod tag;
 
 use std::fmt;
@@ -21,6 +33,7 @@ use std::fmt;
 pub use assembler::Assembler;
 pub use disassembler::{Disassembler, Frame, MessageFrame};
 pub use header::MessageHeader2;
+pub use seal::StreamSeal;
 pub use tag::Tag;
 
 use crate::message::Payload;
@@ -39,6 +52,9 @@ pub(crate) const SEGMENT_SEED: u32 = u32::MAX;
 pub(crate) const PAGE_ALIGNMENT: u16 = 4096;
 /// Alignment that a sender asks for everything else.
 pub(crate) const DEFAULT_ALIGNMENT: u16 = 8;
+
+/// Bytes of the first segment that secure mode has beside the preamble, in revision 1.
+pub(crate) const INLINE: usize = 48;
 
 /// `FRAME_LATE_FLAG_ABORTED` of revision 0.
 pub(crate) const LATE_FLAG_ABORTED: u8 = 1;
@@ -66,6 +82,8 @@ pub enum Protection {
         /// `ms_crc_data`.
         data: bool,
     },
+    /// AES-128-GCM, with what [`StreamSeal`] holds.
+    Secure,
 }
 
 /// Everything that decides how a frame looks on the wire.
@@ -79,8 +97,7 @@ pub struct Framing {
 
 impl Framing {
     pub(crate) fn data_crc(self) -> bool {
-        let Protection::Crc { data } = self.protection;
-        data
+        matches!(self.protection, Protection::Crc { data: true })
     }
 
     /// Bytes of the epilogue of a frame with `segments` segments.
@@ -252,6 +269,8 @@ pub enum FrameError {
     HeaderLength(u32),
     /// The epilogue's late status is neither complete nor aborted.
     LateStatus(u8),
+    /// In secure mode: bytes that were changed, left out, repeated or brought into another order.
+    Forged,
 }
 
 impl fmt::Display for FrameError {
@@ -273,6 +292,7 @@ impl fmt::Display for FrameError {
             ),
             Self::HeaderLength(length) => write!(f, "a message header of {length} bytes"),
             Self::LateStatus(status) => write!(f, "late status {status:#04x}"),
+            Self::Forged => f.write_str("it was not sealed by the peer, or not for this place"),
         }
     }
 }

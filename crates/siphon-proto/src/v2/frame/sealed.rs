@@ -1,0 +1,237 @@
+//! What a [`Disassembler`](super::Disassembler) receives in secure mode: a head that tells of the
+//! frame, and one or two sealed texts behind it.
+
+use bytes::{Bytes, BytesMut};
+use siphon_wire::buf::{SegmentBuf, SegmentPool};
+
+use super::seal::{BLOCK, Forged, Opener, TAG, padded};
+use super::{FrameError, INLINE, MAX_SEGMENTS, PREAMBLE, Revision};
+
+/// A text with at least this much still to come is worth reading straight into its place.
+const MIN_DIRECT: usize = 16 << 10;
+/// Its data begins at a page.
+const PAGE: usize = 4096;
+/// Bytes of the head in revision 1.
+pub(super) const HEAD: usize = PREAMBLE + INLINE + TAG;
+
+impl From<Forged> for FrameError {
+    fn from(_: Forged) -> Self {
+        Self::Forged
+    }
+}
+
+/// The receiving side of secure mode.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    opener: Opener,
+    revision: Revision,
+    head: [u8; HEAD],
+    head_len: usize,
+    text: Text,
+}
+
+/// A sealed text that is under way.
+#[derive(Debug)]
+enum Text {
+    None,
+    /// Invariant: its capacity is `wanted`.
+    Small {
+        bytes: BytesMut,
+        wanted: usize,
+    },
+    /// What belongs to the text begins at `skip`.
+    Large {
+        buffer: SegmentBuf,
+        skip: usize,
+    },
+    /// The buffer is with the transport.
+    Lent {
+        skip: usize,
+    },
+}
+
+impl Sealed {
+    pub(super) fn new(opener: Opener, revision: Revision) -> Self {
+        Self { opener, revision, head: [0; HEAD], head_len: 0, text: Text::None }
+    }
+
+    /// Whether nothing of a frame has arrived.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.head_len == 0
+    }
+
+    pub(super) fn head_len(&self) -> usize {
+        match self.revision {
+            Revision::Rev0 => PREAMBLE,
+            Revision::Rev1 => HEAD,
+        }
+    }
+
+    /// Collects the head, and returns the preamble once it is there: verified in revision 1, and
+    /// only decrypted in revision 0, which seals a frame as a whole.
+    pub(super) fn take_head(
+        &mut self,
+        input: &mut &[u8],
+    ) -> Result<Option<[u8; PREAMBLE]>, FrameError> {
+        let wanted = self.head_len();
+        let (taken, rest) = input.split_at((wanted - self.head_len).min(input.len()));
+        self.head[self.head_len..self.head_len + taken.len()].copy_from_slice(taken);
+        self.head_len += taken.len();
+        *input = rest;
+        if self.head_len < wanted {
+            return Ok(None);
+        }
+        let mut preamble = [0; PREAMBLE];
+        preamble.copy_from_slice(&self.head[..PREAMBLE]);
+        match self.revision {
+            Revision::Rev0 => Ok(Some(self.opener.peek(&preamble)?)),
+            Revision::Rev1 => {
+                self.opener.open(&mut self.head)?;
+                preamble.copy_from_slice(&self.head[..PREAMBLE]);
+                Ok(Some(preamble))
+            }
+        }
+    }
+
+    /// What of the first segment stood in the head, up to `len` bytes; revision 1.
+    pub(super) fn inline(&self, len: usize) -> &[u8] {
+        &self.head[PREAMBLE..PREAMBLE + len.min(INLINE)]
+    }
+
+    /// Begins the rest of a control frame's payload, if it was too long for the head.
+    pub(super) fn begin_rest(&mut self, len: usize) -> usize {
+        let wanted = padded(len) + TAG - INLINE;
+        self.text = Text::Small { bytes: BytesMut::with_capacity(wanted), wanted };
+        wanted
+    }
+
+    /// Begins the text that ends the frame; returns its bytes on the wire that are still to come.
+    pub(super) fn begin_body(
+        &mut self,
+        lengths: &[u32],
+        page_aligned: bool,
+        pool: &SegmentPool,
+    ) -> usize {
+        let before = match self.revision {
+            Revision::Rev0 => PREAMBLE,
+            Revision::Rev1 => 0,
+        };
+        let wanted = before + self.segments(lengths).map(padded).sum::<usize>() + BLOCK + TAG;
+        if !page_aligned && wanted < MIN_DIRECT {
+            let mut bytes = BytesMut::with_capacity(wanted);
+            bytes.extend_from_slice(&self.head[..before]);
+            self.text = Text::Small { bytes, wanted };
+            return wanted - before;
+        }
+        // The data, which is the last segment, begins at a page.
+        let last = lengths.last().map_or(0, |len| padded(*len as usize));
+        let data_at = wanted - BLOCK - TAG - last;
+        let skip = if page_aligned { data_at.next_multiple_of(PAGE) - data_at } else { 0 };
+        let mut buffer = pool.take(skip + wanted);
+        buffer.advance(skip);
+        buffer.unfilled()[..before].copy_from_slice(&self.head[..before]);
+        buffer.advance(before);
+        self.text = Text::Large { buffer, skip };
+        wanted - before
+    }
+
+    /// Moves bytes into the text; true once it is whole.
+    pub(super) fn fill(&mut self, input: &mut &[u8]) -> bool {
+        let missing = match &self.text {
+            Text::None => 0,
+            Text::Small { bytes, wanted } => wanted - bytes.len(),
+            Text::Large { buffer, .. } => buffer.remaining(),
+            Text::Lent { .. } => {
+                debug_assert!(input.is_empty(), "bytes overtake a lent buffer");
+                return false;
+            }
+        };
+        let (taken, rest) = input.split_at(missing.min(input.len()));
+        match &mut self.text {
+            Text::None | Text::Lent { .. } => {}
+            Text::Small { bytes, .. } => bytes.extend_from_slice(taken),
+            Text::Large { buffer, .. } => {
+                buffer.unfilled()[..taken.len()].copy_from_slice(taken);
+                buffer.advance(taken.len());
+            }
+        }
+        *input = rest;
+        taken.len() == missing
+    }
+
+    pub(super) fn lend(&mut self) -> Option<SegmentBuf> {
+        match std::mem::replace(&mut self.text, Text::None) {
+            Text::Large { buffer, skip } if buffer.remaining() >= MIN_DIRECT => {
+                self.text = Text::Lent { skip };
+                Some(buffer)
+            }
+            other => {
+                self.text = other;
+                None
+            }
+        }
+    }
+
+    pub(super) fn give_back(&mut self, buffer: SegmentBuf) {
+        match self.text {
+            Text::Lent { skip } => self.text = Text::Large { buffer, skip },
+            _ => debug_assert!(false, "a buffer comes back that was not lent"),
+        }
+    }
+
+    /// Opens the text, which is whole.
+    fn open_text(&mut self) -> Result<Bytes, FrameError> {
+        match std::mem::replace(&mut self.text, Text::None) {
+            Text::Small { mut bytes, .. } => {
+                self.opener.open(&mut bytes)?;
+                Ok(bytes.freeze())
+            }
+            Text::Large { mut buffer, skip } => {
+                self.opener.open(&mut buffer.filled_mut()[skip..])?;
+                Ok(buffer.freeze().slice(skip..))
+            }
+            Text::None | Text::Lent { .. } => Err(FrameError::Forged),
+        }
+    }
+
+    /// The first segment, of which the end came in a text of its own.
+    pub(super) fn finish_rest(&mut self, len: usize) -> Result<Bytes, FrameError> {
+        let rest = self.open_text()?;
+        let mut whole = BytesMut::with_capacity(len);
+        whole.extend_from_slice(self.inline(len));
+        whole.extend_from_slice(&rest[..len - whole.len()]);
+        Ok(whole.freeze())
+    }
+
+    /// The segments of the body, and the epilogue's first byte.
+    pub(super) fn finish_body(
+        &mut self,
+        lengths: &[u32],
+    ) -> Result<([Bytes; MAX_SEGMENTS], u8), FrameError> {
+        let text = self.open_text()?;
+        let (first, mut at) = match self.revision {
+            Revision::Rev0 => (0, PREAMBLE),
+            Revision::Rev1 => (1, 0),
+        };
+        let mut segments: [Bytes; MAX_SEGMENTS] = Default::default();
+        for (place, length) in segments[first..].iter_mut().zip(self.segments(lengths)) {
+            *place = text.slice(at..at + length);
+            at += padded(length);
+        }
+        Ok((segments, text[at]))
+    }
+
+    /// Ready for the next frame.
+    pub(super) fn begin_head(&mut self) {
+        self.head_len = 0;
+    }
+
+    /// Lengths of the segments that are in the body.
+    fn segments<'a>(&self, lengths: &'a [u32]) -> impl Iterator<Item = usize> + 'a {
+        let first = match self.revision {
+            Revision::Rev0 => 0,
+            Revision::Rev1 => 1,
+        };
+        lengths.iter().skip(first).map(|len| *len as usize)
+    }
+}
