@@ -24,7 +24,8 @@ mod registry;
 mod typed;
 
 pub use messages::{
-    MMonGetMap, MMonMap, MMonSubscribe, MMonSubscribeAck, MOSDOp, MOSDOpReply, MPing, SubscribeItem,
+    MAuth, MAuthReply, MCommand, MCommandReply, MMonCommand, MMonCommandAck, MMonGetMap, MMonMap,
+    MMonSubscribe, MMonSubscribeAck, MOSDOp, MOSDOpReply, MPing, SubscribeItem,
 };
 pub use registry::{describe, describe_from, message_name, msg_type};
 pub use typed::{MessageError, TypedMessage};

@@ -8,7 +8,8 @@ use std::marker::PhantomData;
 use corpus_walk::{Exact, check, row};
 use siphon_messages::mon::{MonFeatures, MonInfo, MonMap};
 use siphon_messages::{
-    MMonMap, MMonSubscribe, MOSDOp, MOSDOpReply, MPing, MessageError, TypedMessage, msg_type,
+    MAuth, MAuthReply, MCommand, MMonCommand, MMonCommandAck, MMonMap, MMonSubscribe, MOSDOp,
+    MOSDOpReply, MPing, MessageError, TypedMessage, msg_type,
 };
 use siphon_proto::{Message, MessageHeader, Payload, Priority};
 use siphon_wire::types::{EntityName, Features};
@@ -31,6 +32,11 @@ fn messages_are_as_ceph_encodes_them() {
     check(&[
         row::<Dump<MPing>>("MPing", Exact::Always),
         row::<Dump<MOSDOp>>("MOSDOp", Exact::Always),
+        row::<Dump<MAuth>>("MAuth", Exact::Always),
+        row::<Dump<MAuthReply>>("MAuthReply", Exact::Always),
+        row::<Dump<MCommand>>("MCommand", Exact::Always),
+        row::<Dump<MMonCommand>>("MMonCommand", Exact::Always),
+        row::<Dump<MMonCommandAck>>("MMonCommandAck", Exact::Always),
         // Before Nautilus a monitor's entry had fewer fields.
         row::<Dump<MMonMap>>("MMonMap", DECODED_ONLY),
         // Before Luminous there was no host name.

@@ -6,6 +6,7 @@
 
 mod bind;
 mod connection;
+mod credentials;
 mod dispatch_queue;
 mod dispatcher;
 mod error;
@@ -15,6 +16,9 @@ mod stack;
 mod worker;
 
 pub use connection::Connection;
+pub use credentials::{
+    CredentialsError, SystemEnv, cephx_client, load_key, load_keyring, modes, save_keyring,
+};
 pub use dispatcher::Dispatcher;
 pub use error::{BindError, CloseReason, SendError};
 pub use inbox::{Inbox, InboxEvent};

@@ -5,6 +5,7 @@ mod echo;
 mod monitor;
 mod perf;
 mod size;
+mod status;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,8 @@ enum Command {
     },
     /// Get the map of monitors from one of them
     Monmap(monitor::MonmapArgs),
+    /// Open sessions with a monitor, the manager and an OSD, and tell what they speak
+    Status(status::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
             Command::Echo(args) => echo::run(&args),
             Command::Ping { target } => monitor::ping(&target),
             Command::Monmap(args) => monitor::monmap(&args),
+            Command::Status(args) => status::run(&args),
         });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -61,8 +61,14 @@ const MAX_SECONDS: u64 = 30 * 24 * 3600;
 const MAX_SIZE: u64 = 1 << 40;
 /// As `ceph_entity_type_name` of Ceph's `common/ceph_strings.cc` has them.
 const ENTITY_TYPES: &[&str] = &["mon", "osd", "mds", "mgr", "client"];
+/// Connection modes (`_parse_mode_list` of Ceph's `auth/AuthRegistry.cc`).
+const MODES: OptionKind = OptionKind::Words(&["crc", "secure"]);
 const PORT: OptionKind = OptionKind::Integer { min: 0, max: 65535 };
 const SECONDS: OptionKind = OptionKind::Seconds { min: 0, max: MAX_SECONDS };
+
+/// As Ceph's own, for a cluster called `ceph`.
+const DEFAULT_KEYRINGS: &str = "/etc/ceph/ceph.$name.keyring,/etc/ceph/ceph.keyring,\
+                                /etc/ceph/keyring,/etc/ceph/keyring.bin";
 
 options! {
     ms_type: String = "async+posix".to_owned(), OptionKind::Text,
@@ -121,6 +127,24 @@ options! {
         "For tests: drop messages from and to managers";
     ms_blackhole_client: bool = false, OptionKind::Bool,
         "For tests: drop messages from and to clients";
+    ms_mon_cluster_mode: String = "secure crc".to_owned(), MODES,
+        "Connection modes between monitors or managers and daemons, the preferred one first";
+    ms_mon_service_mode: String = "secure crc".to_owned(), MODES,
+        "Connection modes that monitors and managers allow to clients";
+    ms_mon_client_mode: String = "secure crc".to_owned(), MODES,
+        "Connection modes of clients with monitors and managers, the preferred one first";
+    ms_cluster_mode: String = "crc secure".to_owned(), MODES,
+        "Connection modes between OSDs and metadata servers, the preferred one first";
+    ms_service_mode: String = "crc secure".to_owned(), MODES,
+        "Connection modes that OSDs and metadata servers allow to clients";
+    ms_client_mode: String = "crc secure".to_owned(), MODES,
+        "Connection modes of clients with OSDs and metadata servers, the preferred one first";
+    keyring: String = DEFAULT_KEYRINGS.to_owned(), OptionKind::Text,
+        "Files with keys, separated by commas: the first that is there is read";
+    keyfile: String = String::new(), OptionKind::Text,
+        "A file with a key and nothing else; comes before keyring";
+    key: String = String::new(), OptionKind::Text,
+        "A key, in base64; comes before keyfile, and is seen by whoever may list processes";
     ms_async_op_threads: u32 = 3, OptionKind::Integer { min: 1, max: 24 },
         "Workers (threads with an event center each) of a network stack";
 }

@@ -1,5 +1,11 @@
 //! The messages, each in a file of its name in Ceph.
 
+mod mauth;
+mod mauthreply;
+mod mcommand;
+mod mcommandreply;
+mod mmoncommand;
+mod mmoncommandack;
 mod mmongetmap;
 mod mmonmap;
 mod mmonsubscribe;
@@ -8,6 +14,12 @@ mod mosdop;
 mod mosdopreply;
 mod mping;
 
+pub use mauth::MAuth;
+pub use mauthreply::MAuthReply;
+pub use mcommand::MCommand;
+pub use mcommandreply::MCommandReply;
+pub use mmoncommand::MMonCommand;
+pub use mmoncommandack::MMonCommandAck;
 pub use mmongetmap::MMonGetMap;
 pub use mmonmap::MMonMap;
 pub use mmonsubscribe::{MMonSubscribe, SubscribeItem};
@@ -45,6 +57,18 @@ fn decode_front<T>(
     let value = dec.typed(name, body)?;
     dec.finish()?;
     Ok(value)
+}
+
+/// What every message to the monitors' services begins with, and nobody reads any more
+/// (`paxos_encode` of Ceph's `messages/PaxosServiceMessage.h`).
+fn put_paxos(enc: &mut Encoder) {
+    enc.u64(0); // version
+    enc.i16(-1); // deprecated_session_mon
+    enc.u64(0); // deprecated_session_mon_tid
+}
+
+fn skip_paxos(dec: &mut Decoder<'_>) -> Result<(), DecodeError> {
+    dec.skip(8 + 2 + 8)
 }
 
 /// Refuses versions outside of `oldest..=newest`. Unlike a versioned section, a message's front

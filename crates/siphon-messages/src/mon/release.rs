@@ -1,5 +1,6 @@
 use std::fmt;
 
+use siphon_wire::types::Features;
 use siphon_wire::{Decode, DecodeError, Decoder, Encode, Encoder};
 
 /// A major release of Ceph by its number (`ceph_release_t`); 0 is unknown.
@@ -59,6 +60,32 @@ impl Release {
     /// Its name, if we know it.
     pub fn name(self) -> Option<&'static str> {
         NAMES.get(usize::from(self.0)).copied()
+    }
+
+    /// The newest release that a peer with these features is known to be: it may be a newer one, but
+    /// no older one. Each release has the features of those before it.
+    ///
+    /// ```
+    /// use siphon_messages::mon::Release;
+    /// use siphon_wire::types::Features;
+    /// let peer = Features::SERVER_LUMINOUS | Features::SERVER_MIMIC;
+    /// assert_eq!(Release::of_features(peer), Release::MIMIC);
+    /// assert_eq!(Release::of_features(Features::NONE), Release::UNKNOWN);
+    /// ```
+    pub fn of_features(features: Features) -> Self {
+        const STEPS: [(Features, Release); 9] = [
+            (Features::SERVER_LUMINOUS, Release::LUMINOUS),
+            (Features::SERVER_MIMIC, Release::MIMIC),
+            (Features::SERVER_NAUTILUS, Release::NAUTILUS),
+            (Features::SERVER_OCTOPUS, Release::OCTOPUS),
+            (Features::SERVER_PACIFIC, Release::PACIFIC),
+            (Features::SERVER_QUINCY, Release::QUINCY),
+            (Features::SERVER_REEF, Release::REEF),
+            (Features::SERVER_SQUID, Release::SQUID),
+            (Features::SERVER_TENTACLE, Release::TENTACLE),
+        ];
+        let known = STEPS.iter().take_while(|(step, _)| features.contains(*step));
+        known.last().map_or(Self::UNKNOWN, |(_, release)| *release)
     }
 }
 

@@ -1,0 +1,35 @@
+use siphon_proto::{MessageHeader, Payload};
+use siphon_wire::DecodeError;
+use siphon_wire::types::{ByteString, Features, Uuid};
+
+use super::{decode_front, front_only};
+use crate::{TypedMessage, msg_type};
+
+/// A command to a daemon, answered by an [`MCommandReply`](super::MCommandReply) of the same `tid`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MCommand {
+    /// The cluster that is meant.
+    pub fsid: Uuid,
+    /// One JSON object: `{"prefix": "version"}`.
+    pub cmd: Vec<ByteString>,
+}
+
+impl TypedMessage for MCommand {
+    const TYPE: u16 = msg_type::MSG_COMMAND;
+    const NAME: &'static str = "command";
+    const VERSION: u16 = 1;
+    const COMPAT_VERSION: u16 = 1;
+
+    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
+        front_only(features, |enc| {
+            enc.value(&self.fsid);
+            enc.value(&self.cmd);
+        })
+    }
+
+    fn decode_payload(_header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {
+        decode_front(&payload.front, "MCommand", |dec| {
+            Ok(Self { fsid: dec.value()?, cmd: dec.value()? })
+        })
+    }
+}

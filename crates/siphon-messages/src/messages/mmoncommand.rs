@@ -1,0 +1,38 @@
+use siphon_proto::{MessageHeader, Payload};
+use siphon_wire::DecodeError;
+use siphon_wire::types::{ByteString, Features, Uuid};
+
+use super::{decode_front, front_only, put_paxos, skip_paxos};
+use crate::{TypedMessage, msg_type};
+
+/// A command to the monitors, answered by an [`MMonCommandAck`](super::MMonCommandAck) of the same
+/// `tid`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MMonCommand {
+    /// The cluster that is meant.
+    pub fsid: Uuid,
+    /// One JSON object: `{"prefix": "osd dump", "format": "json"}`.
+    pub cmd: Vec<ByteString>,
+}
+
+impl TypedMessage for MMonCommand {
+    const TYPE: u16 = msg_type::MSG_MON_COMMAND;
+    const NAME: &'static str = "mon_command";
+    const VERSION: u16 = 1;
+    const COMPAT_VERSION: u16 = 1;
+
+    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
+        front_only(features, |enc| {
+            put_paxos(enc);
+            enc.value(&self.fsid);
+            enc.value(&self.cmd);
+        })
+    }
+
+    fn decode_payload(_header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {
+        decode_front(&payload.front, "MMonCommand", |dec| {
+            skip_paxos(dec)?;
+            Ok(Self { fsid: dec.value()?, cmd: dec.value()? })
+        })
+    }
+}

@@ -1,0 +1,49 @@
+use bytes::Bytes;
+use siphon_proto::{MessageHeader, Payload};
+use siphon_wire::DecodeError;
+use siphon_wire::types::{ByteString, Features};
+
+use super::{decode_front, front_only, put_paxos, skip_paxos};
+use crate::{TypedMessage, msg_type};
+
+/// The monitors' answer to an [`MMonCommand`](super::MMonCommand).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MMonCommandAck {
+    /// 0, or a negative errno.
+    pub result: i32,
+    /// What a person is told of the result.
+    pub status: ByteString,
+    /// The command that is answered.
+    pub cmd: Vec<ByteString>,
+    /// What the command printed.
+    pub output: Bytes,
+}
+
+impl TypedMessage for MMonCommandAck {
+    const TYPE: u16 = msg_type::MSG_MON_COMMAND_ACK;
+    const NAME: &'static str = "mon_command";
+    const VERSION: u16 = 1;
+    const COMPAT_VERSION: u16 = 1;
+
+    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
+        let head = front_only(features, |enc| {
+            put_paxos(enc);
+            enc.i32(self.result);
+            enc.value(&self.status);
+            enc.value(&self.cmd);
+        });
+        Payload { data: self.output.clone().into(), ..head }
+    }
+
+    fn decode_payload(_header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {
+        decode_front(&payload.front, "MMonCommandAck", |dec| {
+            skip_paxos(dec)?;
+            Ok(Self {
+                result: dec.i32()?,
+                status: dec.value()?,
+                cmd: dec.value()?,
+                output: payload.data.to_bytes(),
+            })
+        })
+    }
+}
