@@ -17,7 +17,7 @@ mod none;
 mod secret;
 mod traits;
 
-pub use cephx::{CephxClient, CephxError, CephxServer, KeyServer, KeyServerOptions};
+pub use cephx::{CephxClient, CephxError, CephxServer, KeyServer, KeyServerOptions, SharedSecret};
 pub use env::AuthEnv;
 pub use key::{CryptoKey, KeyError, KeyType, KeyUsage};
 pub use keyring::{Caps, EntityAuth, Keyring, KeyringError, KeyringRule};

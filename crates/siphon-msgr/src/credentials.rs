@@ -142,6 +142,14 @@ pub fn load_keyring(path: &Path) -> Result<Keyring, CredentialsError> {
 /// # Errors
 /// If it cannot be written; what was there before stays then.
 pub fn save_keyring(path: &Path, keyring: &Keyring) -> Result<(), CredentialsError> {
+    save_secret(path, keyring.to_text().as_bytes())
+}
+
+/// Writes something secret for its owner's eyes only (mode 0600), in place of what was there.
+///
+/// # Errors
+/// If it cannot be written; what was there before stays then.
+pub fn save_secret(path: &Path, secret: &[u8]) -> Result<(), CredentialsError> {
     let fail = |source| CredentialsError::File { path: path.to_owned(), source };
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.tmp", std::process::id()));
@@ -149,7 +157,7 @@ pub fn save_keyring(path: &Path, keyring: &Keyring) -> Result<(), CredentialsErr
     let write = || {
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(0o600).open(&beside)?;
-        file.write_all(keyring.to_text().as_bytes())?;
+        file.write_all(secret)?;
         file.sync_all()?;
         fs::rename(&beside, path)
     };

@@ -18,6 +18,7 @@ mod worker;
 pub use connection::Connection;
 pub use credentials::{
     CredentialsError, SystemEnv, cephx_client, load_key, load_keyring, modes, save_keyring,
+    save_secret,
 };
 pub use dispatcher::Dispatcher;
 pub use error::{BindError, CloseReason, SendError};

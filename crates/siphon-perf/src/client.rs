@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use siphon_auth::{AuthClient, ConnectionMode};
 use siphon_common::Context;
 use siphon_messages::{MOSDOpReply, TypedMessage};
 use siphon_msgr::{CloseReason, Connection, Dispatcher, Messenger, Stack};
@@ -21,17 +22,20 @@ const SLOT_BITS: u32 = 20;
 const MAX_DEPTH: usize = 1 << SLOT_BITS;
 
 /// How a client behaves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientOptions {
     /// Sleeps so long on the worker when an answer comes, as Ceph's client does.
     pub think_time: Duration,
     /// Features of msgr2 to offer.
     pub banner_features: BannerFeatures,
+    /// How to authenticate; by method none if not said.
+    pub auth: Option<Arc<dyn AuthClient>>,
 }
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        Self { think_time: Duration::ZERO, banner_features: BannerFeatures::REVISION_1 }
+        let banner_features = BannerFeatures::REVISION_1;
+        Self { think_time: Duration::ZERO, banner_features, auth: None }
     }
 }
 
@@ -68,6 +72,7 @@ pub struct Client {
     server: EntityAddrVec,
     jobs: Vec<Job>,
     revision: Revision,
+    mode: ConnectionMode,
 }
 
 #[derive(Debug)]
@@ -93,23 +98,26 @@ impl Client {
         let mut connected = Vec::with_capacity(jobs);
         for index in 0..jobs {
             let dispatcher = Arc::new(JobDispatcher::new(index, options.think_time));
-            let messenger = Messenger::builder(context, stack, name)
+            let mut builder = Messenger::builder(context, stack, name)
                 .nonce(std::process::id().wrapping_add(index as u32))
                 .default_policy(Policy::LOSSLESS_CLIENT)
                 .banner_features(options.banner_features)
-                .dispatcher_tail(Arc::clone(&dispatcher) as Arc<dyn Dispatcher>)
-                .start()
-                .map_err(ClientError::Start)?;
+                .dispatcher_tail(Arc::clone(&dispatcher) as Arc<dyn Dispatcher>);
+            if let Some(auth) = &options.auth {
+                builder = builder.auth_client(Arc::clone(auth));
+            }
+            let messenger = builder.start().map_err(ClientError::Start)?;
             let connection = messenger.connect_to(EntityType::OSD, server.clone());
             connected.push(Job { messenger, connection, dispatcher });
         }
-        let mut revision = Revision::Rev1;
+        let (mut revision, mut mode) = (Revision::Rev1, ConnectionMode::CRC);
         for job in &connected {
             let ready = pollster::block_on(job.connection.attempt());
             let failed = |reason| ClientError::Connection { server: server.clone(), reason };
-            revision = ready.map_err(failed)?.revision;
+            let peer = ready.map_err(failed)?;
+            (revision, mode) = (peer.revision, peer.mode);
         }
-        Ok(Self { server: server.clone(), jobs: connected, revision })
+        Ok(Self { server: server.clone(), jobs: connected, revision, mode })
     }
 
     /// The protocol that was agreed on: `msgr2.0` or `msgr2.1`.
@@ -118,6 +126,11 @@ impl Client {
             Revision::Rev0 => "msgr2.0",
             Revision::Rev1 => "msgr2.1",
         }
+    }
+
+    /// How frames are protected: `crc` or `secure`.
+    pub fn mode(&self) -> ConnectionMode {
+        self.mode
     }
 
     /// Measures; all jobs run at the same time. Every request is answered when this returns.

@@ -103,12 +103,13 @@ impl Report {
     pub fn new(
         stack: String,
         protocol: String,
+        mode: String,
         workload: &Workload,
         measured: &Measurement,
     ) -> Self {
         Self {
             stack,
-            mode: "crc".to_owned(),
+            mode,
             protocol,
             size_bytes: workload.size,
             jobs: workload.jobs,
@@ -208,7 +209,8 @@ mod tests {
         measured.operations = 1000;
         measured.elapsed = Duration::from_millis(500);
         measured.latency.record_n(10_000, 1000).unwrap();
-        let mut report = Report::new("posix".into(), "msgr2.1".into(), &workload, &measured);
+        let mut report =
+            Report::new("posix".into(), "msgr2.1".into(), "crc".into(), &workload, &measured);
         report.comparison =
             Some(Comparison { raw: Figures::new(&measured, 4096), ratio_to_raw: 1.0 });
         let json = serde_json::to_value(&report).unwrap();

@@ -1,4 +1,5 @@
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -6,15 +7,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use siphon_auth::{AuthClient, ConnectionMode, CryptoKey, KeyType, ModeList, Modes, SharedSecret};
 use siphon_common::{Config, Context};
-use siphon_msgr::{Messenger, Stack};
+use siphon_msgr::{Messenger, Stack, SystemEnv};
 use siphon_perf::{
     Client, ClientOptions, Comparison, Figures, Limit, Measurement, Progress, RawPeers, RawServer,
     Report, Server, ServerOptions, Workload, wire_lengths,
 };
 use siphon_proto::Policy;
 use siphon_proto::v2::BannerFeatures;
-use siphon_wire::types::{EntityAddrVec, EntityName, EntityType};
+use siphon_wire::types::{AuthName, EntityAddrVec, EntityName, EntityType};
 
 use crate::address;
 use crate::size::Size;
@@ -33,6 +35,8 @@ pub(crate) struct Args {
     side: Option<Side>,
     #[command(flatten)]
     work: WorkArgs,
+    #[command(flatten)]
+    seal: ModeArgs,
     #[command(flatten)]
     stack: StackArgs,
     /// Also measure, in turn with the messenger, what plain TCP sockets reach with the same bytes
@@ -54,6 +58,8 @@ enum Side {
         #[arg(long, default_value_t = 1, value_name = "N")]
         threads: usize,
         #[command(flatten)]
+        seal: ModeArgs,
+        #[command(flatten)]
         stack: StackArgs,
     },
     /// Measure against a server; Ceph's own ceph_perf_msgr_server can be the peer
@@ -63,8 +69,61 @@ enum Side {
         #[command(flatten)]
         work: WorkArgs,
         #[command(flatten)]
+        seal: ModeArgs,
+        #[command(flatten)]
         stack: StackArgs,
     },
+}
+
+/// How frames are protected.
+#[derive(Debug, clap::Args)]
+struct ModeArgs {
+    /// crc: checksums. secure: AES-128-GCM, by cephx with a key that both sides have
+    #[arg(long, value_enum, default_value = "crc")]
+    mode: Mode,
+    /// With --mode secure: the file with the key; a server makes it if it is not there
+    #[arg(long, value_name = "FILE")]
+    keyfile: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Mode {
+    Crc,
+    Secure,
+}
+
+impl ModeArgs {
+    /// What both sides share in secure mode; `make_key` gives a key where there is none.
+    fn secret(&self, make_key: impl FnOnce() -> Result<CryptoKey>) -> Result<Option<SharedSecret>> {
+        if self.mode == Mode::Crc {
+            return Ok(None);
+        }
+        let key = match &self.keyfile {
+            Some(path) if path.exists() => {
+                let mut config = Config::default();
+                config.keyfile = path.display().to_string();
+                siphon_msgr::load_key(&config, &perf_client()?)?
+            }
+            _ => make_key()?,
+        };
+        let modes = Modes::all(&ModeList::only(ConnectionMode::SECURE));
+        Ok(Some(SharedSecret::new(key, modes, Arc::new(SystemEnv))))
+    }
+
+    fn new_key() -> Result<CryptoKey> {
+        Ok(CryptoKey::generate(KeyType::AES256K, &SystemEnv)?)
+    }
+}
+
+fn perf_client() -> Result<AuthName> {
+    Ok("client.perf".parse()?)
+}
+
+fn auth_client(secret: Option<&SharedSecret>) -> Result<Option<Arc<dyn AuthClient>>> {
+    let Some(secret) = secret else {
+        return Ok(None);
+    };
+    Ok(Some(Arc::new(secret.client(perf_client()?, EntityType::OSD)?)))
 }
 
 #[derive(Debug, clap::Args)]
@@ -127,22 +186,26 @@ impl StackArgs {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     match args.side {
-        None => run_both(&args.work, &args.stack, args.baseline),
-        Some(Side::Server { addr, think_time, threads, stack }) => {
+        None => run_both(&args),
+        Some(Side::Server { addr, think_time, threads, seal, stack }) => {
             let think_time = Duration::from_micros(think_time);
-            serve(&addr, ServerOptions { threads, think_time }, &stack)
+            serve(&addr, ServerOptions { threads, think_time }, &seal, &stack)
         }
-        Some(Side::Client { addr, work, stack }) => run_client(&addr, &work, &stack),
+        Some(Side::Client { addr, work, seal, stack }) => run_client(&addr, &work, &seal, &stack),
     }
 }
 
-fn run_both(work: &WorkArgs, stack: &StackArgs, baseline: bool) -> Result<()> {
+fn run_both(args: &Args) -> Result<()> {
+    let Args { work, seal, stack, baseline, .. } = args;
     let workload = work.workload()?;
     let context = stack.context()?;
     let stack = Stack::new(&context)?;
-    let server = start_server(&context, &stack, "127.0.0.1:0", ServerOptions::default())?;
-    let client = Client::connect(&context, &stack, &server.addrs(), workload.jobs, work.options())?;
-    let raw = match baseline {
+    let secret = seal.secret(ModeArgs::new_key)?;
+    let options = ServerOptions::default();
+    let server = start_server(&context, &stack, "127.0.0.1:0", options, secret.as_ref())?;
+    let options = work.options(auth_client(secret.as_ref())?);
+    let client = Client::connect(&context, &stack, &server.addrs(), workload.jobs, options)?;
+    let raw = match *baseline {
         true => {
             let (request, answer) = wire_lengths(workload.size);
             let peers = RawPeers { request, answer };
@@ -161,22 +224,33 @@ fn run_both(work: &WorkArgs, stack: &StackArgs, baseline: bool) -> Result<()> {
     print(&report, work.json)
 }
 
-fn run_client(addr: &str, work: &WorkArgs, stack: &StackArgs) -> Result<()> {
+fn run_client(addr: &str, work: &WorkArgs, seal: &ModeArgs, stack: &StackArgs) -> Result<()> {
     let workload = work.workload()?;
     let server = address::resolve(addr, None)?;
     let context = stack.context()?;
     let stack = Stack::new(&context)?;
-    let client = Client::connect(&context, &stack, &server, workload.jobs, work.options())?;
+    let no_key = || bail!("--mode secure needs --keyfile FILE: that of `siphon perf server`");
+    let secret = seal.secret(no_key)?;
+    let options = work.options(auth_client(secret.as_ref())?);
+    let client = Client::connect(&context, &stack, &server, workload.jobs, options)?;
     let (ours, _) = measure(&client, None, &workload)?;
     let report = report(&client, &stack, &workload, &ours);
     client.shutdown();
     print(&report, work.json)
 }
 
-fn serve(addr: &str, options: ServerOptions, stack: &StackArgs) -> Result<()> {
+fn serve(addr: &str, options: ServerOptions, seal: &ModeArgs, stack: &StackArgs) -> Result<()> {
     let context = stack.context()?;
     let stack = Stack::new(&context)?;
-    let server = start_server(&context, &stack, addr, options)?;
+    let secret = seal.secret(|| {
+        let Some(path) = &seal.keyfile else {
+            bail!("--mode secure needs --keyfile FILE, which the clients are given as well");
+        };
+        let key = ModeArgs::new_key()?;
+        siphon_msgr::save_secret(path, key.to_base64().as_bytes())?;
+        Ok(key)
+    })?;
+    let server = start_server(&context, &stack, addr, options, secret.as_ref())?;
     println!("answering the benchmark at {}, until interrupted", server.addrs());
     loop {
         std::thread::park();
@@ -188,11 +262,15 @@ fn start_server(
     stack: &Stack,
     addr: &str,
     options: ServerOptions,
+    secret: Option<&SharedSecret>,
 ) -> Result<Messenger> {
-    let messenger = Messenger::builder(context, stack, EntityName::new(EntityType::OSD, 0))
+    let mut builder = Messenger::builder(context, stack, EntityName::new(EntityType::OSD, 0))
         .default_policy(Policy::STATELESS_SERVER)
-        .dispatcher_tail(Arc::new(Server::new(options)?))
-        .start()?;
+        .dispatcher_tail(Arc::new(Server::new(options)?));
+    if let Some(secret) = secret {
+        builder = builder.auth_server(Arc::new(secret.server(EntityType::OSD)));
+    }
+    let messenger = builder.start()?;
     let addrs: EntityAddrVec = match addr.parse::<EntityAddrVec>() {
         Ok(addrs) => addrs,
         Err(_) => address::resolve(addr, None)?,
@@ -274,7 +352,7 @@ fn shown(
 fn report(client: &Client, stack: &Stack, workload: &Workload, rounds: &[Measurement]) -> Report {
     let protocol = client.protocol().to_owned();
     let kind = stack.kind().map_or("other", |kind| kind.name());
-    Report::new(kind.to_owned(), protocol, workload, &sum(rounds))
+    Report::new(kind.to_owned(), protocol, client.mode().to_string(), workload, &sum(rounds))
 }
 
 fn compare(ours: &[Measurement], raws: &[Measurement], size: usize) -> Comparison {
@@ -323,9 +401,10 @@ impl WorkArgs {
         Ok(Workload { size: self.size.0, jobs, depth, limit })
     }
 
-    fn options(&self) -> ClientOptions {
+    fn options(&self, auth: Option<Arc<dyn AuthClient>>) -> ClientOptions {
         let banner_features =
             if self.rev0 { BannerFeatures::NONE } else { BannerFeatures::REVISION_1 };
-        ClientOptions { think_time: Duration::from_micros(self.client_think_time), banner_features }
+        let think_time = Duration::from_micros(self.client_think_time);
+        ClientOptions { think_time, banner_features, auth }
     }
 }

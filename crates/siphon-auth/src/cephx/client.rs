@@ -52,6 +52,10 @@ impl CephxClient {
         Self { inner: Arc::new(Inner { name, key, modes, want, env, tickets, challenge }) }
     }
 
+    pub(super) fn insert(&self, service: EntityType, ticket: Ticket) {
+        self.inner.tickets().insert(service, ticket);
+    }
+
     /// Who we are.
     pub fn name(&self) -> &AuthName {
         &self.inner.name

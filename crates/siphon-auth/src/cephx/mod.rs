@@ -9,6 +9,7 @@ mod client;
 mod envelope;
 mod keyserver;
 mod server;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod tickets;
@@ -23,6 +24,7 @@ pub use client::CephxClient;
 pub use envelope::SealError;
 pub use keyserver::{KeyServer, KeyServerOptions};
 pub use server::{CephxServer, ServiceSecrets};
+pub use shared::SharedSecret;
 
 pub(crate) use envelope::{fold, head as envelope_head};
 

@@ -21,6 +21,10 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
+    pub(super) fn endless(session_key: CryptoKey, blob: TicketBlob) -> Self {
+        Self { session_key, blob, renew_after: None, expires: None }
+    }
+
     pub(super) fn is_valid(&self, now: Utime) -> bool {
         self.expires.is_none_or(|expires| now < expires)
     }
@@ -61,6 +65,10 @@ pub(super) struct Tickets {
 impl Tickets {
     pub(super) fn get(&self, service: EntityType) -> Option<&Ticket> {
         self.by_service.get(&service.0)
+    }
+
+    pub(super) fn insert(&mut self, service: EntityType, ticket: Ticket) {
+        self.by_service.insert(service.0, ticket);
     }
 
     /// Of the services in `want`, those whose tickets are missing or should be renewed.
@@ -114,7 +122,7 @@ impl Tickets {
                 renew_after: limited.then_some(renew_after),
                 expires: limited.then_some(expires),
             };
-            self.by_service.insert(service.0, ticket);
+            self.insert(service, ticket);
         }
         Ok(())
     }
