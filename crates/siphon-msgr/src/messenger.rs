@@ -86,6 +86,7 @@ pub(crate) struct Shared {
     policies: Arc<Policies>,
     banner_features: BannerFeatures,
     limits: Limits,
+    rekey_after: u64,
     auth_client: Arc<dyn AuthClient>,
     auth_server: Arc<dyn AuthServer>,
     chain: Chain,
@@ -120,6 +121,7 @@ pub struct MessengerBuilder {
     policies: Policies,
     banner_features: BannerFeatures,
     limits: Limits,
+    rekey_after: u64,
     auth_client: Arc<dyn AuthClient>,
     auth_server: Arc<dyn AuthServer>,
     chain: Vec<Arc<dyn Dispatcher>>,
@@ -187,6 +189,14 @@ impl MessengerBuilder {
         self
     }
 
+    /// In secure mode: how many texts the key of a link seals, before a session goes on over another
+    /// link; see [`siphon_proto::ConnectionConfig::rekey_after`].
+    #[must_use]
+    pub fn rekey_after(mut self, texts: u64) -> Self {
+        self.rekey_after = texts;
+        self
+    }
+
     /// Longest segments that are sent and accepted.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
@@ -234,6 +244,7 @@ impl MessengerBuilder {
             policies: Arc::new(self.policies),
             banner_features: self.banner_features,
             limits: self.limits,
+            rekey_after: self.rekey_after,
             auth_client: self.auth_client,
             auth_server: self.auth_server,
             chain,
@@ -269,6 +280,7 @@ impl Messenger {
             policies: Policies::default(),
             banner_features: BannerFeatures::REVISION_1,
             limits: Limits::SESSION,
+            rekey_after: u64::MAX,
             auth_client: auth.clone(),
             auth_server: auth,
             chain: Vec::new(),
@@ -481,6 +493,7 @@ impl Shared {
             banner_features: self.banner_features,
             crc_data: config.ms_crc_data,
             limits: self.limits,
+            rekey_after: self.rekey_after,
             ready_timeout: config.ms_connection_ready_timeout,
             idle_timeout: config.ms_connection_idle_timeout,
             initial_backoff: config.ms_initial_backoff,

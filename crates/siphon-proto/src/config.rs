@@ -98,6 +98,10 @@ pub struct ConnectionConfig {
     pub initial_backoff: Duration,
     /// How long to wait at most before any attempt to connect (`ms_max_backoff`).
     pub max_backoff: Duration,
+    /// In secure mode: how many texts, of which a message takes up to three, the key of a link seals
+    /// at most. A session goes on over another link, which has another key. A link that could repeat
+    /// a nonce ends in any case: revision 0 has 2^32 of them, revision 1 has 2^64.
+    pub rekey_after: u64,
     /// The messenger's count of attempts to connect.
     pub global_seq: Arc<GlobalSeq>,
     /// A random number, from which our halves of sessions' identities are drawn.
@@ -128,6 +132,7 @@ impl ConnectionConfig {
             idle_timeout: Duration::from_secs(900),
             initial_backoff: Duration::from_millis(200),
             max_backoff: Duration::from_secs(15),
+            rekey_after: u64::MAX,
             global_seq: Arc::default(),
             cookie_seed: 0,
             counters: Arc::default(),

@@ -22,6 +22,9 @@ use crate::v2::{Frame, KeepaliveFrame, SequenceFrame, Tag};
 /// Most bytes that may arrive behind a step of the handshake before it is answered.
 const MAX_STASH: usize = 64 << 10;
 
+/// How long a link whose key may seal no more waits for acknowledgements of what it carried.
+const LAST_ACKS: Duration = Duration::from_secs(5);
+
 /// A session that sent nothing for so long holds no buffers to send with.
 const RELEASE_AFTER: Duration = Duration::from_secs(5);
 
@@ -411,6 +414,10 @@ impl Connection {
         match self.phase {
             Phase::Connecting | Phase::Handshake | Phase::Knocking => {
                 self.started.checked_add(self.config.ready_timeout)
+            }
+            // What is under way may still arrive.
+            Phase::Open if self.is_exhausted() && self.session.is_unacknowledged() => {
+                self.last_active.checked_add(LAST_ACKS)
             }
             Phase::Open if self.is_exhausted() => Some(self.started),
             Phase::Open => self.last_active.checked_add(self.config.idle_timeout),

@@ -526,10 +526,11 @@ impl Link {
             match peer.mode {
                 ConnectionMode::CRC => {}
                 ConnectionMode::SECURE => {
-                    let seal = keys
+                    let mut seal = keys
                         .stream_keys()
                         .and_then(|keys| StreamSeal::new(&keys, *revision, is_client))
                         .ok_or(PeerMisbehaved::NoConnectionSecret)?;
+                    seal.tx.limit(self.config.rekey_after);
                     // What was said in the open goes out before.
                     tx.flush(&mut self.out);
                     tx.seal(seal.tx, self.config.pool.clone());

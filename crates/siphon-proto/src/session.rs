@@ -173,6 +173,11 @@ impl Session {
         self.queue.len() + self.sent.len()
     }
 
+    /// Whether there are messages that the peer has not acknowledged.
+    pub(crate) fn is_unacknowledged(&self) -> bool {
+        !self.sent.is_empty()
+    }
+
     /// Gives the next message to `write`, with its number, and the acknowledgement of what we
     /// received. Says whether there was one, and whether it is sent again.
     pub(crate) fn transmit_next(

@@ -3,16 +3,21 @@
 #![allow(dead_code, unreachable_pub)] // each test program uses its share
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use siphon_auth::{AuthMethod, AuthRequest, ConnectionMode, Keys};
+use siphon_auth::{
+    AuthClient as _, AuthEnv, AuthMethod, AuthRequest, AuthServer as _, AuthServerAnswer,
+    ClientExchange, ConnectionMode, CryptoKey, KeyType, Keys, ModeList, Modes, PeerContext, Secret,
+    ServerExchange, SharedSecret,
+};
 use siphon_proto::{
     AuthAnswer, AuthEvent, CloseReason, Connection, ConnectionConfig, Event, Message,
     MessageHeader, OutMessage, Payload, PeerInfo, Policies, Policy,
 };
 use siphon_wire::buf::{Rope, SegmentPool};
-use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType};
+use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType, Utime};
 
 /// The server's address.
 pub fn server_addr() -> EntityAddr {
@@ -55,7 +60,54 @@ pub struct Side {
     pub learned: Option<EntityAddr>,
     /// Why the first link was lost, or the connection ended.
     pub closed: Option<CloseReason>,
+    pub exchange: Exchange,
     now: Instant,
+}
+
+/// How a side authenticates.
+pub enum Exchange {
+    /// By method none.
+    None,
+    Client(Box<dyn ClientExchange>),
+    Server(Box<dyn ServerExchange>),
+}
+
+/// Numbers that repeat from run to run.
+#[derive(Debug)]
+pub struct TestEnv(AtomicU64);
+
+impl AuthEnv for TestEnv {
+    fn now(&self) -> Utime {
+        Utime::new(1_000_000, 0)
+    }
+
+    fn fill(&self, bytes: &mut [u8]) {
+        for byte in bytes {
+            let next = self.0.load(Ordering::Relaxed).wrapping_mul(6_364_136_223_846_793_005);
+            self.0.store(next.wrapping_add(1), Ordering::Relaxed);
+            *byte = (next >> 56) as u8;
+        }
+    }
+}
+
+/// What both sides of a cephx conversation share; each draws numbers of its own.
+pub fn shared_secret(seed: u64, modes: &str) -> SharedSecret {
+    let secret = Secret::from(vec![9; 32]);
+    let key = CryptoKey::new(KeyType::AES256K, Utime::default(), secret).unwrap();
+    let modes = Modes::all(&modes.parse::<ModeList>().unwrap());
+    SharedSecret::new(key, modes, Arc::new(TestEnv(AtomicU64::new(seed))))
+}
+
+/// The connecting side of cephx.
+pub fn cephx_client(modes: &str) -> Exchange {
+    let client = shared_secret(3, modes).client("client.a".parse().unwrap(), EntityType::OSD);
+    Exchange::Client(client.unwrap().begin(PeerContext::new(EntityType::OSD)).unwrap())
+}
+
+/// The accepting side.
+pub fn cephx_server(modes: &str) -> Exchange {
+    let server = shared_secret(5, modes).server(EntityType::OSD);
+    Exchange::Server(server.begin(PeerContext::new(EntityType::CLIENT)))
 }
 
 impl Side {
@@ -67,6 +119,7 @@ impl Side {
             keepalive_acks: 0,
             learned: None,
             closed: None,
+            exchange: Exchange::None,
             now,
         }
     }
@@ -79,7 +132,10 @@ impl Side {
     pub fn drain(&mut self) -> Vec<u8> {
         while let Some(event) = self.conn.poll_event() {
             match event {
-                Event::Auth(event) => self.conn.handle_auth(self.now, answer(event)),
+                Event::Auth(event) => {
+                    let answer = self.exchange.answer(event);
+                    self.conn.handle_auth(self.now, answer);
+                }
                 // There is one transport: what comes after it is not tried.
                 Event::Connect(_) if self.closed.is_none() => self.conn.handle_connected(self.now),
                 Event::Connect(_) | Event::RemoteReset => {}
@@ -111,8 +167,44 @@ impl Side {
     }
 }
 
+impl Exchange {
+    fn answer(&mut self, event: AuthEvent) -> AuthAnswer {
+        let answer = match (self, event) {
+            (Self::None, event) => return none(event),
+            (Self::Client(it), AuthEvent::Begin { .. }) => it.request().map(AuthAnswer::Request),
+            (Self::Client(it), AuthEvent::BadMethod(refusal)) => {
+                it.bad_method(refusal).map(AuthAnswer::Request)
+            }
+            (Self::Client(it), AuthEvent::ReplyMore(payload)) => {
+                it.reply_more(&payload).map(AuthAnswer::More)
+            }
+            (Self::Client(it), AuthEvent::Done { global_id, mode, payload }) => {
+                it.done(global_id, mode, &payload).map(AuthAnswer::Trust)
+            }
+            (Self::Server(it), AuthEvent::Request { request, .. }) => {
+                return server_answer(it.request(&request));
+            }
+            (Self::Server(it), AuthEvent::RequestMore(payload)) => {
+                return server_answer(it.request_more(&payload));
+            }
+            (_, other) => panic!("out of turn: {other:?}"),
+        };
+        answer.unwrap_or_else(AuthAnswer::Reject)
+    }
+}
+
+fn server_answer(answer: AuthServerAnswer) -> AuthAnswer {
+    match answer {
+        AuthServerAnswer::Done { global_id, mode, payload, keys, identity } => {
+            AuthAnswer::Accept { global_id, mode, payload, keys, identity }
+        }
+        AuthServerAnswer::More(payload) => AuthAnswer::More(payload),
+        AuthServerAnswer::BadMethod(refusal) => AuthAnswer::Refuse(refusal),
+    }
+}
+
 /// Method `none`.
-fn answer(event: AuthEvent) -> AuthAnswer {
+fn none(event: AuthEvent) -> AuthAnswer {
     match event {
         AuthEvent::Begin { .. } => AuthAnswer::Request(AuthRequest {
             method: AuthMethod::NONE,
@@ -141,6 +233,8 @@ pub struct Pair {
     /// All that each side has sent.
     pub to_server: Vec<u8>,
     pub to_client: Vec<u8>,
+    /// Somebody between them.
+    pub meddle: Box<dyn FnMut(bool, Vec<u8>) -> Vec<u8>>,
 }
 
 impl Pair {
@@ -155,7 +249,15 @@ impl Pair {
             chunk: usize::MAX,
             to_server: Vec::new(),
             to_client: Vec::new(),
+            meddle: Box::new(|_to_server, bytes| bytes),
         }
+    }
+
+    /// Both sides authenticate by cephx.
+    pub fn cephx(mut self, modes: &str) -> Self {
+        self.client.exchange = cephx_client(modes);
+        self.server.exchange = cephx_server(modes);
+        self
     }
 
     pub fn with_policies(client: Policy, server: Policy) -> Self {
@@ -165,8 +267,8 @@ impl Pair {
     /// Runs until neither side has anything to say.
     pub fn run(&mut self) {
         loop {
-            let to_server = self.client.drain();
-            let to_client = self.server.drain();
+            let to_server = (self.meddle)(true, self.client.drain());
+            let to_client = (self.meddle)(false, self.server.drain());
             if to_server.is_empty() && to_client.is_empty() {
                 return;
             }

@@ -68,11 +68,6 @@ impl Assembler {
         &self.gather
     }
 
-    #[cfg(test)]
-    pub(crate) fn leave_nonces(&mut self, left: u64) {
-        self.seal.as_mut().unwrap().sealer.leave(left);
-    }
-
     /// Appends a control frame with one segment.
     pub fn control(&mut self, tag: Tag, payload: &[u8]) {
         // Callers are our own frames, all far below Limits::HANDSHAKE.

@@ -396,7 +396,11 @@ impl Disassembler {
         let expected = word(PREAMBLE_CRC_AT);
         let calculated = crc32c(0, &block[..PREAMBLE_CRC_AT]);
         if calculated != expected {
-            return Err(FrameError::PreambleCrc { expected, calculated });
+            // Revision 0 has not seen the tag yet, and sees here already that it will not fit.
+            return Err(match self.sealed {
+                Some(_) => FrameError::Forged,
+                None => FrameError::PreambleCrc { expected, calculated },
+            });
         }
         let tag = Tag::from_wire(block[0]).ok_or(FrameError::UnknownTag(block[0]))?;
         let most = if tag == Tag::MESSAGE { MAX_SEGMENTS } else { 1 };

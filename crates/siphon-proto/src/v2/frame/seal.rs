@@ -108,14 +108,14 @@ impl Sealer {
         bytes
     }
 
+    /// Seals no more than `most` texts.
+    pub(crate) fn limit(&mut self, most: u64) {
+        self.nonces.left = self.nonces.left.min(most);
+    }
+
     /// How many texts can still be sealed.
     pub(crate) fn left(&self) -> u64 {
         self.nonces.left
-    }
-
-    #[cfg(test)]
-    pub(crate) fn leave(&mut self, left: u64) {
-        self.nonces.left = left;
     }
 }
 

@@ -235,3 +235,100 @@ impl Sealed {
         lengths.iter().skip(first).map(|len| *len as usize)
     }
 }
+
+/// What somebody can do who has the keys.
+#[cfg(test)]
+mod tests {
+    use siphon_auth::StreamKeys;
+    use siphon_wire::crc32c::crc32c;
+
+    use super::super::seal::StreamSeal;
+    use super::super::{
+        Disassembler, Frame, FrameError, Framing, Limits, MessageHeader2, PREAMBLE_CRC_AT,
+        Protection, Revision, SegmentName, Tag,
+    };
+    use super::*;
+
+    fn stream(is_client: bool, revision: Revision) -> StreamSeal {
+        let keys =
+            StreamKeys { key: vec![3; 16].into(), from_server: [1; 12], from_client: [2; 12] };
+        StreamSeal::new(&keys, revision, is_client).unwrap()
+    }
+
+    /// A preamble that announces these lengths, behind which `body` is sealed.
+    fn announce(revision: Revision, tag: Tag, lengths: &[u32], body: usize) -> Vec<u8> {
+        let mut text = vec![0; PREAMBLE + body];
+        (text[0], text[1]) = (tag.to_wire(), lengths.len() as u8);
+        for (at, length) in lengths.iter().take(4).enumerate() {
+            text[2 + 6 * at..6 + 6 * at].copy_from_slice(&length.to_le_bytes());
+        }
+        let crc = crc32c(0, &text[..PREAMBLE_CRC_AT]);
+        text[PREAMBLE_CRC_AT..PREAMBLE].copy_from_slice(&crc.to_le_bytes());
+        let tag = stream(true, revision).tx.seal(&mut text);
+        text.extend_from_slice(&tag);
+        text
+    }
+
+    fn receive(revision: Revision, bytes: &[u8]) -> Result<Option<Frame>, FrameError> {
+        let framing = Framing { revision, protection: Protection::Secure };
+        let mut disassembler = Disassembler::new(framing, Limits::SESSION, SegmentPool::new(0));
+        disassembler.seal(stream(false, revision).rx);
+        disassembler.feed(&mut &bytes[..])
+    }
+
+    #[test]
+    fn lengths_that_lie_end_it_before_anything_is_allocated() {
+        let header = MessageHeader2::LEN as u32;
+        for revision in [Revision::Rev0, Revision::Rev1] {
+            let sent =
+                |tag, lengths: &[u32]| receive(revision, &announce(revision, tag, lengths, 48));
+            for length in [(128 << 20) + 1, u32::MAX] {
+                let error = sent(Tag::MESSAGE, &[header, 1, 1, length]).unwrap_err();
+                let segment = SegmentName::Data;
+                assert!(
+                    matches!(error, FrameError::SegmentTooLong { segment: it, .. } if it == segment)
+                );
+                assert!(matches!(
+                    sent(Tag::ACK, &[length]).unwrap_err(),
+                    FrameError::SegmentTooLong { .. }
+                ));
+            }
+            assert_eq!(sent(Tag::MESSAGE, &[40]).unwrap_err(), FrameError::HeaderLength(40));
+            let tag = Tag::MESSAGE;
+            assert_eq!(sent(tag, &[header, 0]).unwrap_err(), FrameError::LastSegmentEmpty { tag });
+            let count = FrameError::SegmentCount { tag, count: 5 };
+            assert_eq!(sent(tag, &[header, 1, 1, 1, 1]).unwrap_err(), count);
+        }
+    }
+
+    #[test]
+    fn a_length_that_lies_by_a_little_is_forged() {
+        // In revision 0 the tag stands where the lengths say.
+        for length in [0, 1, 15, 33] {
+            let mut bytes = announce(Revision::Rev0, Tag::ACK, &[length], 16 + 16);
+            bytes.resize(bytes.len() + 64, 0);
+            let right = length > 0 && length <= 16;
+            let outcome = receive(Revision::Rev0, &bytes);
+            assert_eq!(outcome.is_ok(), right, "{length}: {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_control_frame_is_put_together_from_both_its_texts() {
+        let payload: Vec<u8> = (0..5000).map(|n| n as u8).collect();
+        for revision in [Revision::Rev0, Revision::Rev1] {
+            for len in [0, 1, 47, 48, 49, 64, 65, 5000] {
+                let framing = Framing { revision, protection: Protection::Secure };
+                let mut assembler = super::super::Assembler::new(framing);
+                assembler.seal(stream(true, revision).tx, SegmentPool::new(0));
+                assembler.control(Tag::AUTH_SIGNATURE, &payload[..len]);
+                let Ok(Some(Frame::Control { payload: found, .. })) =
+                    receive(revision, assembler.gathered())
+                else {
+                    panic!("{revision:?}, {len} bytes");
+                };
+                assert_eq!(found[..], payload[..len]);
+            }
+        }
+    }
+}

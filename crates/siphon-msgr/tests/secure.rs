@@ -1,0 +1,94 @@
+//! Sessions in secure mode, over sockets.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use common::{HUNG, Tell, context, message};
+use siphon_auth::{ConnectionMode, CryptoKey, KeyType, ModeList, Modes, SharedSecret};
+use siphon_msgr::{CloseReason, Messenger, Stack, SystemEnv};
+use siphon_proto::{Policy, ProtocolError};
+use siphon_wire::types::{EntityAddr, EntityName, EntityType};
+
+const MESSAGES: u64 = 20_000;
+
+fn secret(key: &CryptoKey, modes: &str) -> SharedSecret {
+    let modes = Modes::all(&modes.parse::<ModeList>().unwrap());
+    SharedSecret::new(key.clone(), modes, Arc::new(SystemEnv))
+}
+
+fn loopback() -> EntityAddr {
+    EntityAddr::msgr2(([127, 0, 0, 1], 0).into(), 0)
+}
+
+#[test]
+fn a_session_goes_on_under_other_keys_and_loses_nothing() {
+    for key_type in [KeyType::AES, KeyType::AES256K] {
+        let key = CryptoKey::generate(key_type, &SystemEnv).unwrap();
+        let secret = secret(&key, "secure");
+        let context = context(|config| config.ms_inject_socket_failures = 500);
+        let stack = Stack::new(&context).unwrap();
+        let (sender, received) = channel();
+        let osd = Messenger::builder(&context, &stack, EntityName::osd(0))
+            .default_policy(Policy::STATEFUL_SERVER)
+            .auth_server(Arc::new(secret.server(EntityType::OSD)))
+            .dispatcher_tail(Arc::new(Tell(sender)))
+            .start()
+            .unwrap();
+        let addrs = osd.bind(&[loopback()]).unwrap();
+        let auth = secret.client("client.a".parse().unwrap(), EntityType::OSD).unwrap();
+        let client = Messenger::builder(&context, &stack, EntityName::client(7))
+            .default_policy(Policy::LOSSLESS_CLIENT)
+            .auth_client(Arc::new(auth))
+            .rekey_after(5000)
+            .start()
+            .unwrap();
+        let connection = client.connect_to(EntityType::OSD, addrs);
+        (1..=MESSAGES).for_each(|tid| connection.send(message(42, tid)).unwrap());
+        for tid in 1..=MESSAGES {
+            assert_eq!(received.recv_timeout(HUNG).unwrap(), tid, "once, and in order");
+        }
+        let peer = connection.peer().unwrap();
+        assert_eq!(peer.mode, ConnectionMode::SECURE);
+        let counts = client.session_counts();
+        assert!(counts.resumed >= MESSAGES / 5000, "{counts:?}");
+        pollster::block_on(client.shutdown());
+        pollster::block_on(osd.shutdown());
+    }
+}
+
+#[test]
+fn another_key_and_another_mode_are_told_by_name() {
+    let [key, other] = [0; 2].map(|_| CryptoKey::generate(KeyType::AES256K, &SystemEnv).unwrap());
+    let context = context(|_| {});
+    let stack = Stack::new(&context).unwrap();
+    let osd = Messenger::builder(&context, &stack, EntityName::osd(0))
+        .default_policy(Policy::STATELESS_SERVER)
+        .auth_server(Arc::new(secret(&key, "secure").server(EntityType::OSD)))
+        .start()
+        .unwrap();
+    let addrs = osd.bind(&[loopback()]).unwrap();
+    let rows = [
+        (secret(&other, "secure"), "wrong name, wrong key, or a ticket that ended"),
+        (secret(&key, "crc"), "it allows connection modes: secure"),
+    ];
+    for (secret, expected) in rows {
+        let auth = secret.client("client.a".parse().unwrap(), EntityType::OSD).unwrap();
+        let client = Messenger::builder(&context, &stack, EntityName::client(7))
+            .default_policy(Policy::LOSSY_CLIENT)
+            .auth_client(Arc::new(auth))
+            .start()
+            .unwrap();
+        let connection = client.connect_to(EntityType::OSD, addrs.clone());
+        let reason = pollster::block_on(connection.attempt()).unwrap_err();
+        assert!(
+            matches!(reason, CloseReason::Protocol(ProtocolError::AuthRejected(_))),
+            "{reason:?}"
+        );
+        assert!(reason.to_string().contains(expected), "{reason}");
+        connection.mark_down();
+        pollster::block_on(client.shutdown());
+    }
+    pollster::block_on(osd.shutdown());
+}
