@@ -55,8 +55,29 @@ pub const AUTH_NONE: [&str; 3] =
 /// # Errors
 /// [`PeerError::Unavailable`]: it is not installed.
 pub fn ceph() -> Result<Command, PeerError> {
+    let mut command = ceph_with_key()?;
+    command.args(AUTH_NONE);
+    Ok(command)
+}
+
+/// The same for one who has a key: the command line goes on with `--keyring` and `--name`.
+///
+/// # Errors
+/// [`PeerError::Unavailable`]: it is not installed.
+pub fn ceph_with_key() -> Result<Command, PeerError> {
     let mut command = clean(Command::new(apt::program("ceph", "ceph-common")?));
-    command.args(["-c", "/dev/null", "--connect-timeout", "10"]).args(AUTH_NONE);
+    command.args(["-c", "/dev/null", "--connect-timeout", "10"]);
+    Ok(command)
+}
+
+/// The system's Python, which has librados' binding, with a program to run.
+///
+/// # Errors
+/// [`PeerError::Unavailable`]: the binding is not installed.
+pub fn librados(program: &str) -> Result<Command, PeerError> {
+    apt::program("ceph", "ceph-common")?; // which depends on the binding
+    let mut command = clean(Command::new("/usr/bin/python3"));
+    command.args(["-c", program]);
     Ok(command)
 }
 
