@@ -2,6 +2,7 @@
 
 mod banner;
 mod frame;
+mod link;
 pub(crate) mod payload;
 
 pub(crate) use banner::BannerReader;
@@ -10,6 +11,7 @@ pub use frame::{
     Assembler, Disassembler, Frame, FrameError, Framing, Limits, MessageFrame, MessageHeader2,
     Protection, Revision, SegmentName, StreamSeal, Tag, TooLong,
 };
+pub(crate) use link::Link2;
 pub use payload::{
     AuthBadMethodFrame, AuthDoneFrame, AuthPayloadFrame, AuthRequestFrame, AuthSignatureFrame,
     ClientIdent, Hello, IdentMissingFeatures, KeepaliveFrame, ReconnectFrame, SequenceFrame,
