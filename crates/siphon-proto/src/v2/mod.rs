@@ -1,6 +1,7 @@
 //! Messenger protocol version 2, as Ceph's `doc/dev/msgr2.rst` and `msg/async/frames_v2.h` have it.
 
 mod banner;
+pub mod compression;
 mod frame;
 pub(crate) mod payload;
 
@@ -12,6 +13,6 @@ pub use frame::{
 };
 pub use payload::{
     AuthBadMethodFrame, AuthDoneFrame, AuthPayloadFrame, AuthRequestFrame, AuthSignatureFrame,
-    ClientIdent, Hello, IdentMissingFeatures, KeepaliveFrame, ReconnectFrame, SequenceFrame,
-    ServerIdent, SessionResetFrame,
+    ClientIdent, CompressionDoneFrame, CompressionRequestFrame, Hello, IdentMissingFeatures,
+    KeepaliveFrame, ReconnectFrame, SequenceFrame, ServerIdent, SessionResetFrame,
 };
