@@ -30,7 +30,7 @@ pub struct Compressor {
 }
 
 enum Encoder {
-    Snappy(snappy::Encoder),
+    Snappy(Box<snappy::Encoder>),
     Zlib(zlib::Encoder),
     Zstd(zstd::Encoder),
     Lz4(lz4::Encoder),
@@ -73,7 +73,7 @@ impl Compressor {
 impl Encoder {
     fn new(algorithm: Algorithm) -> Self {
         match algorithm {
-            Algorithm::Snappy => Self::Snappy(snappy::Encoder::default()),
+            Algorithm::Snappy => Self::Snappy(Box::default()),
             Algorithm::Zlib => Self::Zlib(zlib::Encoder::default()),
             Algorithm::Zstd => Self::Zstd(zstd::Encoder::default()),
             Algorithm::Lz4 => Self::Lz4(lz4::Encoder::default()),
