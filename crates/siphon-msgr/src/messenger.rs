@@ -14,7 +14,7 @@ use siphon_proto::{
     ConnectionConfig, GlobalSeq, Policies, Policy, SessionCounters, SessionCounts, Throttles,
 };
 use siphon_wire::buf::SegmentPool;
-use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType};
+use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType};
 
 use crate::bind;
 use crate::connection::{Connection, DEFAULT_LINGER, Inner};
@@ -505,6 +505,13 @@ impl Shared {
             pool: pool.clone(),
             waker: Waker::noop().clone(),
         }
+    }
+
+    /// What is spoken where we listen with this socket: `v2`, or `v1`.
+    pub(crate) fn kind_at(&self, local: SocketAddr) -> AddrType {
+        let addrs = lock(&self.addrs);
+        let is_here = |addr: &&EntityAddr| addr.port() == local.port();
+        addrs.mine.iter().find(is_here).map_or(AddrType::MSGR2, EntityAddr::kind)
     }
 
     /// The connection that a peer has already; if there is none, and `register` says so, it has

@@ -350,7 +350,7 @@ fn shown(
 }
 
 fn report(client: &Client, stack: &Stack, workload: &Workload, rounds: &[Measurement]) -> Report {
-    let protocol = client.protocol().to_owned();
+    let protocol = client.protocol().to_string();
     let kind = stack.kind().map_or("other", |kind| kind.name());
     Report::new(kind.to_owned(), protocol, client.mode().to_string(), workload, &sum(rounds))
 }

@@ -3,6 +3,7 @@
 mod banner;
 pub mod compression;
 mod frame;
+mod link;
 pub(crate) mod payload;
 
 pub(crate) use banner::BannerReader;
@@ -11,6 +12,7 @@ pub use frame::{
     Assembler, Disassembler, Frame, FrameError, Framing, Limits, MessageFrame, MessageHeader2,
     Protection, Revision, SegmentName, StreamSeal, Tag, TooLong,
 };
+pub(crate) use link::Link2;
 pub use payload::{
     AuthBadMethodFrame, AuthDoneFrame, AuthPayloadFrame, AuthRequestFrame, AuthSignatureFrame,
     ClientIdent, CompressionDoneFrame, CompressionRequestFrame, Hello, IdentMissingFeatures,

@@ -64,7 +64,7 @@ pub(crate) const LATE_STATUS_ABORTED: u8 = 0x01;
 pub(crate) const LATE_STATUS_COMPLETE: u8 = 0x0e;
 
 /// Revision of the framing, agreed by the banners.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Revision {
     /// msgr2.0: one epilogue for all segments, always.
     Rev0,
