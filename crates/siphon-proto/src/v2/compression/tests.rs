@@ -14,8 +14,8 @@ fn decompress(
     Decompressor::new(algorithm, SegmentPool::new(1 << 20)).decompress(segment, limit)
 }
 
-/// Made by the plugins of Ceph 16.2.15 (Debian 12), by `Compressor::create(cct, name)->compress()`
-/// of what [`words`] gives.
+/// What the plugins of Ceph 16.2.15 (Debian 12) and of 18.2.7 (Debian 13) both make of what [`words`]
+/// gives, by `Compressor::create(cct, name)->compress()`.
 const BY_CEPH: [(Algorithm, &[u8]); 4] = [
     (Algorithm::Snappy, include_bytes!("../../../tests/data/compression/snappy")),
     (Algorithm::Zlib, include_bytes!("../../../tests/data/compression/zlib")),
