@@ -110,6 +110,7 @@ pub(crate) struct Verified {
 
 /// One transport, from its banner to its end.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all links are of msgr2")]
 pub(crate) enum Link {
     V2(Link2),
     V1(Box<Link1>),

@@ -1,5 +1,7 @@
 //! msgr1, end to end and against damage.
 
+#![allow(clippy::disallowed_methods, reason = "a test begins at some time")]
+
 mod common;
 
 use common::{Pair, Side, message, pattern};
