@@ -1,6 +1,7 @@
 //! Messenger protocol version 2, as Ceph's `doc/dev/msgr2.rst` and `msg/async/frames_v2.h` have it.
 
 mod banner;
+pub mod compression;
 mod frame;
 mod link;
 pub(crate) mod payload;
@@ -14,6 +15,6 @@ pub use frame::{
 pub(crate) use link::Link2;
 pub use payload::{
     AuthBadMethodFrame, AuthDoneFrame, AuthPayloadFrame, AuthRequestFrame, AuthSignatureFrame,
-    ClientIdent, Hello, IdentMissingFeatures, KeepaliveFrame, ReconnectFrame, SequenceFrame,
-    ServerIdent, SessionResetFrame,
+    ClientIdent, CompressionDoneFrame, CompressionRequestFrame, Hello, IdentMissingFeatures,
+    KeepaliveFrame, ReconnectFrame, SequenceFrame, ServerIdent, SessionResetFrame,
 };
