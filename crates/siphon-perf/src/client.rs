@@ -34,7 +34,7 @@ pub struct ClientOptions {
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        let banner_features = BannerFeatures::REVISION_1;
+        let banner_features = BannerFeatures::ALL;
         Self { think_time: Duration::ZERO, banner_features, auth: None }
     }
 }

@@ -4,6 +4,7 @@ use siphon_auth::AuthError;
 use siphon_wire::DecodeError;
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityType, Features};
 
+use crate::v2::compression::NegotiationError;
 use crate::v2::{BannerError, FrameError, Tag, TooLong};
 
 /// Why a connection ended, by whose fault it was.
@@ -63,6 +64,8 @@ pub enum PeerMisbehaved {
         /// The message's number.
         seq: u64,
     },
+    /// It chose a compression that was not up to it.
+    Compression(NegotiationError),
     /// Secure mode was agreed on, and no secret to seal with.
     NoConnectionSecret,
     /// A client that names no address of its own.
@@ -154,6 +157,7 @@ impl fmt::Display for PeerMisbehaved {
             Self::BadMessageSignature { seq } => {
                 write!(f, "the signature of its message {seq} is wrong")
             }
+            Self::Compression(error) => error.fmt(f),
             Self::NoConnectionSecret => {
                 f.write_str("it chose secure mode, and left no secret to seal frames with")
             }

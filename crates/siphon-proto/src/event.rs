@@ -8,6 +8,7 @@ use crate::error::ProtocolError;
 use crate::message::Message;
 use crate::policy::Policy;
 use crate::v2::Revision;
+use crate::v2::compression::Algorithm;
 
 /// What a connection tells the application.
 #[derive(Debug)]
@@ -126,6 +127,8 @@ pub struct PeerInfo {
     pub protocol: Protocol,
     /// How frames are protected.
     pub mode: ConnectionMode,
+    /// How frames are compressed, if they are.
+    pub compression: Option<Algorithm>,
     /// Whom the peer authenticated as, if it came to us and the method proves that.
     pub identity: Option<Identity>,
 }

@@ -11,6 +11,7 @@ use crate::error::ProtocolError;
 use crate::event::{AuthAnswer, Event, Protocol};
 use crate::message::{Grants, Payload};
 use crate::v1::Link1;
+use crate::v2::compression::Algorithm;
 use crate::v2::{
     ClientIdent, Link2, MessageFrame, MessageHeader2, ReconnectFrame, ServerIdent, Tag,
 };
@@ -149,6 +150,14 @@ impl Link {
         match self {
             Self::V2(link) => Protocol::Msgr2(link.revision()),
             Self::V1(_) => Protocol::Msgr1,
+        }
+    }
+
+    /// How frames are compressed, if they are.
+    pub(crate) fn compression(&self) -> Option<Algorithm> {
+        match self {
+            Self::V2(link) => link.compression(),
+            Self::V1(_) => None,
         }
     }
 

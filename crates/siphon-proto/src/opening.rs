@@ -388,6 +388,7 @@ impl Connection {
             policy: self.policy,
             protocol: Protocol::Msgr1, // as the link says in a moment
             mode: verified.mode,
+            compression: None,
             identity: verified.identity,
         });
         self.tell_ready();
@@ -409,7 +410,7 @@ impl Connection {
             peer.mode = verified.mode;
             peer.identity.clone_from(&verified.identity);
         }
-        peer.protocol = link.protocol();
+        (peer.protocol, peer.compression) = (link.protocol(), link.compression());
         peer.policy = self.policy;
         if link.is_v1() {
             // It counts the links of a session from 1.

@@ -402,8 +402,7 @@ impl WorkArgs {
     }
 
     fn options(&self, auth: Option<Arc<dyn AuthClient>>) -> ClientOptions {
-        let banner_features =
-            if self.rev0 { BannerFeatures::NONE } else { BannerFeatures::REVISION_1 };
+        let banner_features = if self.rev0 { BannerFeatures::NONE } else { BannerFeatures::ALL };
         let think_time = Duration::from_micros(self.client_think_time);
         ClientOptions { think_time, banner_features, auth }
     }

@@ -390,7 +390,7 @@ impl Session {
                 "protocol": peer.protocol.to_string(),
                 "mode": peer.mode.to_string(),
                 "cipher": cipher(peer.mode),
-                "compression": "none",
+                "compression": compression(peer),
                 "release": release(peer),
                 "version": version,
                 "features": peer.features.names().collect::<Vec<_>>(),
@@ -409,6 +409,10 @@ fn cipher(mode: ConnectionMode) -> &'static str {
         ConnectionMode::SECURE => "AES-128-GCM",
         _ => "none",
     }
+}
+
+fn compression(peer: &PeerInfo) -> String {
+    peer.compression.map_or("none".to_owned(), |algorithm| algorithm.to_string())
 }
 
 /// The newest release whose features the peer has.
@@ -436,7 +440,7 @@ fn report(cluster: &Cluster, status: &Value, name: EntityName, sessions: &[Sessi
                 let _ = writeln!(text, "  protocol     {}", peer.protocol);
                 let _ = writeln!(text, "  mode         {mode}");
                 let _ = writeln!(text, "  cipher       {}", cipher(mode));
-                let _ = writeln!(text, "  compression  none");
+                let _ = writeln!(text, "  compression  {}", compression(peer));
                 let _ =
                     writeln!(text, "  release      {} or newer, by its features", release(peer));
                 let _ = writeln!(text, "  version      {version}");

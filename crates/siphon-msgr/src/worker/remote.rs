@@ -613,6 +613,7 @@ pub(crate) fn ourselves(connection: &Connection) -> PeerInfo {
         policy: siphon_proto::Policy::LOSSLESS_PEER,
         protocol: Protocol::Msgr2(Revision::Rev1),
         mode: ConnectionMode::CRC,
+        compression: None,
         identity: None,
     }
 }

@@ -25,6 +25,9 @@ impl BannerFeatures {
     /// Compression on the wire, from Quincy on.
     pub const COMPRESSION: Self = Self(2);
 
+    /// All that we know of.
+    pub const ALL: Self = Self(Self::REVISION_1.0 | Self::COMPRESSION.0);
+
     /// Whether all of `other` are here.
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0

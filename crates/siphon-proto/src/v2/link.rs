@@ -13,12 +13,13 @@ use crate::error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
 use crate::event::{AuthAnswer, AuthEvent, Event};
 use crate::link::{Answer, Ask, Incoming, SessionFrame, Turn, Verified, learned_addr};
 use crate::message::{Grants, Payload};
+use crate::v2::compression::Algorithm;
 use crate::v2::payload::ControlFrame;
 use crate::v2::{
     Assembler, AuthBadMethodFrame, AuthDoneFrame, AuthPayloadFrame, AuthRequestFrame,
-    AuthSignatureFrame, Banner, BannerFeatures, BannerReader, Disassembler, Frame, Framing, Hello,
-    IdentMissingFeatures, KeepaliveFrame, Limits, MessageHeader2, Protection, Revision,
-    SequenceFrame, SessionResetFrame, StreamSeal, Tag,
+    AuthSignatureFrame, Banner, BannerFeatures, BannerReader, CompressionRequestFrame,
+    Disassembler, Frame, Framing, Hello, IdentMissingFeatures, KeepaliveFrame, Limits,
+    MessageHeader2, Protection, Revision, SequenceFrame, SessionResetFrame, StreamSeal, Tag,
 };
 
 /// Most frames of authentication from one peer: cephx needs three.
@@ -41,6 +42,9 @@ pub(crate) struct Link2 {
     out: Rope,
     /// All that was said, until authentication ends and it is signed.
     transcript: Option<Box<Transcript>>,
+    /// Features of msgr2 that both sides have.
+    common: BannerFeatures,
+    compression: Option<Algorithm>,
     /// What we refused the peer for, should it now leave.
     refused: Option<ProtocolError>,
 }
@@ -63,9 +67,25 @@ enum Wire {
 enum Stage {
     Banner,
     Hello,
-    Auth { peer_type: EntityType, turn: Turn, rounds: u32, method: AuthMethod },
-    Sign { peer: Verified, expected: [u8; 32] },
-    Opening { peer: Verified, rounds: u32 },
+    Auth {
+        peer_type: EntityType,
+        turn: Turn,
+        rounds: u32,
+        method: AuthMethod,
+    },
+    Sign {
+        peer: Verified,
+        expected: [u8; 32],
+    },
+    /// `asked` is what a client asked for.
+    Compress {
+        peer: Verified,
+        asked: Option<CompressionRequestFrame>,
+    },
+    Opening {
+        peer: Verified,
+        rounds: u32,
+    },
     Ready,
 }
 
@@ -82,6 +102,8 @@ impl Link2 {
             stage: Stage::Banner,
             out: banner.freeze().into(),
             transcript: Some(Box::new(transcript)),
+            common: BannerFeatures::NONE,
+            compression: None,
             refused: None,
         }
     }
@@ -141,6 +163,7 @@ impl Link2 {
             Stage::Hello => "exchanging hellos",
             Stage::Auth { .. } => "authenticating",
             Stage::Sign { .. } => "exchanging signatures",
+            Stage::Compress { .. } => "agreeing on compression",
             Stage::Opening { .. } => "opening a session",
             Stage::Ready => "a session was open",
         }
@@ -231,7 +254,8 @@ impl Link2 {
 
     /// Gives up buffers that only a busy link needs.
     pub(crate) fn release(&mut self) {
-        if let Wire::Framed { tx, .. } = &mut self.wire {
+        if let Wire::Framed { rx, tx, .. } = &mut self.wire {
+            rx.release();
             tx.release();
         }
         if self.out.is_empty() {
@@ -315,9 +339,9 @@ impl Link2 {
     fn handle_banner(&mut self, theirs: Banner) -> Result<(), ProtocolError> {
         let ours = Self::banner(&self.config);
         theirs.check(ours)?;
-        let both = BannerFeatures(theirs.supported.0 & ours.supported.0);
-        let revision =
-            if both.contains(BannerFeatures::REVISION_1) { Revision::Rev1 } else { Revision::Rev0 };
+        self.common = BannerFeatures(theirs.supported.0 & ours.supported.0);
+        let has_revision_1 = self.common.contains(BannerFeatures::REVISION_1);
+        let revision = if has_revision_1 { Revision::Rev1 } else { Revision::Rev0 };
         let protection = Protection::Crc { data: self.config.crc_data };
         let framing = Framing { revision, protection };
         let rx = Disassembler::new(framing, Limits::BEFORE_HELLO, self.config.pool.clone());
@@ -352,6 +376,11 @@ impl Link2 {
             }
             (Stage::Sign { .. }, _, Tag::AUTH_SIGNATURE) => {
                 self.handle_signature(&parse(tag, &payload)?)?;
+                let agreed = matches!(self.stage, Stage::Opening { .. });
+                return Ok(agreed.then_some(Incoming::Verified));
+            }
+            (Stage::Compress { .. }, ..) => {
+                self.handle_compression(client, tag, &payload)?;
                 return Ok(Some(Incoming::Verified));
             }
             (Stage::Opening { .. }, ..) => return self.opening_frame(client, tag, &payload),
@@ -602,8 +631,60 @@ impl Link2 {
         };
         verify_slices_are_equal(&frame.signature, &expected)
             .map_err(|_| PeerMisbehaved::BadSignature)?;
+        if !self.common.contains(BannerFeatures::COMPRESSION) {
+            self.stage = Stage::Opening { peer, rounds: 0 };
+            return Ok(());
+        }
+        // Whoever knows of compression talks of it, wanted or not.
+        let asked = (!self.accepted()).then(|| {
+            let secure = peer.mode == ConnectionMode::SECURE;
+            self.config.compression.request(peer.peer_type, secure)
+        });
+        if let Some(request) = &asked {
+            self.control(Tag::COMPRESSION_REQUEST, &request.payload());
+        }
+        self.stage = Stage::Compress { peer, asked };
+        Ok(())
+    }
+
+    /// The peer asks for compression, or answers.
+    fn handle_compression(
+        &mut self,
+        client: bool,
+        tag: Tag,
+        payload: &Bytes,
+    ) -> Result<(), ProtocolError> {
+        let unexpected = self.unexpected(tag);
+        let Stage::Compress { peer, asked } = std::mem::replace(&mut self.stage, Stage::Ready)
+        else {
+            return Err(unexpected);
+        };
+        let secure = peer.mode == ConnectionMode::SECURE;
+        let agreed = match (tag, asked) {
+            (Tag::COMPRESSION_REQUEST, None) if !client => {
+                let request = parse(tag, payload)?;
+                let options = &self.config.compression;
+                let (done, agreed) = options.answer(&request, peer.peer_type, secure);
+                self.control(Tag::COMPRESSION_DONE, &done.payload());
+                agreed
+            }
+            (Tag::COMPRESSION_DONE, Some(request)) if client => {
+                let accepted = self.config.compression.accept(&request, &parse(tag, payload)?);
+                accepted.map_err(PeerMisbehaved::Compression)?
+            }
+            _ => return Err(unexpected),
+        };
+        if let (Some(agreed), Wire::Framed { rx, tx, .. }) = (agreed, &mut self.wire) {
+            self.compression = Some(agreed.algorithm);
+            tx.compress(agreed);
+            rx.decompress(agreed.algorithm);
+        }
         self.stage = Stage::Opening { peer, rounds: 0 };
         Ok(())
+    }
+
+    pub(crate) fn compression(&self) -> Option<Algorithm> {
+        self.compression
     }
 
     fn set_limits(&mut self, limits: Limits) {
