@@ -4,6 +4,7 @@ mod address;
 mod echo;
 mod monitor;
 mod perf;
+mod probe;
 mod size;
 mod status;
 
@@ -36,6 +37,8 @@ enum Command {
     },
     /// Get the map of monitors from one of them
     Monmap(monitor::MonmapArgs),
+    /// Tell what an address speaks, without a key
+    Probe(probe::Args),
     /// Open sessions with a monitor, the manager and an OSD, and tell what they speak
     Status(status::Args),
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
             Command::Echo(args) => echo::run(&args),
             Command::Ping { target } => monitor::ping(&target),
             Command::Monmap(args) => monitor::monmap(&args),
+            Command::Probe(args) => probe::run(&args),
             Command::Status(args) => status::run(&args),
         });
     match result {

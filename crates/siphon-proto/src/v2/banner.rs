@@ -119,15 +119,24 @@ impl Banner {
     }
 }
 
-/// Collects a banner from bytes that arrive in pieces; holds at most `HEAD + MAX_PAYLOAD` bytes.
+/// Collects a banner from bytes that arrive in pieces; holds at most 266 bytes.
+///
+/// ```
+/// use siphon_proto::v2::{BannerError, BannerReader};
+/// let mut reader = BannerReader::default();
+/// assert_eq!(reader.feed(&mut &b"ceph v0"[..]), Err(BannerError::V1Peer));
+/// ```
 #[derive(Debug, Default)]
-pub(crate) struct BannerReader {
+pub struct BannerReader {
     have: Vec<u8>,
 }
 
 impl BannerReader {
     /// Takes from `input` what belongs to the banner, and gives it once it is whole.
-    pub(crate) fn feed(&mut self, input: &mut &[u8]) -> Result<Option<Banner>, BannerError> {
+    ///
+    /// # Errors
+    /// At the first byte that no banner of msgr2 has there.
+    pub fn feed(&mut self, input: &mut &[u8]) -> Result<Option<Banner>, BannerError> {
         self.take_up_to(HEAD, input);
         self.check_prefix()?;
         let Some(&[lo, hi]) = self.have.get(PREFIX.len()..HEAD) else {
