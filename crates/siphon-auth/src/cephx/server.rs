@@ -279,8 +279,10 @@ impl Exchange {
     fn give_tickets(&mut self, dec: &mut Decoder<'_>) -> Result<AuthServerAnswer, i32> {
         let keys = self.inner.keys.clone().ok_or(EACCES)?;
         let head: AuthorizerHead = dec.value().map_err(|_| EPERM)?;
+        // One error for whatever is wrong until the proof is there: by another, anybody could find
+        // out which tickets open.
         let ticket = self.read_ticket(head.service, &head.ticket).ok_or(EACCES)?;
-        let sealed = dec.bytes().map_err(|_| EPERM)?;
+        let sealed = dec.bytes().map_err(|_| EACCES)?;
         let _: Authorize =
             open(&ticket.session_key, KeyUsage::AUTHORIZE, &sealed).map_err(|_| EACCES)?;
         if ticket.ticket.global_id != head.global_id || head.service != EntityType::AUTH {

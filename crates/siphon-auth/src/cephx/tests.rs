@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use siphon_wire::types::{AuthName, EntityType};
+use siphon_wire::types::{AuthName, EntityType, Features};
+use siphon_wire::{Decode as _, Decoder, Encode as _, Encoder};
 
+use super::{envelope, wire};
 use crate::env::tests::TestEnv;
 use crate::*;
 
@@ -128,17 +130,61 @@ fn a_wrong_key_and_an_unknown_name_are_refused_alike() {
 }
 
 #[test]
-fn a_server_without_the_key_is_not_believed() {
-    let (world, impostor) = (World::new(KeyType::AES), World::new(KeyType::AES));
-    // It has no key of ours, and lets everybody in.
-    let other = CryptoKey::generate(KeyType::AES, &*world.env).unwrap();
-    let auth = EntityAuth { key: other, caps: [("mon".to_owned(), "allow *".to_owned())].into() };
-    impostor.keys.insert(name("client.bob"), auth);
-    assert!(converse(&world.client(), MON, &impostor.mon).is_err());
-    // A service that cannot read our ticket refuses it, or fails to prove that it could.
-    let client = world.client_with_tickets();
-    impostor.keys.rotating_secrets(EntityType::OSD).unwrap();
-    assert!(converse(&client, OSD, &impostor.osd).is_err());
+fn a_monitor_without_the_key_is_not_believed() {
+    for key_type in [KeyType::AES, KeyType::AES256K] {
+        let world = World::new(key_type);
+        // It has another key for that name, and somebody who gives the right answers with it.
+        let other = CryptoKey::generate(key_type, &*world.env).unwrap();
+        let caps = [("mon".to_owned(), "allow *".to_owned())].into();
+        world.keys.insert(name("client.bob"), EntityAuth { key: other.clone(), caps });
+        let accomplice = world.client_with(other);
+        let mut other = accomplice.begin(MON).unwrap();
+        other.request().unwrap();
+        let other = std::cell::RefCell::new(other);
+        let answer = std::cell::RefCell::new(None);
+        let client = world.client();
+        let outcome = converse_with(&client, MON, &world.mon, |step, payload| match step {
+            1 => {
+                *answer.borrow_mut() = Some(other.borrow_mut().reply_more(&payload).unwrap());
+                payload
+            }
+            2 => answer.borrow_mut().take().unwrap(),
+            _ => payload,
+        });
+        assert_eq!(outcome.unwrap_err(), 0, "the client does not believe it");
+        assert!(!client.has_ticket(EntityType::AUTH));
+        assert_eq!(client.global_id(), 0);
+    }
+}
+
+#[test]
+fn a_service_that_cannot_read_the_ticket_is_not_believed() {
+    for key_type in [KeyType::AES, KeyType::AES256K] {
+        let world = World::new(key_type);
+        let client = world.client_with_tickets();
+        let impostor = Err(AuthError::Cephx(CephxError::ImpostorService));
+        // What the service said to another nonce, under the same session key.
+        let recorded = std::cell::RefCell::new(Vec::new());
+        converse_with(&client, OSD, &world.osd, |_, payload| {
+            recorded.borrow_mut().push(payload.clone());
+            payload
+        })
+        .unwrap();
+        let recorded = recorded.into_inner();
+        let mut ours = client.begin(OSD).unwrap();
+        ours.request().unwrap();
+        ours.reply_more(&recorded[1]).unwrap();
+        assert_eq!(ours.done(4100, ConnectionMode::SECURE, &recorded[3]), impostor);
+        // What somebody sealed who has another key.
+        let other = CryptoKey::generate(key_type, &*world.env).unwrap();
+        let reply = wire::AuthorizeReply::default();
+        let sealed =
+            envelope::seal(&other, KeyUsage::AUTHORIZE_REPLY, &reply, &*world.env).unwrap();
+        let mut ours = client.begin(OSD).unwrap();
+        ours.request().unwrap();
+        let sealed = sealed.to_bytes(Features::ALL);
+        assert_eq!(ours.done(4100, ConnectionMode::SECURE, &sealed), impostor);
+    }
 }
 
 #[test]
@@ -200,16 +246,106 @@ fn a_recorded_authorizer_opens_nothing() {
 
 #[test]
 fn a_reflected_authorizer_is_no_proof() {
+    for key_type in [KeyType::AES, KeyType::AES256K] {
+        let world = World::new(key_type);
+        let client = world.client_with_tickets();
+        // An authorizer ends with its sealed proof, behind the length of that: 27 bytes, padded or
+        // with what proves their integrity.
+        let sealed = if key_type == KeyType::AES { 32 } else { 16 + 27 + 24 };
+        // What we sent comes back as the proof, and as the challenge.
+        let mut ours = client.begin(OSD).unwrap();
+        let request = ours.request().unwrap().payload;
+        let reflected = request.slice(request.len() - sealed - 4..);
+        assert_eq!(reflected[..4], (sealed as u32).to_le_bytes());
+        let impostor = CephxError::ImpostorService;
+        assert_eq!(ours.done(0, ConnectionMode::SECURE, &reflected), Err(impostor.clone().into()));
+        let mut ours = client.begin(OSD).unwrap();
+        let request = ours.request().unwrap().payload;
+        let reflected = request.slice(request.len() - sealed..);
+        assert_eq!(ours.reply_more(&reflected), Err(impostor.into()));
+    }
+}
+
+/// A padding oracle: behind a ticket that opens, somebody who has no key appends a block of his own
+/// and one that he wants to read. Whether the whole opens tells him the last byte of that, and byte
+/// for byte the session key of the one whose ticket he recorded.
+#[test]
+fn what_stands_behind_a_recorded_ticket_tells_nothing() {
     let world = World::new(KeyType::AES);
     let client = world.client_with_tickets();
-    let mut ours = client.begin(OSD).unwrap();
-    let request = ours.request().unwrap();
-    // What we sent comes back as the challenge, and as the proof.
-    let sealed = request.payload.slice(request.payload.len() - 52..);
-    assert!(ours.done(0, ConnectionMode::SECURE, &sealed).is_err());
-    let mut ours = client.begin(OSD).unwrap();
-    let request = ours.request().unwrap();
-    assert!(ours.reply_more(&request.payload.slice(request.payload.len() - 48..)).is_err());
+    let payload = client.begin(OSD).unwrap().request().unwrap().payload;
+    let mut dec = Decoder::new(&payload);
+    let head: wire::AuthorizerHead = dec.value().unwrap();
+    let proof = payload.slice(dec.offset()..);
+    for last in 0..=255 {
+        let mut blob = head.ticket.blob.to_vec();
+        let target = blob[16..32].to_vec();
+        blob.extend_from_slice(&[last; 16]);
+        blob.extend_from_slice(&target);
+        let mut asked = head.clone();
+        asked.ticket.blob = blob.into();
+        let mut enc = Encoder::new(Features::ALL);
+        enc.value(&asked);
+        enc.raw(&proof);
+        let payload = enc.finish();
+        let preferred_modes = vec![ConnectionMode::CRC, ConnectionMode::SECURE];
+        let request = AuthRequest { method: AuthMethod::CEPHX, preferred_modes, payload };
+        let answer = world.osd.begin(CLIENT).request(&request);
+        assert!(matches!(answer, AuthServerAnswer::BadMethod(it) if it.result == -13), "{last}");
+    }
+}
+
+/// A monitor said EPERM to who showed a ticket that opens and no proof, and EACCES to who showed
+/// one that does not: an oracle for anybody, before any key was asked for.
+#[test]
+fn a_ticket_without_a_proof_is_refused_as_one_that_does_not_open() {
+    let world = World::new(KeyType::AES);
+    let client = world.client_with_tickets();
+    world.env.pass(80);
+    let asked = client.renewal().unwrap().expect("tickets are due");
+    let mut dec = Decoder::new(&asked);
+    dec.u16().unwrap();
+    let _: wire::AuthorizerHead = dec.value().unwrap();
+    let without_proof = asked.slice(..dec.offset());
+    let mut changed = without_proof.to_vec();
+    *changed.last_mut().unwrap() ^= 1;
+    for payload in [without_proof, changed.into()] {
+        let stranger = world.client();
+        let mut hello = world.mon.begin(CLIENT);
+        hello.request(&stranger.begin(MON).unwrap().request().unwrap());
+        let answer = hello.request_more(&payload);
+        assert!(matches!(answer, AuthServerAnswer::BadMethod(it) if it.result == -13));
+    }
+}
+
+#[test]
+fn an_entity_without_a_key_lets_nobody_in() {
+    let world = World::new(KeyType::AES);
+    let caps = [("mon".to_owned(), "allow *".to_owned())].into();
+    let auth = EntityAuth { caps, ..EntityAuth::default() };
+    world.keys.insert(name("client.bob"), auth);
+    let mut server = world.mon.begin(CLIENT);
+    let request = world.client().begin(MON).unwrap().request().unwrap();
+    let AuthServerAnswer::More(challenge) = server.request(&request) else {
+        panic!("no challenge");
+    };
+    let challenge = wire::ServerChallenge::from_bytes(&challenge).unwrap();
+    let blob =
+        wire::ChallengeBlob { server_challenge: challenge.server_challenge, client_challenge: 7 };
+    let digest = CryptoKey::default().hmac_sha256(&[&blob.to_bytes(Features::ALL)]);
+    assert_eq!(
+        envelope::answer(&CryptoKey::default(), &blob, &*world.env),
+        Err(KeyError::Unusable(KeyType::NONE))
+    );
+    let mut enc = Encoder::new(Features::ALL);
+    enc.value(&wire::RequestHeader { request_type: wire::GET_AUTH_SESSION_KEY });
+    enc.value(&wire::Authenticate {
+        client_challenge: 7,
+        key: envelope::fold(&digest),
+        ..Default::default()
+    });
+    let answer = server.request_more(&enc.finish());
+    assert!(matches!(answer, AuthServerAnswer::BadMethod(it) if it.result == -13));
 }
 
 #[test]
