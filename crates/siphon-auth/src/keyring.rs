@@ -87,6 +87,11 @@ impl Keyring {
         self.entities.insert(name, auth);
     }
 
+    /// Removes an entry.
+    pub fn remove(&mut self, name: &AuthName) -> Option<EntityAuth> {
+        self.entities.remove(name)
+    }
+
     /// All entries, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&AuthName, &EntityAuth)> {
         self.entities.iter()
