@@ -170,7 +170,7 @@ fn server(cluster: &Cluster, script: &mut Script<'_>) {
 
 /// A client is spoken to. It believes nobody without a key, and what it knew it knows then still.
 fn client(cluster: &Cluster, script: &mut Script<'_>) {
-    let to = if script.byte() % 2 == 0 { EntityType::MON } else { EntityType::OSD };
+    let to = [EntityType::MON, EntityType::OSD][usize::from(script.byte() % 2)];
     let mut client = cluster.client.begin(PeerContext::new(to)).expect("there are tickets");
     client.request().expect("a request");
     let (mut has_key, mut refused) = (false, false);
