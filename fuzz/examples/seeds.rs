@@ -17,10 +17,12 @@ use siphon_messages::{
     MMonGetMap, MMonMap, MMonSubscribe, MMonSubscribeAck, MOSDOp, MOSDOpReply, MPing,
     SubscribeItem, TypedMessage,
 };
+use siphon_proto::v2::compression::{Algorithm, CompressionMethod, Compressor};
 use siphon_proto::v2::{
     AuthBadMethodFrame, AuthDoneFrame, AuthPayloadFrame, AuthRequestFrame, AuthSignatureFrame,
-    Banner, BannerFeatures, ClientIdent, Hello, IdentMissingFeatures, KeepaliveFrame,
-    MessageHeader2, ReconnectFrame, SequenceFrame, ServerIdent, SessionResetFrame, Tag,
+    Banner, BannerFeatures, ClientIdent, CompressionDoneFrame, CompressionRequestFrame, Hello,
+    IdentMissingFeatures, KeepaliveFrame, MessageHeader2, ReconnectFrame, SequenceFrame,
+    ServerIdent, SessionResetFrame, Tag,
 };
 use siphon_wire::Encode;
 use siphon_wire::types::{
@@ -36,6 +38,7 @@ fn main() -> io::Result<()> {
     for (target, seeds) in [
         ("banner", banners()),
         ("cephx", authentications()),
+        ("compression", segments()),
         ("denc", values()),
         ("frames", streams()),
         ("keyring", keyrings()),
@@ -132,6 +135,11 @@ fn payloads() -> Seeds {
         connect_seq: 4,
         msg_seq: 5,
     };
+    let offer = CompressionRequestFrame {
+        is_compress: true,
+        preferred_methods: vec![CompressionMethod(3), CompressionMethod(1)],
+    };
+    let choice = CompressionDoneFrame { is_compress: true, method: CompressionMethod(3) };
     fn row((frame, name, value): (u8, &'static str, &dyn EncodeAll)) -> (&'static str, Vec<u8>) {
         (name, seed(&[frame], &value.wire()))
     }
@@ -149,6 +157,8 @@ fn payloads() -> Seeds {
         (10, "session-reset", &SessionResetFrame { full: true }),
         (11, "ack", &SequenceFrame { seq: 7 }),
         (12, "keepalive2", &KeepaliveFrame { stamp: Utime::new(1_700_000_000, 5) }),
+        (13, "compression-request", &offer),
+        (14, "compression-done", &choice),
     ]
     .map(row)
     .into()
@@ -197,6 +207,26 @@ fn keyrings() -> Seeds {
         ("osd", seed(&[0], other.as_bytes())),
         ("put-together", seed(&[1], b"\x01a\x03mon\x0dallow r\n[a.b]\x00\x07")),
     ]
+}
+
+/// Segments as peers compress them, and text that the target compresses and damages.
+fn segments() -> Seeds {
+    const LIMIT: [u8; 2] = [0, 4];
+    let text: Vec<u8> = b"front and middle, front and data. ".repeat(9);
+    let mut seeds = Vec::new();
+    for ((at, algorithm), damaged) in (0_u8..).zip(Algorithm::ALL).zip([
+        "snappy-damaged",
+        "zlib-damaged",
+        "zstd-damaged",
+        "lz4-damaged",
+    ]) {
+        let packed = Compressor::new(algorithm).compress(&Bytes::from(text.clone()).into());
+        let packed = packed.expect("so little is compressed");
+        let head = |flags, rest: &[u8]| [&[flags], &LIMIT[..], rest].concat();
+        seeds.push((algorithm.name(), seed(&head(at, &[2, 5, 70, 0]), &packed)));
+        seeds.push((damaged, seed(&head(at | 4, &[0, 1, 30, 0, 8]), &text)));
+    }
+    seeds
 }
 
 /// [`Encode`] for a peer that knows everything.

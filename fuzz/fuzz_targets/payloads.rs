@@ -6,13 +6,13 @@ use libfuzzer_sys::fuzz_target;
 use siphon_fuzz::{Script, decode_and_back};
 use siphon_proto::v2::{
     AuthBadMethodFrame, AuthDoneFrame, AuthPayloadFrame, AuthRequestFrame, AuthSignatureFrame,
-    ClientIdent, Hello, IdentMissingFeatures, KeepaliveFrame, ReconnectFrame, SequenceFrame,
-    ServerIdent, SessionResetFrame,
+    ClientIdent, CompressionDoneFrame, CompressionRequestFrame, Hello, IdentMissingFeatures,
+    KeepaliveFrame, ReconnectFrame, SequenceFrame, ServerIdent, SessionResetFrame,
 };
 use siphon_wire::{Decode, Decoder, Encode};
 
 /// The frames, in the order of their tags.
-const FRAMES: [fn(&Bytes); 13] = [
+const FRAMES: [fn(&Bytes); 15] = [
     check::<Hello>,
     check::<AuthRequestFrame>,
     check::<AuthBadMethodFrame>,
@@ -26,6 +26,8 @@ const FRAMES: [fn(&Bytes); 13] = [
     check::<SessionResetFrame>,
     check::<SequenceFrame>,
     check::<KeepaliveFrame>,
+    check::<CompressionRequestFrame>,
+    check::<CompressionDoneFrame>,
 ];
 
 fuzz_target!(|input: &[u8]| {

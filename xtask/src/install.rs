@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
-use siphon_peers::{CephTree, PeerError};
+use siphon_peers::{CephTree, PeerError, Release};
 
 use crate::root;
 use crate::steps::{call, cargo};
@@ -18,10 +18,12 @@ const PROGRAMS: [(&str, &str); 4] = [
 /// Installs and unpacks the peers; returns why some cannot be had here.
 pub(crate) fn peers() -> Result<Vec<String>> {
     let mut missing = packages()?;
-    match CephTree::open() {
-        Ok(tree) => println!("Ceph's tools are in {}", tree.root().display()),
-        Err(PeerError::Unavailable(reason)) => missing.push(reason.to_string()),
-        Err(error) => return Err(error.into()),
+    for release in Release::ALL {
+        match CephTree::of(release) {
+            Ok(tree) => println!("Ceph {release} is in {}", tree.root().display()),
+            Err(PeerError::Unavailable(reason)) => missing.push(reason.to_string()),
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(missing)
 }

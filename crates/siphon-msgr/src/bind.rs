@@ -21,7 +21,11 @@ pub(crate) async fn bind(
         match bind_one(messenger, addr).await {
             Ok((listener, socket_addr)) => {
                 listeners.push(listener);
-                let addr = (*addr).with_kind(AddrType::MSGR2).with_socket_addr(socket_addr);
+                let kind = match addr.kind() {
+                    AddrType::LEGACY => AddrType::LEGACY,
+                    _ => AddrType::MSGR2,
+                };
+                let addr = (*addr).with_kind(kind).with_socket_addr(socket_addr);
                 bound.push(addr.with_nonce(messenger.nonce()));
             }
             Err(error) => {
@@ -43,9 +47,8 @@ async fn bind_one(
     let unusable = |why| BindError::Unusable { addr: *addr, why };
     let wanted = addr.socket_addr().ok_or_else(|| unusable("it has no IP address"))?;
     match addr.kind() {
-        AddrType::MSGR2 | AddrType::ANY => {}
-        AddrType::LEGACY => return Err(unusable("msgr1 is not spoken; use a v2 address")),
-        _ => return Err(unusable("only v2 addresses can be listened at")),
+        AddrType::MSGR2 | AddrType::LEGACY | AddrType::ANY => {}
+        _ => return Err(unusable("only v2 and v1 addresses can be listened at")),
     }
     let (min, max) = (config.ms_bind_port_min, config.ms_bind_port_max);
     let ports = match (wanted.port(), min) {

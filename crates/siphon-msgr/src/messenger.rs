@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use futures_channel::oneshot;
 use siphon_auth::{AuthClient, AuthNone, AuthServer};
-use siphon_common::Context;
+use siphon_common::{Config, Context};
+use siphon_proto::v2::compression::{Algorithm, CompressionOptions, Mode};
 use siphon_proto::v2::{BannerFeatures, Limits};
 use siphon_proto::{
     ConnectionConfig, GlobalSeq, Policies, Policy, SessionCounters, SessionCounts, Throttles,
 };
 use siphon_wire::buf::SegmentPool;
-use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType};
+use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType};
 
 use crate::bind;
 use crate::connection::{Connection, DEFAULT_LINGER, Inner};
@@ -87,6 +88,7 @@ pub(crate) struct Shared {
     banner_features: BannerFeatures,
     limits: Limits,
     rekey_after: u64,
+    compression: Option<CompressionOptions>,
     auth_client: Arc<dyn AuthClient>,
     auth_server: Arc<dyn AuthServer>,
     chain: Chain,
@@ -122,6 +124,7 @@ pub struct MessengerBuilder {
     banner_features: BannerFeatures,
     limits: Limits,
     rekey_after: u64,
+    compression: Option<CompressionOptions>,
     auth_client: Arc<dyn AuthClient>,
     auth_server: Arc<dyn AuthServer>,
     chain: Vec<Arc<dyn Dispatcher>>,
@@ -189,6 +192,13 @@ impl MessengerBuilder {
         self
     }
 
+    /// With whom frames are compressed, and how; otherwise the options `ms_osd_compress_*` say.
+    #[must_use]
+    pub fn compression(mut self, options: CompressionOptions) -> Self {
+        self.compression = Some(options);
+        self
+    }
+
     /// In secure mode: how many texts the key of a link seals, before a session goes on over another
     /// link; see [`siphon_proto::ConnectionConfig::rekey_after`].
     #[must_use]
@@ -245,6 +255,7 @@ impl MessengerBuilder {
             banner_features: self.banner_features,
             limits: self.limits,
             rekey_after: self.rekey_after,
+            compression: self.compression,
             auth_client: self.auth_client,
             auth_server: self.auth_server,
             chain,
@@ -278,9 +289,10 @@ impl Messenger {
             name,
             nonce,
             policies: Policies::default(),
-            banner_features: BannerFeatures::REVISION_1,
+            banner_features: BannerFeatures::ALL,
             limits: Limits::SESSION,
             rekey_after: u64::MAX,
+            compression: None,
             auth_client: auth.clone(),
             auth_server: auth,
             chain: Vec::new(),
@@ -494,6 +506,7 @@ impl Shared {
             crc_data: config.ms_crc_data,
             limits: self.limits,
             rekey_after: self.rekey_after,
+            compression: self.compression.clone().unwrap_or_else(|| compression(config)),
             ready_timeout: config.ms_connection_ready_timeout,
             idle_timeout: config.ms_connection_idle_timeout,
             initial_backoff: config.ms_initial_backoff,
@@ -505,6 +518,13 @@ impl Shared {
             pool: pool.clone(),
             waker: Waker::noop().clone(),
         }
+    }
+
+    /// What is spoken where we listen with this socket: `v2`, or `v1`.
+    pub(crate) fn kind_at(&self, local: SocketAddr) -> AddrType {
+        let addrs = lock(&self.addrs);
+        let is_here = |addr: &&EntityAddr| addr.port() == local.port();
+        addrs.mine.iter().find(is_here).map_or(AddrType::MSGR2, EntityAddr::kind)
     }
 
     /// The connection that a peer has already; if there is none, and `register` says so, it has
@@ -556,6 +576,17 @@ impl Shared {
             tracing::debug!(addrs = %addrs.mine, "learned our address");
         }
         addrs.mine.clone()
+    }
+}
+
+/// Compression as the configuration has it. What its options take, the protocol has.
+fn compression(config: &Config) -> CompressionOptions {
+    CompressionOptions {
+        mode: config.ms_osd_compress_mode.parse().unwrap_or(Mode::None),
+        algorithms: Algorithm::list(&config.ms_osd_compression_algorithm).unwrap_or_default(),
+        min_size: usize::try_from(config.ms_osd_compress_min_size).unwrap_or(usize::MAX),
+        secure: config.ms_compress_secure,
+        anybody: false,
     }
 }
 

@@ -80,8 +80,8 @@ fn a_closed_port_and_a_wrong_daemon_are_told() {
     let reason = pollster::block_on(connection.attempt()).unwrap_err();
     assert!(reason.to_string().contains("expected a mon, it is a osd"), "{reason}");
 
-    let v1 = client.connect_to(EntityType::OSD, "v1:127.0.0.1:6789/0".parse().unwrap());
-    let reason = pollster::block_on(v1.attempt()).unwrap_err();
+    let nowhere = client.connect_to(EntityType::OSD, "v1:127.0.0.1:0/0".parse().unwrap());
+    let reason = pollster::block_on(nowhere.attempt()).unwrap_err();
     assert!(matches!(reason, CloseReason::NoUsableAddress { .. }), "{reason}");
     pollster::block_on(client.shutdown());
     pollster::block_on(osd.shutdown());

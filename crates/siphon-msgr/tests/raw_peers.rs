@@ -180,6 +180,7 @@ fn a_server_that_is_cut_off_at_any_byte_is_reported() {
             "exchanging hellos",
             "authenticating",
             "exchanging signatures",
+            "agreeing on compression",
             "opening a session",
             "a session was open"
         ]

@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use common::{HUNG, Tell, context, message};
 use siphon_auth::{ConnectionMode, CryptoKey, KeyType, ModeList, Modes, SharedSecret};
 use siphon_msgr::{CloseReason, Messenger, Stack, SystemEnv};
-use siphon_proto::{Policy, ProtocolError};
+use siphon_proto::{Policy, Protocol, ProtocolError};
 use siphon_wire::types::{EntityAddr, EntityName, EntityType};
 
 const MESSAGES: u64 = 20_000;
@@ -53,6 +53,53 @@ fn a_session_goes_on_under_other_keys_and_loses_nothing() {
         assert_eq!(peer.mode, ConnectionMode::SECURE);
         let counts = client.session_counts();
         assert!(counts.resumed >= MESSAGES / 5000, "{counts:?}");
+        pollster::block_on(client.shutdown());
+        pollster::block_on(osd.shutdown());
+    }
+}
+
+#[test]
+fn msgr1_signs_messages_and_loses_nothing() {
+    for key_type in [KeyType::AES, KeyType::AES256K] {
+        let key = CryptoKey::generate(key_type, &SystemEnv).unwrap();
+        let secret = secret(&key, "crc");
+        let context = context(|config| config.ms_inject_socket_failures = 50);
+        let stack = Stack::new(&context).unwrap();
+        let (sender, received) = channel();
+        let osd = Messenger::builder(&context, &stack, EntityName::osd(0))
+            .default_policy(Policy::STATEFUL_SERVER)
+            .auth_server(Arc::new(secret.server(EntityType::OSD)))
+            .dispatcher_tail(Arc::new(Tell(sender)))
+            .start()
+            .unwrap();
+        // It offers both; the client is told of the one.
+        let v1 = EntityAddr::legacy(([127, 0, 0, 1], 0).into(), 0);
+        let addrs = osd.bind(&[loopback(), v1]).unwrap();
+        let v1 = addrs.legacy().unwrap();
+        let auth = secret.client("client.a".parse().unwrap(), EntityType::OSD).unwrap();
+        let client = Messenger::builder(&context, &stack, EntityName::client(7))
+            .default_policy(Policy::LOSSLESS_CLIENT)
+            .auth_client(Arc::new(auth))
+            .start()
+            .unwrap();
+        let connection = client.connect_to(EntityType::OSD, v1.into());
+        // As many as it takes until a link was lost, and another has gone on.
+        for batch in 0..1000 {
+            let tids = batch * 100 + 1..=batch * 100 + 100;
+            tids.clone().for_each(|tid| connection.send(message(42, tid)).unwrap());
+            for tid in tids {
+                assert_eq!(received.recv_timeout(HUNG).unwrap(), tid, "once, and in order");
+            }
+            if batch >= 20 && client.session_counts().resumed > 0 {
+                break;
+            }
+        }
+        assert_eq!(connection.peer().unwrap().protocol, Protocol::Msgr1);
+        assert!(client.session_counts().resumed > 0, "{:?}", client.session_counts());
+        // Who knows both addresses speaks msgr2.
+        let both = client.connect_to(EntityType::OSD, addrs);
+        let peer = pollster::block_on(both.ready()).unwrap();
+        assert_ne!(peer.protocol, Protocol::Msgr1);
         pollster::block_on(client.shutdown());
         pollster::block_on(osd.shutdown());
     }

@@ -63,6 +63,9 @@ pub enum Missing {
     /// Packages come from the host's Debian mirror.
     #[error("no Debian mirror among apt's sources: Ceph's tools are unpacked from there")]
     Mirror,
+    /// The rights of root.
+    #[error("{0}, which takes root")]
+    Root(&'static str),
     /// No known Debian architecture.
     #[error("Debian's Ceph is not tried on {0}")]
     Architecture(&'static str),

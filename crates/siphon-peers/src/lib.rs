@@ -3,6 +3,7 @@
 //! - [`CephMon`]: a throw-away monitor, from the `ceph-mon` package of the system.
 //! - [`CephTree`]: Ceph's own test programs (`ceph_perf_msgr_server` and others), of another release
 //!   than the system's, unpacked beside it and run without installing anything.
+//! - [`Cluster`]: a throw-away cluster of one of three releases, with cephx: monitor, manager, OSD.
 //! - [`ceph`]: the system's `ceph` command line.
 //! - [`Leash`]: a process that ends, at the latest, when ours does.
 //!
@@ -23,6 +24,7 @@
 #![allow(clippy::disallowed_methods, reason = "waits for processes by the clock")]
 
 mod apt;
+mod cluster;
 mod error;
 mod leash;
 mod mon;
@@ -32,11 +34,12 @@ mod tree;
 
 use std::process::Command;
 
+pub use cluster::{Cluster, ClusterOptions};
 pub use error::{Missing, PeerError, require};
 pub use leash::{Leash, run};
 pub use mon::{CephMon, MonOptions, MonProtocols};
 pub use ports::free_ports;
-pub use tree::{CephTree, PerfClient, TREE_RELEASE};
+pub use tree::{CephTree, PerfClient, Release, TREE_RELEASE};
 
 /// Arguments with which a Ceph program asks for no keys: without them it looks for a keyring in
 /// `/etc/ceph`, and complains that there is none.

@@ -9,12 +9,54 @@ use crate::error::Missing;
 use crate::scratch::Scratch;
 use crate::{AUTH_NONE, Leash, PeerError, apt, clean, run};
 
-/// The Ceph release of the tree.
+/// The Ceph release whose tools are compared with ours.
 pub const TREE_RELEASE: &str = "18.2.7";
 
-/// Debian's release that has it.
-const SUITE: &str = "trixie";
-const PACKAGE: &str = "ceph-test";
+/// A release of Ceph, as one of Debian's has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Release {
+    /// 16.2.15, of Debian 12.
+    Pacific,
+    /// 18.2.7, of Debian 13.
+    Reef,
+    /// 20.2.4 or a later one, of Debian unstable.
+    Tentacle,
+}
+
+impl Release {
+    /// All of them, the oldest first.
+    pub const ALL: [Self; 3] = [Self::Pacific, Self::Reef, Self::Tentacle];
+
+    /// Debian's name of its release.
+    fn suite(self) -> &'static str {
+        match self {
+            Self::Pacific => "bookworm",
+            Self::Reef => "trixie",
+            Self::Tentacle => "sid",
+        }
+    }
+
+    /// What is unpacked: the daemons and their tools, and of one release Ceph's own tests.
+    fn packages(self) -> String {
+        let daemons = "coreutils,python3,ceph-mon,ceph-osd,ceph-mgr,ceph-mgr-modules-core,\
+                       ceph-common,python3-rados";
+        match self {
+            Self::Reef => format!("{daemons},ceph-test"),
+            _ => daemons.to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for Release {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Pacific => "pacific",
+            Self::Reef => "reef",
+            Self::Tentacle => "tentacle",
+        })
+    }
+}
 /// Unpacking takes 40 s where the network is quick.
 const UNPACK_TIMEOUT: Duration = Duration::from_secs(600);
 const COMPILE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -22,7 +64,8 @@ const HANG_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_ATTEMPTS: u32 = 6;
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Ceph's own test programs, of Debian 13's package `ceph-test`: unpacked, not installed.
+/// A release of Ceph, as Debian has it: unpacked, not installed. That of Debian 13 has Ceph's own test
+/// programs as well.
 ///
 /// ```no_run
 /// use siphon_peers::{CephTree, require};
@@ -82,26 +125,34 @@ static PLATFORMS: [Platform; 2] = [
 ];
 
 impl CephTree {
-    /// The tree, which is unpacked first if it is not there: that takes the host's Debian mirror,
-    /// `mmdebstrap`, up to 40 s and 450 MB, once.
+    /// The tree of [`Release::Reef`], which has Ceph's tests; see [`CephTree::of`].
+    ///
+    /// # Errors
+    /// [`PeerError::Unavailable`] if this machine cannot have it.
+    pub fn open() -> Result<Self, PeerError> {
+        Self::of(Release::Reef)
+    }
+
+    /// The tree of a release, which is unpacked first if it is not there: that takes the host's
+    /// Debian mirror, `mmdebstrap`, up to a minute and 1 GB, once.
     ///
     /// It lies in the folder that `SIPHON_PEERS_DIR` names, else in `peers` of cargo's target folder.
     ///
     /// # Errors
     /// [`PeerError::Unavailable`] if this machine cannot have it.
-    pub fn open() -> Result<Self, PeerError> {
+    pub fn of(release: Release) -> Result<Self, PeerError> {
         let arch = env::consts::ARCH;
         let platform = PLATFORMS.iter().find(|platform| platform.arch == arch);
         let platform = platform.ok_or(Missing::Architecture(arch))?;
         let folder = folder();
-        let root = folder.join(format!("ceph-{TREE_RELEASE}-{SUITE}-{arch}"));
+        let root = folder.join(format!("ceph-{release}-{}-{arch}", release.suite()));
         fs::create_dir_all(&folder)
             .map_err(PeerError::system(format!("make the folder {}", folder.display())))?;
         if !root.exists() {
             // One process unpacks, others wait for it.
             let _lock = lock(&folder.join("lock"))?;
             if !root.exists() {
-                unpack(&root)?;
+                unpack(release, &root)?;
             }
         }
         Ok(Self { root, platform, preload: None })
@@ -145,6 +196,15 @@ impl CephTree {
             command.arg("--preload").arg(library);
         }
         command.arg(self.root.join("usr/bin").join(program));
+        clean(command)
+    }
+
+    /// A program of the tree that takes the tree for the whole system, as daemons with plugins have
+    /// to: by chroot, which takes root. Paths among its arguments are those within the tree.
+    pub(crate) fn chroot(&self, program: &str) -> Command {
+        let mut command = Command::new("chroot");
+        command.arg(&self.root).arg(program);
+        command.env("PATH", "/usr/bin:/usr/sbin:/bin:/sbin");
         clean(command)
     }
 
@@ -264,24 +324,35 @@ fn lock(path: &Path) -> Result<fs::File, PeerError> {
 
 /// Unpacks the package and all that it needs, runs none of their scripts, and moves the whole into
 /// place at once: a tree that is there is complete.
-fn unpack(root: &Path) -> Result<(), PeerError> {
+fn unpack(release: Release, root: &Path) -> Result<(), PeerError> {
     let mirror = apt::mirror()?;
     let mmdebstrap = apt::program("mmdebstrap", "mmdebstrap")?;
     let scratch = Scratch::new(root.parent(), "unpack")?;
     let tree = scratch.path().join("tree");
     let mut command = Command::new(mmdebstrap);
-    command.args(["--quiet", "--variant=extract"]).arg(format!("--include={PACKAGE}"));
+    command.args(["--quiet", "--variant=extract"]).arg(format!("--include={}", release.packages()));
     // A mirror may be a snapshot, whose lists are past their date.
     command.args(["--aptopt=Acquire::Check-Valid-Until \"false\""]);
     command.args(["--aptopt=Acquire::Check-Date \"false\""]);
-    command.arg(SUITE).arg(&tree).arg(mirror);
+    command.arg(release.suite()).arg(&tree).arg(mirror);
     run(command, UNPACK_TIMEOUT).map_err(|error| match error {
         PeerError::Failed { output, .. } | PeerError::TimedOut { output, .. } => {
             Missing::Unpack { dir: root.to_owned(), reason: output }.into()
         }
         other => other,
     })?;
+    finish(&tree).map_err(PeerError::system(format!("finish {}", tree.display())))?;
     fs::rename(&tree, root).map_err(PeerError::system(format!("make {}", root.display())))
+}
+
+/// What scripts would have done that were not run.
+fn finish(tree: &Path) -> std::io::Result<()> {
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        if tree.join(name).symlink_metadata().is_err() {
+            std::os::unix::fs::symlink(format!("usr/{name}"), tree.join(name))?;
+        }
+    }
+    ["dev", "proc", "run", "tmp"].iter().try_for_each(|name| fs::create_dir_all(tree.join(name)))
 }
 
 #[cfg(test)]

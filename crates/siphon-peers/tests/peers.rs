@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use siphon_peers::{
-    CephMon, CephTree, MonOptions, MonProtocols, PeerError, PerfClient, free_ports, require, run,
+    CephMon, CephTree, Cluster, ClusterOptions, MonOptions, MonProtocols, PeerError, PerfClient,
+    Release, free_ports, require, run,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -71,5 +72,18 @@ fn ceph_s_benchmark_answers_every_message_with_and_without_its_sleep() {
         drop(server);
         let _ = fs::remove_file(log);
         assert!(time.unwrap() > Duration::ZERO);
+    }
+}
+
+#[test]
+fn a_cluster_of_each_release_is_healthy() {
+    for release in Release::ALL {
+        let options = ClusterOptions::default();
+        let Some(cluster) = require(Cluster::start(release, &options)) else { continue };
+        println!("{release} {} runs", cluster.version());
+        let status = cluster.json(&["status"]).unwrap();
+        assert_eq!(status["quorum_names"], serde_json::json!(["a"]), "{status}");
+        assert_eq!(status["osdmap"]["num_up_osds"], 1, "{status}");
+        assert!(std::fs::read_to_string(cluster.keyring()).unwrap().contains("[client.admin]"));
     }
 }

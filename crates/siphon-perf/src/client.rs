@@ -9,7 +9,7 @@ use siphon_common::Context;
 use siphon_messages::{MOSDOpReply, TypedMessage};
 use siphon_msgr::{CloseReason, Connection, Dispatcher, Messenger, Stack};
 use siphon_proto::v2::{BannerFeatures, Revision};
-use siphon_proto::{Message, Policy};
+use siphon_proto::{Message, Policy, Protocol};
 use siphon_wire::types::{EntityAddrVec, EntityName, EntityType, Features};
 
 use crate::cpu::CpuTime;
@@ -34,7 +34,7 @@ pub struct ClientOptions {
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        let banner_features = BannerFeatures::REVISION_1;
+        let banner_features = BannerFeatures::ALL;
         Self { think_time: Duration::ZERO, banner_features, auth: None }
     }
 }
@@ -71,7 +71,7 @@ pub enum ClientError {
 pub struct Client {
     server: EntityAddrVec,
     jobs: Vec<Job>,
-    revision: Revision,
+    protocol: Protocol,
     mode: ConnectionMode,
 }
 
@@ -110,22 +110,19 @@ impl Client {
             let connection = messenger.connect_to(EntityType::OSD, server.clone());
             connected.push(Job { messenger, connection, dispatcher });
         }
-        let (mut revision, mut mode) = (Revision::Rev1, ConnectionMode::CRC);
+        let (mut protocol, mut mode) = (Protocol::Msgr2(Revision::Rev1), ConnectionMode::CRC);
         for job in &connected {
             let ready = pollster::block_on(job.connection.attempt());
             let failed = |reason| ClientError::Connection { server: server.clone(), reason };
             let peer = ready.map_err(failed)?;
-            (revision, mode) = (peer.revision, peer.mode);
+            (protocol, mode) = (peer.protocol, peer.mode);
         }
-        Ok(Self { server: server.clone(), jobs: connected, revision, mode })
+        Ok(Self { server: server.clone(), jobs: connected, protocol, mode })
     }
 
-    /// The protocol that was agreed on: `msgr2.0` or `msgr2.1`.
-    pub fn protocol(&self) -> &'static str {
-        match self.revision {
-            Revision::Rev0 => "msgr2.0",
-            Revision::Rev1 => "msgr2.1",
-        }
+    /// The protocol that was agreed on.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// How frames are protected: `crc` or `secure`.

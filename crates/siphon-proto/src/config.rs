@@ -9,6 +9,7 @@ use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType};
 use crate::counters::SessionCounters;
 use crate::policy::Policy;
 use crate::throttle::Throttle;
+use crate::v2::compression::CompressionOptions;
 use crate::v2::{BannerFeatures, Limits};
 
 /// Policies by the kind of peer.
@@ -84,8 +85,10 @@ pub struct ConnectionConfig {
     pub learn_addr: bool,
     /// How we treat peers, by their kind.
     pub policies: Arc<Policies>,
-    /// Features of msgr2 that we offer: [`BannerFeatures::REVISION_1`] unless it is to be avoided.
+    /// Features of msgr2 that we offer: all, unless one is to be avoided.
     pub banner_features: BannerFeatures,
+    /// With whom frames are compressed, and how.
+    pub compression: CompressionOptions,
     /// Whether message payloads are checksummed (`ms_crc_data`).
     pub crc_data: bool,
     /// Longest segments once a session is open.
@@ -125,7 +128,8 @@ impl ConnectionConfig {
             nonce: 0,
             learn_addr: true,
             policies: Arc::default(),
-            banner_features: BannerFeatures::REVISION_1,
+            banner_features: BannerFeatures::ALL,
+            compression: CompressionOptions::default(),
             crc_data: true,
             limits: Limits::SESSION,
             ready_timeout: Duration::from_secs(10),

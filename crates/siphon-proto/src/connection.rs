@@ -4,20 +4,19 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use siphon_wire::buf::{Rope, SegmentBuf};
-use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityType, Utime};
+use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityType, Utime};
 
 use crate::config::{ConnectionConfig, Role, Throttles};
 use crate::error::{PeerMisbehaved, ProtocolError};
 use crate::event::{AuthAnswer, CloseReason, Event, Next, PeerInfo};
 use crate::fault::{Backoff, Fault, FaultAction, FaultStage, fault};
-use crate::link::{Incoming, Link};
+use crate::link::{Incoming, Link, SessionFrame};
 use crate::message::{Grants, OutMessage};
 use crate::opening::Knock;
 use crate::policy::Policy;
 use crate::session::{Session, Transmitted};
 use crate::throttle::{Grant, Throttle};
-use crate::v2::payload::ControlFrame;
-use crate::v2::{Frame, KeepaliveFrame, SequenceFrame, Tag};
+use crate::v2::Tag;
 
 /// Most bytes that may arrive behind a step of the handshake before it is answered.
 const MAX_STASH: usize = 64 << 10;
@@ -76,6 +75,8 @@ pub struct Connection {
     /// As for the kind of peer that it is, or should be; whether it is lossy both sides say.
     pub(crate) policy: Policy,
     pub(crate) phase: Phase,
+    /// By msgr1, for good: a session of one protocol is none of the other.
+    pub(crate) is_v1: bool,
     /// Invariant: there is one in the phases `Handshake`, `Knocking` and `Open`, and in no other.
     pub(crate) link: Option<Link>,
     pub(crate) session: Session,
@@ -145,6 +146,7 @@ impl Connection {
     pub fn accept(config: ConnectionConfig, peer_addr: EntityAddr, now: Instant) -> Self {
         let policy = config.policies.of(EntityType::ANY);
         let mut connection = Self::new(config, None, None, policy, now);
+        connection.is_v1 = peer_addr.kind() == AddrType::LEGACY;
         let role = Role::Server { peer_addr };
         connection.link = Some(Link::new(connection.config.clone(), role));
         connection.phase = Phase::Handshake;
@@ -160,6 +162,7 @@ impl Connection {
     ) -> Self {
         Self {
             session: Session::new(config.cookie_seed),
+            is_v1: target.is_some_and(|target| target.kind() == AddrType::LEGACY),
             config,
             target,
             expected,
@@ -450,25 +453,26 @@ impl Connection {
             return Ok(());
         };
         if let Some(stamp) = self.keepalive.take() {
-            link.control(Tag::KEEPALIVE2, &KeepaliveFrame { stamp }.payload());
+            link.keepalive(stamp, false);
         }
         if let Some(stamp) = self.keepalive_ack.take() {
-            link.control(Tag::KEEPALIVE2_ACK, &KeepaliveFrame { stamp }.payload());
+            link.keepalive(stamp, true);
         }
         loop {
             let (bytes, segments) = link.queued();
-            if bytes >= budget || segments >= MAX_SEGMENTS || link.is_exhausted() {
+            if bytes >= budget || segments >= MAX_SEGMENTS || link.holds_messages() {
                 return Ok(());
             }
+            let acks = link.acks_by_messages();
             let write = |header: &_, payload: &_| link.message(header, payload);
-            match self.session.transmit_next(&self.config.limits, write)? {
+            match self.session.transmit_next(&self.config.limits, acks, write)? {
                 Transmitted::Nothing => break,
                 Transmitted::First => {}
                 Transmitted::Again => self.config.counters.replayed(1),
             }
         }
         if let Some(seq) = self.session.ack_due() {
-            link.control(Tag::ACK, &SequenceFrame { seq }.payload());
+            link.ack(seq);
         }
         Ok(())
     }
@@ -502,18 +506,19 @@ impl Connection {
             };
             match incoming {
                 Incoming::Verified => self.handle_verified(),
-                Incoming::Opening(tag, payload) => self.handle_opening(now, tag, &payload)?,
-                Incoming::Session(Frame::Message(frame)) => {
+                Incoming::Ask(ask) => self.handle_ask(now, ask)?,
+                Incoming::Answer(answer) => self.handle_answer(now, answer)?,
+                Incoming::Session(SessionFrame::Message(frame)) => {
                     self.fruitful = true;
                     match self.session.handle_message(frame)? {
                         Some(message) => self.events.push_back(Event::Message(message)),
                         None => self.config.counters.repeated(1),
                     }
                 }
-                Incoming::Session(Frame::Control { tag, payload }) => {
-                    self.handle_control(tag, &payload)?;
+                Incoming::Session(frame) => {
+                    self.fruitful |= !matches!(frame, SessionFrame::Aborted);
+                    self.handle_control(now, frame)?;
                 }
-                Incoming::Session(Frame::Aborted) => {}
             }
         }
         if input.is_empty() || self.link.is_none() { Ok(()) } else { self.stash(input) }
@@ -544,23 +549,15 @@ impl Connection {
         let_in
     }
 
-    fn handle_control(&mut self, tag: Tag, payload: &bytes::Bytes) -> Result<(), ProtocolError> {
-        self.fruitful = true;
-        let invalid = |error| ProtocolError::InvalidPayload { tag, error };
-        match tag {
-            Tag::KEEPALIVE2 => {
-                let KeepaliveFrame { stamp } = ControlFrame::parse(payload).map_err(invalid)?;
-                self.keepalive_ack = Some(stamp);
-            }
-            Tag::KEEPALIVE2_ACK => {
-                let KeepaliveFrame { stamp } = ControlFrame::parse(payload).map_err(invalid)?;
+    fn handle_control(&mut self, now: Instant, frame: SessionFrame) -> Result<(), ProtocolError> {
+        match frame {
+            SessionFrame::Keepalive(stamp) => self.keepalive_ack = Some(stamp),
+            SessionFrame::KeepaliveAck(stamp) => {
                 self.events.push_back(Event::KeepaliveAck(stamp));
             }
-            Tag::ACK => {
-                let SequenceFrame { seq } = ControlFrame::parse(payload).map_err(invalid)?;
-                self.session.handle_ack(seq)?;
-            }
-            _ => return Err(self.unexpected(tag)),
+            SessionFrame::Ack(seq) => self.session.handle_ack(seq)?,
+            SessionFrame::Close => self.handle_eof(now),
+            SessionFrame::Message(_) | SessionFrame::Aborted => {}
         }
         Ok(())
     }

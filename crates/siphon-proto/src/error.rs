@@ -4,6 +4,7 @@ use siphon_auth::AuthError;
 use siphon_wire::DecodeError;
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityType, Features};
 
+use crate::v2::compression::NegotiationError;
 use crate::v2::{BannerError, FrameError, Tag, TooLong};
 
 /// Why a connection ended, by whose fault it was.
@@ -58,6 +59,13 @@ pub enum PeerMisbehaved {
     },
     /// The signature of the handshake is wrong.
     BadSignature,
+    /// The signature of a message is wrong (msgr1).
+    BadMessageSignature {
+        /// The message's number.
+        seq: u64,
+    },
+    /// It chose a compression that was not up to it.
+    Compression(NegotiationError),
     /// Secure mode was agreed on, and no secret to seal with.
     NoConnectionSecret,
     /// A client that names no address of its own.
@@ -102,6 +110,13 @@ pub enum PeerIncompatible {
         /// Our addresses.
         ours: EntityAddrVec,
     },
+    /// The kinds of daemons speak another version of what msgr1 carries.
+    ProtocolVersion {
+        /// Ours.
+        ours: u32,
+        /// The peer's.
+        theirs: u32,
+    },
     /// The sides agreed on a connection mode that this version does not speak.
     ModeUnsupported(siphon_auth::ConnectionMode),
 }
@@ -139,6 +154,10 @@ impl fmt::Display for PeerMisbehaved {
                 write!(f, "it acknowledged message {acked}, but only {sent} were sent")
             }
             Self::BadSignature => f.write_str("the signature of its handshake is wrong"),
+            Self::BadMessageSignature { seq } => {
+                write!(f, "the signature of its message {seq} is wrong")
+            }
+            Self::Compression(error) => error.fmt(f),
             Self::NoConnectionSecret => {
                 f.write_str("it chose secure mode, and left no secret to seal frames with")
             }
@@ -172,6 +191,9 @@ impl fmt::Display for PeerIncompatible {
             }
             Self::WrongTarget { target, ours } => {
                 write!(f, "it looks for {target}, we are {ours}")
+            }
+            Self::ProtocolVersion { ours, theirs } => {
+                write!(f, "it speaks version {theirs} of its protocol, we speak {ours}")
             }
             Self::ModeUnsupported(mode) => write!(f, "connection mode {mode} is not supported"),
         }

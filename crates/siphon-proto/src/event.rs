@@ -1,3 +1,4 @@
+use std::fmt;
 use std::time::Duration;
 
 use siphon_auth::{AuthRequest, BadMethod, ConnectionMode, Identity, Keys};
@@ -7,6 +8,7 @@ use crate::error::ProtocolError;
 use crate::message::Message;
 use crate::policy::Policy;
 use crate::v2::Revision;
+use crate::v2::compression::Algorithm;
 
 /// What a connection tells the application.
 #[derive(Debug)]
@@ -121,12 +123,33 @@ pub struct PeerInfo {
     pub features: Features,
     /// How the session treats faults, after both sides' say.
     pub policy: Policy,
-    /// Revision of the framing.
-    pub revision: Revision,
+    /// What is spoken.
+    pub protocol: Protocol,
     /// How frames are protected.
     pub mode: ConnectionMode,
+    /// How frames are compressed, if they are.
+    pub compression: Option<Algorithm>,
     /// Whom the peer authenticated as, if it came to us and the method proves that.
     pub identity: Option<Identity>,
+}
+
+/// A protocol of Ceph's messenger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// That of before Nautilus.
+    Msgr1,
+    /// That of since, in a revision of its framing.
+    Msgr2(Revision),
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Msgr1 => "msgr1",
+            Self::Msgr2(Revision::Rev0) => "msgr2.0",
+            Self::Msgr2(Revision::Rev1) => "msgr2.1",
+        })
+    }
 }
 
 /// What a connection without a link does.

@@ -21,6 +21,7 @@ pub mod resolve;
 mod session;
 mod sync;
 mod throttle;
+mod v1;
 pub mod v2;
 mod weighted;
 
@@ -28,7 +29,7 @@ pub use config::{ConnectionConfig, GlobalSeq, Policies, Throttles};
 pub use connection::Connection;
 pub use counters::{SessionCounters, SessionCounts};
 pub use error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
-pub use event::{AuthAnswer, AuthEvent, CloseReason, Event, Next, PeerInfo};
+pub use event::{AuthAnswer, AuthEvent, CloseReason, Event, Next, PeerInfo, Protocol};
 pub use link::learned_addr;
 pub use message::{
     EncodePayload, Grants, Message, MessageHeader, OutMessage, OutPayload, Payload, Priority,

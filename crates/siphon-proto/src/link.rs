@@ -1,85 +1,95 @@
-//! One transport's lifetime: banner, framing and handshake.
+//! One transport's lifetime, whichever protocol it speaks.
 
 use std::collections::VecDeque;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use bytes::{Bytes, BytesMut};
-use siphon_auth::{AuthMethod, AuthRequest, BadMethod, ConnectionMode, Identity, Keys};
+use siphon_auth::{ConnectionMode, Identity};
 use siphon_wire::buf::{Rope, SegmentBuf};
-use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityType};
+use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityType, Features, Utime};
 
 use crate::config::{ConnectionConfig, Role};
-use crate::error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
-use crate::event::{AuthAnswer, AuthEvent, Event};
+use crate::error::ProtocolError;
+use crate::event::{AuthAnswer, Event, Protocol};
 use crate::message::{Grants, Payload};
-use crate::v2::payload::ControlFrame;
+use crate::v1::Link1;
+use crate::v2::compression::Algorithm;
 use crate::v2::{
-    Assembler, AuthBadMethodFrame, AuthDoneFrame, AuthPayloadFrame, AuthRequestFrame,
-    AuthSignatureFrame, Banner, BannerFeatures, BannerReader, Disassembler, Frame, Framing, Hello,
-    Limits, MessageHeader2, Protection, Revision, StreamSeal, Tag,
+    ClientIdent, Link2, MessageFrame, MessageHeader2, ReconnectFrame, ServerIdent, Tag,
 };
 
-/// Most frames of authentication from one peer: cephx needs three.
-const MAX_AUTH_ROUNDS: u32 = 16;
-
-/// Most bytes that either side says before it is authenticated: tickets are long, but not so long.
-const MAX_TRANSCRIPT: usize = 256 << 10;
-
-/// Most frames that a peer opens a session with: a reconnect that is reset, an ident that lacks
-/// features, and one that does not.
-const MAX_OPENING_ROUNDS: u32 = 16;
-
 /// What a link makes of bytes, beside the handshake that it keeps to itself.
+#[derive(Debug)]
 pub(crate) enum Incoming {
     /// The peer is verified; whoever connects says now which session it wants.
     Verified,
-    /// A frame that opens a session, or answers one.
-    Opening(Tag, Bytes),
-    /// A frame of the open session.
-    Session(Frame),
+    /// The peer wants a session.
+    Ask(Ask),
+    /// What becomes of the session that we want.
+    Answer(Answer),
+    /// Something of the open session.
+    Session(SessionFrame),
 }
 
-/// One transport, from its banner to its end.
+/// Which session a connecting side wants.
 #[derive(Debug)]
-pub(crate) struct Link {
-    config: ConnectionConfig,
-    role: Role,
-    wire: Wire,
-    stage: Stage,
-    out: Rope,
-    /// All that was said, until authentication ends and it is signed.
-    transcript: Option<Box<Transcript>>,
-    /// What we refused the peer for, should it now leave.
-    refused: Option<ProtocolError>,
+pub(crate) enum Ask {
+    /// A new one.
+    New(Box<ClientIdent>),
+    /// To go on with one.
+    Resume(ReconnectFrame),
 }
 
-#[derive(Debug, Default)]
-struct Transcript {
-    received: BytesMut,
-    sent: BytesMut,
-}
-
-/// How bytes become frames and back.
+/// What becomes of it.
 #[derive(Debug)]
-enum Wire {
-    Banner(BannerReader),
-    Framed { rx: Box<Disassembler>, tx: Assembler, revision: Revision },
+pub(crate) enum Answer {
+    Accepted(Box<ServerIdent>),
+    LacksFeatures(Features),
+    Resumed {
+        in_seq: u64,
+    },
+    Reset {
+        full: bool,
+    },
+    /// When it is sent: ours. When it arrives: what to try next.
+    Retry {
+        connect_seq: u64,
+    },
+    RetryGlobal {
+        global_seq: u64,
+    },
+    Wait,
 }
 
-/// How far the handshake is. Each stage holds what is known then and not before.
+impl Answer {
+    /// Its name, which is that of the frame in msgr2.
+    pub(crate) fn tag(&self) -> Tag {
+        match self {
+            Self::Accepted(_) => Tag::SERVER_IDENT,
+            Self::LacksFeatures(_) => Tag::IDENT_MISSING_FEATURES,
+            Self::Resumed { .. } => Tag::SESSION_RECONNECT_OK,
+            Self::Reset { .. } => Tag::SESSION_RESET,
+            Self::Retry { .. } => Tag::SESSION_RETRY,
+            Self::RetryGlobal { .. } => Tag::SESSION_RETRY_GLOBAL,
+            Self::Wait => Tag::WAIT,
+        }
+    }
+}
+
+/// What an open session consists of.
 #[derive(Debug)]
-enum Stage {
-    Banner,
-    Hello,
-    Auth { peer_type: EntityType, turn: Turn, rounds: u32, method: AuthMethod },
-    Sign { peer: Verified, expected: [u8; 32] },
-    Opening { peer: Verified, rounds: u32 },
-    Ready,
+pub(crate) enum SessionFrame {
+    Message(MessageFrame),
+    Keepalive(Utime),
+    KeepaliveAck(Utime),
+    Ack(u64),
+    /// The sender gave up on a message.
+    Aborted,
+    /// The peer ends the session (msgr1).
+    Close,
 }
 
 /// Who has the next word in authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
+pub(crate) enum Turn {
     Peer,
     /// It answers with a request, a payload or a verdict on a client.
     Application,
@@ -99,81 +109,98 @@ pub(crate) struct Verified {
     pub(crate) identity: Option<Identity>,
 }
 
+/// One transport, from its banner to its end.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all links are of msgr2")]
+pub(crate) enum Link {
+    V2(Link2),
+    V1(Box<Link1>),
+}
+
+/// The same call on either.
+macro_rules! either {
+    ($self:expr, $link:ident => $call:expr) => {
+        match $self {
+            Self::V2($link) => $call,
+            Self::V1($link) => $call,
+        }
+    };
+}
+
 impl Link {
-    /// A link over a transport that is open; the banner is ready to be sent.
+    /// A link over a transport that is open; the banner is ready to be sent. Which protocol it is,
+    /// the kind of the address says that we connected to, or were connected to by.
     pub(crate) fn new(config: ConnectionConfig, role: Role) -> Self {
-        let mut banner = BytesMut::new();
-        Self::banner(&config).encode(&mut banner);
-        let transcript = Transcript { sent: banner.clone(), received: BytesMut::new() };
-        Self {
-            config,
-            role,
-            wire: Wire::Banner(BannerReader::default()),
-            stage: Stage::Banner,
-            out: banner.freeze().into(),
-            transcript: Some(Box::new(transcript)),
-            refused: None,
+        let addr = match &role {
+            Role::Client { target, .. } => target,
+            Role::Server { peer_addr } => peer_addr,
+        };
+        match addr.kind() {
+            AddrType::LEGACY => Self::V1(Box::new(Link1::new(config, role))),
+            _ => Self::V2(Link2::new(config, role)),
+        }
+    }
+
+    /// Whether it is one of msgr1.
+    pub(crate) fn is_v1(&self) -> bool {
+        matches!(self, Self::V1(_))
+    }
+
+    pub(crate) fn protocol(&self) -> Protocol {
+        match self {
+            Self::V2(link) => Protocol::Msgr2(link.revision()),
+            Self::V1(_) => Protocol::Msgr1,
+        }
+    }
+
+    /// How frames are compressed, if they are.
+    pub(crate) fn compression(&self) -> Option<Algorithm> {
+        match self {
+            Self::V2(link) => link.compression(),
+            Self::V1(_) => None,
         }
     }
 
     /// Whether bytes must wait for the application's answer.
     pub(crate) fn awaits_application(&self) -> bool {
-        matches!(self.stage, Stage::Auth { turn: Turn::Application | Turn::Trust { .. }, .. })
+        either!(self, link => link.awaits_application())
     }
 
+    /// What we refused the peer for, should it now leave.
     pub(crate) fn refused(&mut self) -> Option<ProtocolError> {
-        self.refused.take()
+        either!(self, link => link.refused())
     }
 
     pub(crate) fn set_addrs(&mut self, addrs: EntityAddrVec) {
-        self.config.addrs = addrs;
+        either!(self, link => link.set_addrs(addrs));
     }
 
     pub(crate) fn addrs(&self) -> &EntityAddrVec {
-        &self.config.addrs
+        either!(self, link => link.addrs())
     }
 
     pub(crate) fn accepted(&self) -> bool {
-        matches!(self.role, Role::Server { .. })
+        either!(self, link => link.accepted())
     }
 
     /// The peer, once it is verified and before the session is open.
     pub(crate) fn verified(&self) -> Option<&Verified> {
-        match &self.stage {
-            Stage::Opening { peer, .. } => Some(peer),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn revision(&self) -> Revision {
-        match &self.wire {
-            Wire::Framed { revision, .. } => *revision,
-            Wire::Banner(_) => Revision::Rev0,
-        }
+        either!(self, link => link.verified())
     }
 
     /// We refuse the peer's wish for this; it may have another.
     pub(crate) fn refuse(&mut self, why: ProtocolError) {
-        self.refused = Some(why);
+        either!(self, link => link.refuse(why));
     }
 
     /// The session is open: what comes now belongs to it.
     pub(crate) fn open(&mut self) {
-        self.stage = Stage::Ready;
-        self.refused = None;
-        self.set_limits(self.config.limits);
+        either!(self, link => link.open());
     }
 
     /// What we are doing, for people.
     pub(crate) fn stage(&self) -> &'static str {
-        match &self.stage {
-            Stage::Banner => "exchanging banners",
-            Stage::Hello => "exchanging hellos",
-            Stage::Auth { .. } => "authenticating",
-            Stage::Sign { .. } => "exchanging signatures",
-            Stage::Opening { .. } => "opening a session",
-            Stage::Ready => "a session was open",
-        }
+        either!(self, link => link.stage())
     }
 
     /// Takes bytes until something concerns the session, or none is left.
@@ -182,405 +209,90 @@ impl Link {
         input: &mut &[u8],
         events: &mut VecDeque<Event>,
     ) -> Result<Option<Incoming>, ProtocolError> {
-        loop {
-            if self.awaits_application() {
-                return Ok(None);
-            }
-            let before = *input;
-            match &mut self.wire {
-                Wire::Banner(reader) => {
-                    let banner = reader.feed(input)?;
-                    self.record_received(before, input)?;
-                    let Some(banner) = banner else {
-                        return Ok(None);
-                    };
-                    self.handle_banner(banner)?;
-                }
-                Wire::Framed { rx, .. } => {
-                    let frame = rx.feed(input)?;
-                    if self.transcript.is_some() {
-                        self.record_received(before, input)?;
-                    }
-                    let Some(frame) = frame else {
-                        return Ok(None);
-                    };
-                    if let Some(incoming) = self.handle_frame(frame, events)? {
-                        return Ok(Some(incoming));
-                    }
-                }
-            }
-        }
+        either!(self, link => link.feed(input, events))
     }
 
-    /// Keeps what was taken from the front of `before`, to be signed.
-    fn record_received(&mut self, before: &[u8], rest: &[u8]) -> Result<(), ProtocolError> {
-        if let Some(transcript) = &mut self.transcript {
-            transcript.received.extend_from_slice(&before[..before.len() - rest.len()]);
-            if transcript.received.len() > MAX_TRANSCRIPT {
-                return Err(PeerMisbehaved::EndlessAuthentication.into());
-            }
-        }
-        Ok(())
+    pub(crate) fn handle_auth(&mut self, answer: AuthAnswer) -> Result<(), ProtocolError> {
+        either!(self, link => link.handle_auth(answer))
     }
 
     pub(crate) fn lend(&mut self) -> Option<SegmentBuf> {
-        match &mut self.wire {
-            // What is signed has to be seen.
-            Wire::Framed { rx, .. } if self.transcript.is_none() => rx.lend(),
-            _ => None,
-        }
+        either!(self, link => link.lend())
     }
 
     pub(crate) fn give_back(&mut self, buffer: SegmentBuf) {
-        if let Wire::Framed { rx, .. } = &mut self.wire {
-            rx.give_back(buffer);
-        }
+        either!(self, link => link.give_back(buffer));
     }
 
     /// Has each message ask before it is received.
     pub(crate) fn set_gated(&mut self, gated: bool) {
-        if let Wire::Framed { rx, .. } = &mut self.wire {
-            rx.set_gated(gated);
-        }
+        either!(self, link => link.set_gated(gated));
     }
 
     /// The length in bytes of a message that asks.
     pub(crate) fn announced(&self) -> Option<u64> {
-        match &self.wire {
-            Wire::Framed { rx, .. } => rx.announced(),
-            Wire::Banner(_) => None,
-        }
+        either!(self, link => link.announced())
     }
 
     /// Lets the message in that asks.
     pub(crate) fn admit(&mut self, grants: Grants) {
-        if let Wire::Framed { rx, .. } = &mut self.wire {
-            rx.admit(grants);
-        }
+        either!(self, link => link.admit(grants));
     }
 
     /// Gives up buffers that only a busy link needs.
     pub(crate) fn release(&mut self) {
-        if let Wire::Framed { tx, .. } = &mut self.wire {
-            tx.release();
-        }
-        if self.out.is_empty() {
-            self.out = Rope::new();
-        }
-    }
-
-    /// Queues a control frame.
-    pub(crate) fn control(&mut self, tag: Tag, payload: &[u8]) {
-        if let Wire::Framed { tx, .. } = &mut self.wire {
-            let before = tx.gathered().len();
-            tx.control(tag, payload);
-            if let Some(transcript) = &mut self.transcript {
-                transcript.sent.extend_from_slice(&tx.gathered()[before..]);
-            }
-        }
+        either!(self, link => link.release());
     }
 
     /// Whether no message may be sent any more: what it is sealed with would come twice.
     pub(crate) fn is_exhausted(&self) -> bool {
-        matches!(&self.wire, Wire::Framed { tx, .. } if tx.is_exhausted())
+        matches!(self, Self::V2(link) if link.is_exhausted())
     }
 
-    /// Queues a message frame.
+    /// Whether messages have to wait.
+    pub(crate) fn holds_messages(&self) -> bool {
+        self.is_exhausted() || matches!(self, Self::V1(link) if link.awaits_seq())
+    }
+
+    /// Says which session we want.
+    pub(crate) fn ask(&mut self, ask: &Ask) {
+        either!(self, link => link.ask(ask));
+    }
+
+    /// Says what becomes of the session that the peer wants.
+    pub(crate) fn answer(&mut self, answer: &Answer) {
+        either!(self, link => link.answer(answer));
+    }
+
+    /// Asks for a sign of life, or gives one.
+    pub(crate) fn keepalive(&mut self, stamp: Utime, is_answer: bool) {
+        either!(self, link => link.keepalive(stamp, is_answer));
+    }
+
+    /// Acknowledges messages up to this one.
+    pub(crate) fn ack(&mut self, seq: u64) {
+        either!(self, link => link.ack(seq));
+    }
+
+    /// Whether a message's header acknowledges what arrived.
+    pub(crate) fn acks_by_messages(&self) -> bool {
+        !self.is_v1()
+    }
+
+    /// Queues a message.
     pub(crate) fn message(&mut self, header: &MessageHeader2, payload: &Payload) {
-        if let Wire::Framed { tx, .. } = &mut self.wire {
-            tx.message(header, payload, &mut self.out);
-        }
+        either!(self, link => link.message(header, payload));
     }
 
     /// Bytes that are queued in whole segments, without those still gathering.
     pub(crate) fn queued(&self) -> (usize, usize) {
-        (self.out.len(), self.out.segments().len())
+        either!(self, link => link.queued())
     }
 
     /// Moves everything queued to the end of `out`.
     pub(crate) fn transmit(&mut self, out: &mut Rope) {
-        if let Wire::Framed { tx, .. } = &mut self.wire {
-            tx.flush(&mut self.out);
-        }
-        out.append(&mut self.out);
+        either!(self, link => link.transmit(out));
     }
-
-    fn banner(config: &ConnectionConfig) -> Banner {
-        Banner { supported: config.banner_features, required: BannerFeatures::NONE }
-    }
-
-    fn handle_banner(&mut self, theirs: Banner) -> Result<(), ProtocolError> {
-        let ours = Self::banner(&self.config);
-        theirs.check(ours)?;
-        let both = BannerFeatures(theirs.supported.0 & ours.supported.0);
-        let revision =
-            if both.contains(BannerFeatures::REVISION_1) { Revision::Rev1 } else { Revision::Rev0 };
-        let protection = Protection::Crc { data: self.config.crc_data };
-        let framing = Framing { revision, protection };
-        let rx = Disassembler::new(framing, Limits::BEFORE_HELLO, self.config.pool.clone());
-        self.wire = Wire::Framed { rx: Box::new(rx), tx: Assembler::new(framing), revision };
-        self.stage = Stage::Hello;
-        let peer_addr = match &self.role {
-            Role::Client { target, .. } => *target,
-            Role::Server { peer_addr } => *peer_addr,
-        };
-        let hello = Hello { entity_type: self.config.name.kind, peer_addr };
-        self.control(Tag::HELLO, &hello.payload());
-        Ok(())
-    }
-
-    fn handle_frame(
-        &mut self,
-        frame: Frame,
-        events: &mut VecDeque<Event>,
-    ) -> Result<Option<Incoming>, ProtocolError> {
-        let (tag, payload) = match frame {
-            Frame::Control { tag, payload } => (tag, payload),
-            // Only messages have several segments, and only they can be aborted.
-            Frame::Message(_) | Frame::Aborted => return self.session_frame(Tag::MESSAGE, frame),
-        };
-        let client = matches!(self.role, Role::Client { .. });
-        self.count_opening_round()?;
-        match (&self.stage, client, tag) {
-            (Stage::Hello, _, Tag::HELLO) => self.handle_hello(parse(tag, &payload)?, events)?,
-            (Stage::Auth { turn: Turn::Peer, .. }, _, _) => {
-                let event = self.handle_auth_frame(client, tag, &payload)?;
-                events.push_back(Event::Auth(event));
-            }
-            (Stage::Sign { .. }, _, Tag::AUTH_SIGNATURE) => {
-                self.handle_signature(&parse(tag, &payload)?)?;
-                return Ok(Some(Incoming::Verified));
-            }
-            (Stage::Opening { .. }, ..) if opens(tag, client) => {
-                return Ok(Some(Incoming::Opening(tag, payload)));
-            }
-            (Stage::Ready, ..) => {
-                return self.session_frame(tag, Frame::Control { tag, payload });
-            }
-            _ => return Err(self.unexpected(tag)),
-        }
-        Ok(None)
-    }
-
-    /// A client may try to open a session again, and is answered each time; not for ever.
-    fn count_opening_round(&mut self) -> Result<(), ProtocolError> {
-        if let Stage::Opening { rounds, .. } = &mut self.stage {
-            *rounds += 1;
-            if *rounds > MAX_OPENING_ROUNDS {
-                return Err(PeerMisbehaved::EndlessHandshake.into());
-            }
-        }
-        Ok(())
-    }
-
-    fn session_frame(&self, tag: Tag, frame: Frame) -> Result<Option<Incoming>, ProtocolError> {
-        match self.stage {
-            Stage::Ready => Ok(Some(Incoming::Session(frame))),
-            _ => Err(self.unexpected(tag)),
-        }
-    }
-
-    pub(crate) fn unexpected(&self, tag: Tag) -> ProtocolError {
-        PeerMisbehaved::UnexpectedFrame { tag, stage: self.stage() }.into()
-    }
-
-    fn handle_hello(
-        &mut self,
-        hello: Hello,
-        events: &mut VecDeque<Event>,
-    ) -> Result<(), ProtocolError> {
-        let peer_type = hello.entity_type;
-        let client = matches!(self.role, Role::Client { .. });
-        if client && self.config.learn_addr && self.config.addrs.is_empty() {
-            // Until the application says what it makes of it; others connect to no port of ours.
-            let learned = learned_addr(hello.peer_addr, self.config.nonce);
-            self.config.addrs = EntityAddrVec::from(learned);
-        }
-        events.push_back(Event::LearnedAddr(hello.peer_addr));
-        self.set_limits(Limits::HANDSHAKE);
-        let turn = match &self.role {
-            Role::Client { peer_type: Some(expected), .. } if *expected != peer_type => {
-                let expected = *expected;
-                return Err(PeerIncompatible::WrongEntityType { expected, found: peer_type }.into());
-            }
-            Role::Client { .. } => {
-                events.push_back(Event::Auth(AuthEvent::Begin { peer_type }));
-                Turn::Application
-            }
-            Role::Server { .. } => Turn::Peer,
-        };
-        self.stage = Stage::Auth { peer_type, turn, rounds: 0, method: AuthMethod::UNKNOWN };
-        Ok(())
-    }
-
-    /// A frame of authentication, when it is the peer's turn.
-    fn handle_auth_frame(
-        &mut self,
-        client: bool,
-        frame_tag: Tag,
-        payload: &Bytes,
-    ) -> Result<AuthEvent, ProtocolError> {
-        let unexpected = self.unexpected(frame_tag);
-        let Stage::Auth { peer_type, turn, rounds, method } = &mut self.stage else {
-            return Err(unexpected);
-        };
-        *rounds += 1;
-        if *rounds > MAX_AUTH_ROUNDS {
-            return Err(PeerMisbehaved::EndlessAuthentication.into());
-        }
-        let event = match (client, frame_tag) {
-            (true, Tag::AUTH_BAD_METHOD) => {
-                let frame: AuthBadMethodFrame = parse(frame_tag, payload)?;
-                AuthEvent::BadMethod(BadMethod {
-                    method: frame.method,
-                    result: frame.result,
-                    allowed_methods: frame.allowed_methods,
-                    allowed_modes: frame.allowed_modes,
-                })
-            }
-            (true, Tag::AUTH_REPLY_MORE) => {
-                let frame: AuthPayloadFrame = parse(frame_tag, payload)?;
-                AuthEvent::ReplyMore(frame.payload)
-            }
-            (true, Tag::AUTH_DONE) => {
-                let AuthDoneFrame { global_id, mode, payload } = parse(frame_tag, payload)?;
-                *turn = Turn::Trust { global_id, mode };
-                return Ok(AuthEvent::Done { global_id, mode, payload });
-            }
-            (false, Tag::AUTH_REQUEST) => {
-                let frame: AuthRequestFrame = parse(frame_tag, payload)?;
-                *method = frame.method;
-                let request = AuthRequest {
-                    method: frame.method,
-                    preferred_modes: frame.preferred_modes,
-                    payload: frame.payload,
-                };
-                AuthEvent::Request { peer_type: *peer_type, request }
-            }
-            (false, Tag::AUTH_REQUEST_MORE) if *method != AuthMethod::UNKNOWN => {
-                let frame: AuthPayloadFrame = parse(frame_tag, payload)?;
-                AuthEvent::RequestMore(frame.payload)
-            }
-            _ => return Err(unexpected),
-        };
-        *turn = Turn::Application;
-        Ok(event)
-    }
-
-    /// The application's word.
-    pub(crate) fn handle_auth(&mut self, answer: AuthAnswer) -> Result<(), ProtocolError> {
-        let Stage::Auth { peer_type, turn, .. } = &mut self.stage else {
-            return Ok(()); // it answers a question of a stage that is over
-        };
-        let peer_type = *peer_type;
-        let turn = std::mem::replace(turn, Turn::Peer);
-        match (answer, turn) {
-            (AuthAnswer::Request(request), _) => {
-                let frame = AuthRequestFrame {
-                    method: request.method,
-                    preferred_modes: request.preferred_modes,
-                    payload: request.payload,
-                };
-                self.control(Tag::AUTH_REQUEST, &frame.payload());
-            }
-            (AuthAnswer::More(payload), _) => {
-                let tag = match self.role {
-                    Role::Client { .. } => Tag::AUTH_REQUEST_MORE,
-                    Role::Server { .. } => Tag::AUTH_REPLY_MORE,
-                };
-                self.control(tag, &AuthPayloadFrame { payload }.payload());
-            }
-            (AuthAnswer::Refuse(bad), _) => {
-                let frame = AuthBadMethodFrame {
-                    method: bad.method,
-                    result: bad.result,
-                    allowed_methods: bad.allowed_methods.clone(),
-                    allowed_modes: bad.allowed_modes.clone(),
-                };
-                self.control(Tag::AUTH_BAD_METHOD, &frame.payload());
-                let refusal = siphon_auth::AuthError::NoCommonMethod { refusal: bad };
-                self.refused = Some(refusal.into());
-            }
-            (AuthAnswer::Accept { global_id, mode, payload, keys, identity }, _) => {
-                let frame = AuthDoneFrame { global_id, mode, payload };
-                self.control(Tag::AUTH_DONE, &frame.payload());
-                self.sign(Verified { peer_type, global_id, mode, identity }, &keys)?;
-            }
-            (AuthAnswer::Trust(keys), Turn::Trust { global_id, mode }) => {
-                self.sign(Verified { peer_type, global_id, mode, identity: None }, &keys)?;
-            }
-            // Our own application trusts a server that has not finished: a mistake that must not
-            // let the peer in.
-            (AuthAnswer::Trust(_), _) => return Err(self.unexpected(Tag::AUTH_DONE)),
-            (AuthAnswer::Reject(error), _) => return Err(error.into()),
-        }
-        Ok(())
-    }
-
-    /// Authentication has ended: what was said until now is signed, and what is said from now on is
-    /// protected as was agreed.
-    fn sign(&mut self, peer: Verified, keys: &Keys) -> Result<(), ProtocolError> {
-        let transcript = self.transcript.take().unwrap_or_default();
-        let is_client = !self.accepted();
-        if let Wire::Framed { rx, tx, revision } = &mut self.wire {
-            match peer.mode {
-                ConnectionMode::CRC => {}
-                ConnectionMode::SECURE => {
-                    let mut seal = keys
-                        .stream_keys()
-                        .and_then(|keys| StreamSeal::new(&keys, *revision, is_client))
-                        .ok_or(PeerMisbehaved::NoConnectionSecret)?;
-                    seal.tx.limit(self.config.rekey_after);
-                    // What was said in the open goes out before.
-                    tx.flush(&mut self.out);
-                    tx.seal(seal.tx, self.config.pool.clone());
-                    rx.seal(seal.rx);
-                }
-                mode => return Err(PeerIncompatible::ModeUnsupported(mode).into()),
-            }
-        }
-        let frame = AuthSignatureFrame { signature: keys.sign(&transcript.received) };
-        self.control(Tag::AUTH_SIGNATURE, &frame.payload());
-        self.refused = None;
-        self.stage = Stage::Sign { peer, expected: keys.sign(&transcript.sent) };
-        Ok(())
-    }
-
-    fn handle_signature(&mut self, frame: &AuthSignatureFrame) -> Result<(), ProtocolError> {
-        let Stage::Sign { peer, expected } = std::mem::replace(&mut self.stage, Stage::Ready)
-        else {
-            return Err(self.unexpected(Tag::AUTH_SIGNATURE));
-        };
-        verify_slices_are_equal(&frame.signature, &expected)
-            .map_err(|_| PeerMisbehaved::BadSignature)?;
-        self.stage = Stage::Opening { peer, rounds: 0 };
-        Ok(())
-    }
-
-    fn set_limits(&mut self, limits: Limits) {
-        if let Wire::Framed { rx, .. } = &mut self.wire {
-            rx.set_limits(limits);
-        }
-    }
-}
-
-/// Frames that a session is opened with, by who may send them.
-fn opens(tag: Tag, to_client: bool) -> bool {
-    match tag {
-        Tag::CLIENT_IDENT | Tag::SESSION_RECONNECT => !to_client,
-        Tag::SERVER_IDENT
-        | Tag::IDENT_MISSING_FEATURES
-        | Tag::SESSION_RECONNECT_OK
-        | Tag::SESSION_RESET
-        | Tag::SESSION_RETRY
-        | Tag::SESSION_RETRY_GLOBAL
-        | Tag::WAIT => to_client,
-        _ => false,
-    }
-}
-
-pub(crate) fn parse<T: ControlFrame>(tag: Tag, payload: &Bytes) -> Result<T, ProtocolError> {
-    T::parse(payload).map_err(|error| ProtocolError::InvalidPayload { tag, error })
 }
 
 /// The address of an entity that listens nowhere, as peers see it: without a port, told from others

@@ -6,29 +6,22 @@ use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType, Feat
 
 use crate::connection::{Connection, Phase};
 use crate::error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
-use crate::event::{CloseReason, Event, PeerInfo};
+use crate::event::{CloseReason, Event, PeerInfo, Protocol};
 use crate::fault::FaultStage;
-use crate::link::parse;
+use crate::link::{Answer, Ask};
 use crate::policy::Policy;
 use crate::resolve::{Existing, ExistingStage, Request, Resolution, Terms, resolve};
-use crate::v2::payload::{ControlFrame, FLAG_LOSSY};
-use crate::v2::{
-    ClientIdent, IdentMissingFeatures, ReconnectFrame, SequenceFrame, ServerIdent,
-    SessionResetFrame, Tag,
-};
+use crate::v2::payload::FLAG_LOSSY;
+use crate::v2::{ClientIdent, ReconnectFrame, ServerIdent, Tag};
 
 /// What a peer that came to us wants, and who it is.
 #[derive(Debug)]
 pub(crate) struct Knock {
     addrs: EntityAddrVec,
     policy: Policy,
-    wish: Wish,
-}
-
-#[derive(Debug)]
-enum Wish {
-    New(Box<ClientIdent>),
-    Resume(ReconnectFrame),
+    /// By msgr1, whose sessions have no names.
+    is_v1: bool,
+    wish: Ask,
 }
 
 /// What became of a peer that knocked; see [`Connection::meet`].
@@ -58,7 +51,7 @@ impl Connection {
     /// session again. What wants to go on with a session never is.
     pub fn is_registered(&self) -> bool {
         let wish = self.knock.as_ref();
-        wish.is_some_and(|knock| matches!(knock.wish, Wish::New(_)) && registered(&knock.policy))
+        wish.is_some_and(|knock| matches!(knock.wish, Ask::New(_)) && registered(&knock.policy))
     }
 
     /// Decides what becomes of a peer that knocked at this connection and that has the connection
@@ -69,8 +62,10 @@ impl Connection {
         };
         let kind = self.link.as_ref().and_then(|link| link.verified()).map(|peer| peer.peer_type);
         let (existing, stranger) = match existing.filter(|existing| !existing.is_closed()) {
-            // Somebody else had that address: nothing of it is for this peer.
+            // Somebody else had that address, or the peer speaks another protocol now: nothing of
+            // it is for this peer.
             Some(existing) if existing.is_with_other_than(kind) => (None, true),
+            Some(existing) if existing.is_v1 != knock.is_v1 => (None, true),
             existing => (existing, false),
         };
         let terms = Terms {
@@ -94,17 +89,13 @@ impl Connection {
             (Resolution::Resume, Some(existing)) => existing.take_over(now, self, knock),
             (Resolution::Wait, Some(existing)) => {
                 existing.expect_by_peer(now);
-                self.answer(Tag::WAIT, &[])
+                self.answer(&Answer::Wait)
             }
-            (Resolution::Retry { connect_seq: seq }, _) => {
-                self.answer(Tag::SESSION_RETRY, &SequenceFrame { seq }.payload())
+            (Resolution::Retry { connect_seq }, _) => self.answer(&Answer::Retry { connect_seq }),
+            (Resolution::RetryGlobal { global_seq }, _) => {
+                self.answer(&Answer::RetryGlobal { global_seq })
             }
-            (Resolution::RetryGlobal { global_seq: seq }, _) => {
-                self.answer(Tag::SESSION_RETRY_GLOBAL, &SequenceFrame { seq }.payload())
-            }
-            (Resolution::Reset { full }, _) => {
-                self.answer(Tag::SESSION_RESET, &SessionResetFrame { full }.payload())
-            }
+            (Resolution::Reset { full }, _) => self.answer(&Answer::Reset { full }),
             (Resolution::Close, _)
             | (Resolution::Replace { .. } | Resolution::Resume | Resolution::Wait, None) => {
                 self.end(CloseReason::Stale);
@@ -148,57 +139,57 @@ impl Connection {
             return;
         };
         let id = self.session.id;
-        let (tag, payload) = if id.server_cookie == 0 {
-            let ident = ClientIdent {
+        let ask = if id.server_cookie == 0 {
+            Ask::New(Box::new(ClientIdent {
                 addrs: self.config.addrs.clone(),
                 target_addr: target,
                 gid: self.config.name.num,
                 global_seq: self.global_seq,
                 supported_features: self.policy.features_supported,
-                required_features: required(&self.policy),
+                required_features: self.required(),
                 flags: flags(&self.policy),
                 cookie: self.session.client_cookie(self.policy.lossy),
-            };
-            (Tag::CLIENT_IDENT, ident.payload())
+            }))
         } else {
-            let reconnect = ReconnectFrame {
+            Ask::Resume(ReconnectFrame {
                 addrs: self.config.addrs.clone(),
                 client_cookie: id.client_cookie,
                 server_cookie: id.server_cookie,
                 global_seq: self.global_seq,
                 connect_seq: id.connect_seq,
                 msg_seq: self.session.in_seq(),
-            };
-            (Tag::SESSION_RECONNECT, reconnect.payload())
+            })
         };
         if let Some(link) = &mut self.link {
-            link.control(tag, &payload);
+            link.ask(&ask);
         }
     }
 
-    /// A frame of the opening.
-    pub(crate) fn handle_opening(
+    /// The peer says which session it wants.
+    pub(crate) fn handle_ask(&mut self, now: Instant, ask: Ask) -> Result<(), ProtocolError> {
+        match ask {
+            Ask::New(ident) => self.handle_client_ident(now, *ident),
+            Ask::Resume(reconnect) => self.handle_reconnect(reconnect),
+        }
+    }
+
+    /// The peer says what becomes of the session that we want.
+    pub(crate) fn handle_answer(
         &mut self,
         now: Instant,
-        tag: Tag,
-        payload: &bytes::Bytes,
+        answer: Answer,
     ) -> Result<(), ProtocolError> {
         let resuming = self.session.id.server_cookie != 0;
-        match tag {
-            Tag::CLIENT_IDENT => self.handle_client_ident(now, parse(tag, payload)?)?,
-            Tag::SESSION_RECONNECT => self.handle_reconnect(parse(tag, payload)?)?,
-            Tag::SERVER_IDENT if !resuming => self.handle_server_ident(parse(tag, payload)?)?,
-            Tag::IDENT_MISSING_FEATURES if !resuming => {
-                let missing: IdentMissingFeatures = parse(tag, payload)?;
-                return Err(PeerIncompatible::WeLackFeatures(missing.features).into());
+        match answer {
+            Answer::Accepted(ident) if !resuming => self.handle_server_ident(*ident)?,
+            Answer::LacksFeatures(missing) if !resuming => {
+                return Err(PeerIncompatible::WeLackFeatures(missing).into());
             }
-            Tag::SESSION_RECONNECT_OK if resuming => {
-                let SequenceFrame { seq } = parse(tag, payload)?;
-                self.session.handle_ack(seq)?;
+            Answer::Resumed { in_seq } if resuming => {
+                self.session.handle_ack(in_seq)?;
                 self.resumed();
             }
-            Tag::SESSION_RESET if resuming => {
-                let SessionResetFrame { full } = parse(tag, payload)?;
+            Answer::Reset { full } if resuming => {
                 if full {
                     self.reset_session();
                 } else {
@@ -206,21 +197,19 @@ impl Connection {
                 }
                 self.ask();
             }
-            Tag::SESSION_RETRY if resuming => {
-                let SequenceFrame { seq } = parse(tag, payload)?;
-                self.session.id.connect_seq = seq.saturating_add(1);
+            Answer::Retry { connect_seq } if resuming => {
+                self.session.id.connect_seq = connect_seq;
                 self.ask();
             }
-            Tag::SESSION_RETRY_GLOBAL if resuming => {
-                let SequenceFrame { seq } = parse(tag, payload)?;
-                self.global_seq = self.config.global_seq.next_after(seq);
+            Answer::RetryGlobal { global_seq } if resuming || self.is_v1 => {
+                self.global_seq = self.config.global_seq.next_after(global_seq);
                 self.ask();
             }
-            Tag::WAIT => {
+            Answer::Wait => {
                 let reason = CloseReason::Waiting;
                 self.lose_at(now, FaultStage::Waiting, reason);
             }
-            _ => return Err(self.unexpected(tag)),
+            _ => return Err(self.unexpected(answer.tag())),
         }
         Ok(())
     }
@@ -257,17 +246,16 @@ impl Connection {
             let ours = self.config.addrs.clone();
             return Err(PeerIncompatible::WrongTarget { target: ident.target_addr, ours }.into());
         }
-        let missing = ident.supported_features.missing(required(&self.policy));
+        let missing = ident.supported_features.missing(self.required());
         if missing != Features::NONE
             && let Some(link) = &mut self.link
         {
             link.refuse(PeerIncompatible::PeerLacksFeatures(missing).into());
-            let frame = IdentMissingFeatures { features: missing };
-            link.control(Tag::IDENT_MISSING_FEATURES, &frame.payload());
+            link.answer(&Answer::LacksFeatures(missing));
             return Ok(());
         }
         let (addrs, policy) = (ident.addrs.clone(), self.policy);
-        let knock = Knock { addrs, policy, wish: Wish::New(Box::new(ident)) };
+        let knock = Knock { addrs, policy, is_v1: self.is_v1, wish: Ask::New(Box::new(ident)) };
         if registered(&policy) {
             self.knock(knock);
         } else {
@@ -281,7 +269,8 @@ impl Connection {
             return Err(PeerMisbehaved::NoAddress.into());
         }
         let addrs = reconnect.addrs.clone();
-        self.knock(Knock { addrs, policy: self.policy, wish: Wish::Resume(reconnect) });
+        let (policy, is_v1) = (self.policy, self.is_v1);
+        self.knock(Knock { addrs, policy, is_v1, wish: Ask::Resume(reconnect) });
         Ok(())
     }
 
@@ -293,7 +282,7 @@ impl Connection {
 
     /// Opens a new session over our own link.
     fn admit(&mut self, now: Instant, knock: Knock) -> Met {
-        let Wish::New(ident) = knock.wish else {
+        let Ask::New(ident) = knock.wish else {
             return Met::Closed;
         };
         let result = self.accept_new(&ident).and_then(|()| self.consume_admitted(now));
@@ -314,18 +303,21 @@ impl Connection {
 
     fn accept_new(&mut self, ident: &ClientIdent) -> Result<(), ProtocolError> {
         let lossy = self.policy.lossy;
+        if self.is_v1 {
+            self.session.id.connect_seq = 0;
+        }
         let cookie = self.session.accept(ident.cookie, ident.global_seq, lossy);
         let answer = ServerIdent {
             addrs: self.config.addrs.clone(),
             gid: self.config.name.num,
             global_seq: self.config.global_seq.next_after(0),
             supported_features: self.policy.features_supported,
-            required_features: required(&self.policy),
+            required_features: self.required(),
             flags: flags(&self.policy),
             cookie,
         };
         if let Some(link) = &mut self.link {
-            link.control(Tag::SERVER_IDENT, &answer.payload());
+            link.answer(&Answer::Accepted(Box::new(answer)));
         }
         self.opened(ident.gid, ident.addrs.clone(), ident.supported_features)
     }
@@ -344,13 +336,13 @@ impl Connection {
         self.config.addrs = from.config.addrs.clone();
         self.last_active = now;
         let result = match knock.wish {
-            Wish::New(ident) => {
+            Ask::New(ident) => {
                 if self.peer.is_none() {
                     self.policy = knock.policy;
                 }
                 self.accept_new(&ident)
             }
-            Wish::Resume(reconnect) => self.accept_resume(&reconnect),
+            Ask::Resume(reconnect) => self.accept_resume(&reconnect),
         };
         let result = result.and_then(|()| self.consume_stash(now));
         if let Err(error) = result {
@@ -364,8 +356,7 @@ impl Connection {
         self.session.id.peer_global_seq = reconnect.global_seq;
         let acked = self.session.handle_ack(reconnect.msg_seq);
         if let Some(link) = &mut self.link {
-            let ok = SequenceFrame { seq: self.session.in_seq() };
-            link.control(Tag::SESSION_RECONNECT_OK, &ok.payload());
+            link.answer(&Answer::Resumed { in_seq: self.session.in_seq() });
         }
         self.resumed();
         acked.map_err(Into::into)
@@ -383,7 +374,8 @@ impl Connection {
             return Err(self.unexpected(Tag::SERVER_IDENT));
         };
         if self.target.is_none() {
-            self.target = addrs.msgr2().filter(|addr| addr.port() != 0 && !addr.is_blank_ip());
+            let addr = if self.is_v1 { addrs.legacy() } else { addrs.msgr2() };
+            self.target = addr.filter(|addr| addr.port() != 0 && !addr.is_blank_ip());
         }
         let features = Features(theirs.0 & self.policy.features_supported.0);
         self.session.open(self.policy.lossy, features);
@@ -394,8 +386,9 @@ impl Connection {
             addrs,
             features,
             policy: self.policy,
-            revision: crate::v2::Revision::Rev0,
+            protocol: Protocol::Msgr1, // as the link says in a moment
             mode: verified.mode,
+            compression: None,
             identity: verified.identity,
         });
         self.tell_ready();
@@ -417,8 +410,12 @@ impl Connection {
             peer.mode = verified.mode;
             peer.identity.clone_from(&verified.identity);
         }
-        peer.revision = link.revision();
+        (peer.protocol, peer.compression) = (link.protocol(), link.compression());
         peer.policy = self.policy;
+        if link.is_v1() {
+            // It counts the links of a session from 1.
+            self.session.id.connect_seq += 1;
+        }
         let accepted = link.accepted();
         self.throttles = self.config.policies.throttles_of(peer.name.kind);
         link.set_gated(self.throttles.bytes.is_some() || self.throttles.messages.is_some());
@@ -429,6 +426,13 @@ impl Connection {
         self.events.push_back(Event::Ready { peer: Box::new(peer.clone()), accepted });
     }
 
+    /// Features that a peer must have. Nobody can decode an address vector without `MSG_ADDR2`
+    /// (`msgr2_required` of Ceph's `frames_v2.h`); msgr1 has none.
+    fn required(&self) -> Features {
+        let addrs = if self.is_v1 { Features::NONE } else { Features::MSG_ADDR2 };
+        self.policy.features_required | addrs
+    }
+
     fn reset_session(&mut self) {
         self.config.counters.resets(1);
         self.session.reset();
@@ -437,9 +441,9 @@ impl Connection {
         self.events.push_back(Event::RemoteReset);
     }
 
-    fn answer(&mut self, tag: Tag, payload: &[u8]) -> Met {
+    fn answer(&mut self, answer: &Answer) -> Met {
         if let Some(link) = &mut self.link {
-            link.control(tag, payload);
+            link.answer(answer);
         }
         self.phase = Phase::Handshake;
         Met::Answered
@@ -478,10 +482,16 @@ impl Connection {
 impl Knock {
     fn request(&self) -> Request {
         match &self.wish {
-            Wish::New(ident) => {
+            Ask::New(ident) if self.is_v1 => {
+                Request::V1 { global_seq: ident.global_seq, connect_seq: 0 }
+            }
+            Ask::Resume(reconnect) if self.is_v1 => {
+                Request::V1 { global_seq: reconnect.global_seq, connect_seq: reconnect.connect_seq }
+            }
+            Ask::New(ident) => {
                 Request::New { client_cookie: ident.cookie, global_seq: ident.global_seq }
             }
-            Wish::Resume(reconnect) => Request::Resume {
+            Ask::Resume(reconnect) => Request::Resume {
                 client_cookie: reconnect.client_cookie,
                 global_seq: reconnect.global_seq,
                 connect_seq: reconnect.connect_seq,
@@ -502,9 +512,4 @@ fn first_of(addrs: &EntityAddrVec) -> EntityAddr {
 
 fn flags(policy: &Policy) -> u64 {
     if policy.lossy { FLAG_LOSSY } else { 0 }
-}
-
-/// Nobody can decode an address vector without these (`msgr2_required` of Ceph's `frames_v2.h`).
-fn required(policy: &Policy) -> Features {
-    Features(policy.features_required.0 | Features::MSG_ADDR2.0)
 }

@@ -51,6 +51,13 @@ pub enum Request {
         /// Links that it tried for this session.
         connect_seq: u64,
     },
+    /// Of msgr1, where sessions have no names: a new one, or to go on with one.
+    V1 {
+        /// Connections that its messenger has tried so far.
+        global_seq: u64,
+        /// Links that this session had, and one; 0 for a new session.
+        connect_seq: u64,
+    },
 }
 
 /// What else decides.
@@ -121,8 +128,11 @@ pub enum Resolution {
 /// ```
 pub fn resolve(existing: Option<&Existing>, request: &Request, terms: &Terms) -> Resolution {
     match (existing, *request) {
-        (None, Request::New { .. }) => Resolution::Accept,
-        (None, Request::Resume { .. }) => Resolution::Reset { full: true },
+        (None, Request::New { .. } | Request::V1 { connect_seq: 0, .. }) => Resolution::Accept,
+        (None, Request::Resume { .. } | Request::V1 { .. }) => Resolution::Reset { full: true },
+        (Some(existing), Request::V1 { global_seq, connect_seq }) => {
+            resolve_v1(existing, global_seq, connect_seq, terms)
+        }
         (Some(existing), Request::New { client_cookie, global_seq }) => {
             resolve_new(existing, client_cookie, global_seq, terms)
         }
@@ -182,6 +192,34 @@ fn resolve_resume(
     }
 }
 
+/// `handle_connect_message_2` of Ceph's `msg/async/ProtocolV1.cc`.
+fn resolve_v1(existing: &Existing, global_seq: u64, connect_seq: u64, terms: &Terms) -> Resolution {
+    if existing.peer_global_seq > global_seq {
+        return Resolution::RetryGlobal { global_seq: existing.peer_global_seq };
+    }
+    let is_new = connect_seq == 0;
+    if existing.lossy {
+        return if is_new { Resolution::Supersede } else { Resolution::Reset { full: true } };
+    }
+    let retry = Resolution::Retry { connect_seq: existing.connect_seq + 1 };
+    let take = if is_new { Resolution::Replace { reset: false } } else { Resolution::Resume };
+    match connect_seq.cmp(&existing.connect_seq) {
+        // The peer was restarted, or ended its side.
+        Ordering::Less if is_new => Resolution::Replace { reset: terms.resetcheck },
+        Ordering::Less => retry,
+        Ordering::Equal if existing.stage != ExistingStage::Connecting => {
+            if terms.resetcheck && is_new { take } else { retry }
+        }
+        Ordering::Equal if incoming_wins(existing, terms) => take,
+        Ordering::Equal => Resolution::Wait,
+        // We have forgotten it, and begin another ourselves.
+        Ordering::Greater if terms.resetcheck && existing.connect_seq == 0 => {
+            Resolution::Reset { full: true }
+        }
+        Ordering::Greater => take,
+    }
+}
+
 /// Both sides decide the same, each from its own end: the attempt of the lower address wins, or
 /// that of the one side which connects at all.
 fn incoming_wins(existing: &Existing, terms: &Terms) -> bool {
@@ -229,6 +267,7 @@ mod tests {
                 all.push(Request::New { client_cookie, global_seq });
                 for connect_seq in 0..3 {
                     all.push(Request::Resume { client_cookie, global_seq, connect_seq });
+                    all.push(Request::V1 { global_seq, connect_seq });
                 }
             }
         }
@@ -296,6 +335,48 @@ mod tests {
                         }
                     }
             }
+            (Request::V1 { global_seq, connect_seq }, _) => {
+                justified_v1(e, global_seq, connect_seq, t, resolution)
+            }
+            _ => false,
+        }
+    }
+
+    fn justified_v1(
+        e: &Existing,
+        global_seq: u64,
+        connect_seq: u64,
+        t: &Terms,
+        resolution: Resolution,
+    ) -> bool {
+        let loses = t.peer_is == Ordering::Greater && !e.server;
+        let (idle, new) = (e.stage != ExistingStage::Connecting, connect_seq == 0);
+        let same = connect_seq == e.connect_seq;
+        if let Resolution::RetryGlobal { global_seq: ours } = resolution {
+            return ours == e.peer_global_seq && ours > global_seq;
+        }
+        if global_seq < e.peer_global_seq {
+            return false;
+        }
+        match resolution {
+            Resolution::Supersede => e.lossy && new,
+            Resolution::Reset { full } => {
+                full && !new && (e.lossy || (t.resetcheck && e.connect_seq == 0))
+            }
+            _ if e.lossy => false,
+            Resolution::Replace { reset } => {
+                let forgotten = e.connect_seq > 0;
+                let undecided = if idle { t.resetcheck } else { !loses };
+                new && reset == (forgotten && t.resetcheck) && (forgotten || undecided)
+            }
+            Resolution::Retry { connect_seq: next } => {
+                let behind = connect_seq < e.connect_seq && !new;
+                next == e.connect_seq + 1 && (behind || (same && idle && !(new && t.resetcheck)))
+            }
+            Resolution::Wait => same && !idle && loses,
+            Resolution::Resume => {
+                !new && (connect_seq > e.connect_seq || (same && !idle && !loses))
+            }
             _ => false,
         }
     }
@@ -322,7 +403,8 @@ mod tests {
             for request in every_request() {
                 let expected = match request {
                     Request::New { .. } => Resolution::Accept,
-                    Request::Resume { .. } => Resolution::Reset { full: true },
+                    Request::V1 { connect_seq: 0, .. } => Resolution::Accept,
+                    Request::Resume { .. } | Request::V1 { .. } => Resolution::Reset { full: true },
                 };
                 assert_eq!(resolve(None, &request, &terms), expected);
             }
@@ -392,6 +474,16 @@ mod tests {
                                 client_cookie: if full { 77 } else { client_cookie },
                                 global_seq,
                             },
+                            (
+                                Request::V1 { connect_seq, .. },
+                                Resolution::RetryGlobal { global_seq },
+                            ) => Request::V1 { connect_seq, global_seq: global_seq + 1 },
+                            (Request::V1 { global_seq, .. }, Resolution::Retry { connect_seq }) => {
+                                Request::V1 { global_seq, connect_seq }
+                            }
+                            (Request::V1 { global_seq, .. }, Resolution::Reset { .. }) => {
+                                Request::V1 { global_seq, connect_seq: 0 }
+                            }
                             _ => return true,
                         };
                         asked = next;

@@ -179,10 +179,12 @@ impl Session {
     }
 
     /// Gives the next message to `write`, with its number, and the acknowledgement of what we
-    /// received. Says whether there was one, and whether it is sent again.
+    /// received, which it carries if it `acks`. Says whether there was one, and whether it is sent
+    /// again.
     pub(crate) fn transmit_next(
         &mut self,
         limits: &Limits,
+        acks: bool,
         write: impl FnOnce(&MessageHeader2, &Payload),
     ) -> Result<Transmitted, ProtocolError> {
         let again = self.on_link < self.sent.len();
@@ -222,7 +224,9 @@ impl Session {
                 write(&header(adjusted), &payload);
             }
         }
-        self.in_acked = self.in_seq;
+        if acks {
+            self.in_acked = self.in_seq;
+        }
         if !self.lossy {
             self.on_link += 1;
         }
@@ -312,7 +316,8 @@ mod tests {
             let write = |header: &MessageHeader2, _: &Payload| {
                 all.push((header.seq, header.message.tid));
             };
-            if session.transmit_next(&Limits::SESSION, write).unwrap() == Transmitted::Nothing {
+            if session.transmit_next(&Limits::SESSION, true, write).unwrap() == Transmitted::Nothing
+            {
                 return all;
             }
         }
@@ -324,7 +329,7 @@ mod tests {
         assert!(session.handle_message(incoming(1, 0)).unwrap().is_some());
         session.push(outgoing(1));
         let mut acked = 0;
-        session.transmit_next(&Limits::SESSION, |header, _| acked = header.ack_seq).unwrap();
+        session.transmit_next(&Limits::SESSION, true, |header, _| acked = header.ack_seq).unwrap();
         assert_eq!((acked, session.ack_due()), (1, None));
         assert!(session.handle_message(incoming(2, 1)).unwrap().is_some());
         assert_eq!(session.ack_due(), Some(2));
@@ -377,7 +382,7 @@ mod tests {
         transmit(&mut session);
         session.link_lost();
         let mut first = 0;
-        session.transmit_next(&Limits::SESSION, |header, _| first = header.seq).unwrap();
+        session.transmit_next(&Limits::SESSION, true, |header, _| first = header.seq).unwrap();
         assert_eq!(first, 1);
         session.handle_ack(1).unwrap();
         assert_eq!(transmit(&mut session), [(2, 2), (3, 3), (4, 4)]);

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use siphon_proto::v2::{BannerFeatures, FrameError, Limits, Revision, SegmentName, Tag};
 use siphon_proto::{
     CloseReason, EncodePayload, MessageHeader, OutMessage, Payload, PeerIncompatible,
-    PeerMisbehaved, Policies, Policy, ProtocolError,
+    PeerMisbehaved, Policies, Policy, Protocol, ProtocolError,
 };
 use siphon_wire::types::{EntityName, EntityType, Features, Utime};
 
@@ -36,7 +36,7 @@ fn a_session_opens_and_each_side_knows_the_other() {
     let pair = open_pair(Policy::LOSSLESS_CLIENT, Policy::STATELESS_SERVER);
     let server = pair.client.ready.unwrap();
     assert_eq!(server.name, EntityName::new(EntityType::OSD, 3));
-    assert_eq!(server.revision, Revision::Rev1);
+    assert_eq!(server.protocol, Protocol::Msgr2(Revision::Rev1));
     assert!(server.policy.lossy, "a lossy server makes the session lossy");
     let client = pair.server.ready.unwrap();
     assert_eq!(client.name, EntityName::new(EntityType::CLIENT, 4100));
@@ -54,7 +54,7 @@ fn the_older_framing_is_spoken_if_either_side_lacks_the_newer() {
         let mut pair = Pair::new(config, peer);
         pair.client.send(message(1, b"front", b"", b"data"));
         pair.run();
-        assert_eq!(pair.client.ready.as_ref().unwrap().revision, Revision::Rev0);
+        assert_eq!(pair.client.ready.as_ref().unwrap().protocol, Protocol::Msgr2(Revision::Rev0));
         assert_eq!(pair.server.messages[0].payload.data.to_bytes(), &b"data"[..]);
     }
 }

@@ -120,7 +120,8 @@ fn simple_msgr2_test() {
     pair.run(SECOND);
     pair.assert_all_came("over msgr2");
     let peer = connection.peer().unwrap();
-    assert_eq!(peer.revision, siphon_proto::v2::Revision::Rev1);
+    let newest = siphon_proto::Protocol::Msgr2(siphon_proto::v2::Revision::Rev1);
+    assert_eq!(peer.protocol, newest);
     assert_eq!(peer.addrs, pair.world.addrs(pair.nodes[1]));
 }
 

@@ -84,7 +84,7 @@ fn ask(args: &MonitorArgs, question: OutMessage, wanted: u16) -> Result<Message>
     let stack = Stack::new(&context)?;
     // Named and treated as Ceph's own clients are that have no global id yet.
     let name = EntityName::new(EntityType::CLIENT, EntityName::NEW);
-    let features = if args.rev0 { BannerFeatures::NONE } else { BannerFeatures::REVISION_1 };
+    let features = if args.rev0 { BannerFeatures::NONE } else { BannerFeatures::ALL };
     let (dispatcher, mut inbox) = Inbox::new();
     let messenger = Messenger::builder(&context, &stack, name)
         .default_policy(Policy::LOSSLESS_CLIENT)

@@ -350,7 +350,7 @@ fn shown(
 }
 
 fn report(client: &Client, stack: &Stack, workload: &Workload, rounds: &[Measurement]) -> Report {
-    let protocol = client.protocol().to_owned();
+    let protocol = client.protocol().to_string();
     let kind = stack.kind().map_or("other", |kind| kind.name());
     Report::new(kind.to_owned(), protocol, client.mode().to_string(), workload, &sum(rounds))
 }
@@ -402,8 +402,7 @@ impl WorkArgs {
     }
 
     fn options(&self, auth: Option<Arc<dyn AuthClient>>) -> ClientOptions {
-        let banner_features =
-            if self.rev0 { BannerFeatures::NONE } else { BannerFeatures::REVISION_1 };
+        let banner_features = if self.rev0 { BannerFeatures::NONE } else { BannerFeatures::ALL };
         let think_time = Duration::from_micros(self.client_think_time);
         ClientOptions { think_time, banner_features, auth }
     }

@@ -5,17 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use bytes::Bytes;
 use serde_json::{Value, json};
-use siphon_auth::{AuthClient, AuthNone, ConnectionMode};
+use siphon_auth::{AuthClient, AuthMethod, AuthNone, ConnectionMode};
 use siphon_common::{Config, Context};
 use siphon_messages::mon::Release;
 use siphon_messages::{
-    MCommand, MCommandReply, MMonCommand, MMonCommandAck, MMonGetMap, MMonMap, TypedMessage,
+    MAuth, MAuthReply, MCommand, MCommandReply, MMonCommand, MMonCommandAck, MMonGetMap, MMonMap,
+    TypedMessage,
 };
 use siphon_msgr::{Connection, Inbox, InboxEvent, Messenger, Stack, cephx_client};
-use siphon_proto::v2::Revision;
-use siphon_proto::{Message, OutMessage, PeerInfo, Policy};
-use siphon_wire::types::{AuthName, EntityAddrVec, EntityName, EntityType, Uuid};
+use siphon_proto::{Message, OutMessage, PeerInfo, Policy, Protocol};
+use siphon_wire::Encoder;
+use siphon_wire::types::{
+    AddrType, AuthName, EntityAddrVec, EntityName, EntityType, Features, Uuid,
+};
 
 use crate::address;
 
@@ -154,7 +158,7 @@ impl Cluster {
             let addrs = address::resolve(mon, Some(address::MON_PORT))?;
             let connection = messenger.connect_to(EntityType::MON, addrs);
             match pollster::block_on(connection.attempt()) {
-                Ok(_) => {
+                Ok(peer) => {
                     let mut cluster = Self {
                         name: user.name.clone(),
                         mon: connection,
@@ -169,6 +173,9 @@ impl Cluster {
                         inbox,
                         timeout,
                     };
+                    if peer.protocol == Protocol::Msgr1 {
+                        cluster.authenticate_by_messages()?;
+                    }
                     cluster.learn_map()?;
                     return Ok(cluster);
                 }
@@ -179,6 +186,34 @@ impl Cluster {
             }
         }
         bail!("no session with a monitor: {}", errors.join("; "))
+    }
+
+    /// Over msgr1 a monitor lets everybody in, and asks then who it is.
+    fn authenticate_by_messages(&mut self) -> Result<()> {
+        let Some(cephx) = &self.cephx else {
+            let auth_payload = auth_methods(AuthMethod::NONE, &self.name);
+            return self.auth_step(0, auth_payload).map(drop);
+        };
+        let (auth_payload, mut exchange) = cephx.begin_by_messages();
+        let challenge = self.auth_step(0, auth_payload)?;
+        let proof = exchange.reply_more(&challenge.auth_payload)?;
+        let done = self.auth_step(AuthMethod::CEPHX.0, proof)?;
+        exchange.done(done.global_id, ConnectionMode::CRC, &done.auth_payload)?;
+        Ok(())
+    }
+
+    fn auth_step(&mut self, protocol: u32, auth_payload: Bytes) -> Result<MAuthReply> {
+        let question = MAuth { protocol, auth_payload, monmap_epoch: 0 };
+        let answer = self.ask(question.into_out(), MAuthReply::TYPE)?;
+        let reply = MAuthReply::from_message(&answer)?;
+        if reply.result < 0 {
+            let why = match reply.result {
+                -13 => " (wrong name or key?)",
+                _ => "",
+            };
+            bail!("{} denies us: error {}{why} {}", self.mon_name, reply.result, reply.result_msg);
+        }
+        Ok(reply)
     }
 
     fn learn_map(&mut self) -> Result<()> {
@@ -253,7 +288,12 @@ impl Cluster {
     }
 
     /// Opens a session with a daemon, and asks for its version.
-    fn visit(&mut self, name: EntityName, daemon: Daemon) -> Result<Session> {
+    fn visit(&mut self, name: EntityName, mut daemon: Daemon) -> Result<Session> {
+        // Whoever asks by v1 wants to know what v1 does.
+        if self.mon.peer().is_some_and(|peer| peer.protocol == Protocol::Msgr1) {
+            let v1 = daemon.addrs.iter().filter(|addr| addr.kind() == AddrType::LEGACY);
+            daemon.addrs = v1.copied().collect();
+        }
         let (messenger, mut inbox) = messenger(&self.context, &self.stack, name, &self.auth)?;
         let connection = messenger.connect_to(daemon.kind, daemon.addrs.clone());
         let opened = pollster::block_on(connection.attempt());
@@ -292,6 +332,16 @@ fn messenger(
         .dispatcher_tail(dispatcher)
         .start()?;
     Ok((messenger, inbox))
+}
+
+/// What opens authentication by messages: the methods that we have, and who we are.
+fn auth_methods(method: AuthMethod, name: &AuthName) -> Bytes {
+    let mut enc = Encoder::new(Features::ALL);
+    enc.u8(1);
+    enc.value(&vec![method.0]);
+    enc.value(name);
+    enc.u64(0);
+    enc.finish()
 }
 
 /// The next message of a type from a peer.
@@ -337,10 +387,10 @@ impl Session {
             Ok((peer, version)) => json!({
                 "name": self.name,
                 "addrs": self.addrs.to_string(),
-                "protocol": protocol(peer),
+                "protocol": peer.protocol.to_string(),
                 "mode": peer.mode.to_string(),
                 "cipher": cipher(peer.mode),
-                "compression": "none",
+                "compression": compression(peer),
                 "release": release(peer),
                 "version": version,
                 "features": peer.features.names().collect::<Vec<_>>(),
@@ -354,18 +404,15 @@ impl Session {
     }
 }
 
-fn protocol(peer: &PeerInfo) -> &'static str {
-    match peer.revision {
-        Revision::Rev0 => "msgr2.0",
-        Revision::Rev1 => "msgr2.1",
-    }
-}
-
 fn cipher(mode: ConnectionMode) -> &'static str {
     match mode {
         ConnectionMode::SECURE => "AES-128-GCM",
         _ => "none",
     }
+}
+
+fn compression(peer: &PeerInfo) -> String {
+    peer.compression.map_or("none".to_owned(), |algorithm| algorithm.to_string())
 }
 
 /// The newest release whose features the peer has.
@@ -390,10 +437,10 @@ fn report(cluster: &Cluster, status: &Value, name: EntityName, sessions: &[Sessi
             Ok((peer, version)) => {
                 let (mode, features) = (peer.mode, peer.features.names().collect::<Vec<_>>());
                 let version = version.as_deref().unwrap_or("not told");
-                let _ = writeln!(text, "  protocol     {}", protocol(peer));
+                let _ = writeln!(text, "  protocol     {}", peer.protocol);
                 let _ = writeln!(text, "  mode         {mode}");
                 let _ = writeln!(text, "  cipher       {}", cipher(mode));
-                let _ = writeln!(text, "  compression  none");
+                let _ = writeln!(text, "  compression  {}", compression(peer));
                 let _ =
                     writeln!(text, "  release      {} or newer, by its features", release(peer));
                 let _ = writeln!(text, "  version      {version}");

@@ -301,8 +301,15 @@ fn their_ping(addr: SocketAddr) -> Command {
     ping
 }
 
+/// Pacific knows of no compression, and says nothing of it; else a banner is as its own.
+fn without_compression(banner: &[u8]) -> Vec<u8> {
+    let mut banner = banner.to_vec();
+    banner[10] &= !2;
+    banner
+}
+
 fn same_client_side(ours: &Stream, theirs: &Stream) {
-    assert_eq!(ours.banner, theirs.banner);
+    assert_eq!(without_compression(&ours.banner), theirs.banner);
     assert_eq!(ours.tags_to_ping(), theirs.tags_to_ping());
     for (ours, theirs) in ours.to_ping().iter().zip(theirs.to_ping()) {
         assert_eq!(ours.shape(), theirs.shape(), "{:?}", ours.tag);
@@ -367,7 +374,7 @@ fn replay(server: SocketAddr, client: &[u8]) -> Stream {
 }
 
 fn same_server_side(ours: &Stream, theirs: &Stream) {
-    assert_eq!(ours.banner, theirs.banner);
+    assert_eq!(without_compression(&ours.banner), theirs.banner);
     assert_eq!(ours.tags_to_ping(), theirs.tags_to_ping());
     for tag in [Tag::HELLO, Tag::AUTH_DONE, Tag::AUTH_SIGNATURE, Tag::SERVER_IDENT] {
         assert_eq!(ours.only(tag).preamble, theirs.only(tag).preamble, "{tag:?}");

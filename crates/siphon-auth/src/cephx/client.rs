@@ -14,7 +14,7 @@ use super::wire::{
 };
 use crate::{
     AuthClient, AuthEnv, AuthError, AuthMethod, AuthRequest, BadMethod, ClientExchange,
-    ConnectionMode, CryptoKey, KeyUsage, Keys, Modes, PeerContext, Secret, SessionKeys,
+    ConnectionMode, CryptoKey, KeyType, KeyUsage, Keys, Modes, PeerContext, Secret, SessionKeys,
 };
 
 const EACCES: i32 = -13;
@@ -84,6 +84,11 @@ impl CephxClient {
     pub fn has_ticket(&self, service: EntityType) -> bool {
         let now = self.inner.env.now();
         self.inner.tickets().get(service).is_some_and(|ticket| ticket.is_valid(now))
+    }
+
+    /// The type of the session key that the monitors gave, once they did.
+    pub fn session_key_type(&self) -> Option<KeyType> {
+        Some(self.inner.tickets().get(EntityType::AUTH)?.session_key.kind())
     }
 
     /// When the next ticket should be renewed.

@@ -139,6 +139,15 @@ options! {
         "Connection modes that OSDs and metadata servers allow to clients";
     ms_client_mode: String = "crc secure".to_owned(), MODES,
         "Connection modes of clients with OSDs and metadata servers, the preferred one first";
+    ms_osd_compress_mode: String = "none".to_owned(), OptionKind::Words(&["none", "force"]),
+        "Whether to compress what is sent between OSDs";
+    ms_osd_compress_min_size: u64 = 1 << 10, OptionKind::Size { min: 0, max: MAX_SIZE },
+        "Frames with less than this are not compressed, in bytes";
+    ms_osd_compression_algorithm: String = "snappy".to_owned(),
+        OptionKind::Words(&["snappy", "zlib", "zstd", "lz4"]),
+        "How to compress, the preferred algorithm first";
+    ms_compress_secure: bool = false, OptionKind::Bool,
+        "Compress in secure mode too: the length of what is sealed then tells of its content";
     keyring: String = DEFAULT_KEYRINGS.to_owned(), OptionKind::Text,
         "Files with keys, separated by commas: the first that is there is read";
     keyfile: String = String::new(), OptionKind::Text,

@@ -308,7 +308,9 @@ impl MessengerWorker {
 
     /// A handle for a peer that came to us.
     fn handle_for(&self, messenger: &Arc<Shared>, accepted: &Accepted) -> Connection {
-        let target = EntityAddrVec::from(EntityAddr::msgr2(accepted.peer_addr(), 0));
+        let kind = messenger.kind_at(accepted.local_addr());
+        let target = EntityAddr::new(kind, 0, Some(accepted.peer_addr()));
+        let target = EntityAddrVec::from(target);
         let sender = self.peers[self.index].clone();
         let messenger = Arc::clone(messenger);
         Connection::new(ConnectionId::next(), sender, messenger, EntityType::ANY, target)

@@ -10,7 +10,7 @@ use siphon_auth::{
 };
 use siphon_net::{Accepted, EventCenter, SendStatus, SocketId, TimerId};
 use siphon_proto::v2::Revision;
-use siphon_proto::{AuthAnswer, AuthEvent, Event, Message, Next, OutMessage, PeerInfo};
+use siphon_proto::{AuthAnswer, AuthEvent, Event, Message, Next, OutMessage, PeerInfo, Protocol};
 use siphon_wire::buf::{Rope, SegmentBuf, SegmentPool};
 use siphon_wire::types::{EntityAddr, EntityType, Features};
 
@@ -98,9 +98,10 @@ impl Remote {
         handle: Connection,
         pool: &SegmentPool,
     ) -> Result<Self, (Connection, CloseReason)> {
-        let target = handle.target().msgr2();
         let usable = |addr: &EntityAddr| addr.socket_addr().is_some_and(|addr| addr.port() != 0);
-        let Some(target) = target.filter(usable) else {
+        let (v2, v1) = (handle.target().msgr2(), handle.target().legacy());
+        // Who offers both is spoken to by msgr2.
+        let Some(target) = v2.filter(usable).or_else(|| v1.filter(usable)) else {
             let addrs = handle.target().clone();
             return Err((handle, CloseReason::NoUsableAddress { addrs }));
         };
@@ -117,7 +118,7 @@ impl Remote {
         accepted: Accepted,
         pool: &SegmentPool,
     ) -> Result<Self, (Connection, CloseReason)> {
-        let addr = EntityAddr::msgr2(accepted.peer_addr(), 0);
+        let addr = handle.target().front();
         let mut config = handle.messenger().connection_config(pool);
         // Whoever listens at every interface is, for this peer, where the peer found it.
         config.addrs = with_ip(&config.addrs, accepted.local_addr().ip());
@@ -132,7 +133,7 @@ impl Remote {
         proto: siphon_proto::Connection,
         accepted: Accepted,
     ) -> Result<Self, (Connection, CloseReason)> {
-        let addr = EntityAddr::msgr2(accepted.peer_addr(), 0);
+        let addr = handle.target().front();
         match io.center.adopt(accepted, &socket_options(handle.messenger())) {
             Ok(socket) => {
                 io.sockets.insert(socket, handle.id());
@@ -610,8 +611,9 @@ pub(crate) fn ourselves(connection: &Connection) -> PeerInfo {
         addrs: connection.target().clone(),
         features: Features::ALL,
         policy: siphon_proto::Policy::LOSSLESS_PEER,
-        revision: Revision::Rev1,
+        protocol: Protocol::Msgr2(Revision::Rev1),
         mode: ConnectionMode::CRC,
+        compression: None,
         identity: None,
     }
 }

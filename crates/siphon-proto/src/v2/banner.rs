@@ -25,6 +25,9 @@ impl BannerFeatures {
     /// Compression on the wire, from Quincy on.
     pub const COMPRESSION: Self = Self(2);
 
+    /// All that we know of.
+    pub const ALL: Self = Self(Self::REVISION_1.0 | Self::COMPRESSION.0);
+
     /// Whether all of `other` are here.
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -73,8 +76,10 @@ pub struct Banner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BannerError {
-    /// The peer speaks msgr1 only.
+    /// The peer speaks msgr1 here.
     V1Peer,
+    /// The peer speaks msgr2, and we were told of a v1 address.
+    V2Peer,
     /// The peer is no Ceph messenger.
     NotCeph {
         /// Its first bytes.
@@ -172,6 +177,9 @@ impl BannerReader {
 impl fmt::Display for BannerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::V2Peer => f.write_str(
+                "the peer speaks msgr2 here; connect to it by a v2 address, or to its v1 address",
+            ),
             Self::V1Peer => f.write_str(
                 "the peer speaks msgr1 only; connect to its v2 address, or enable ms_bind_msgr2 there",
             ),

@@ -6,6 +6,8 @@ use siphon_auth::{AuthMethod, ConnectionMode};
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityType, Features, Utime};
 use siphon_wire::{Decode, DecodeError, Decoder, Encode, Encoder};
 
+use super::compression::CompressionMethod;
+
 /// Most methods or modes that a list may have.
 const MAX_CHOICES: usize = 64;
 
@@ -80,6 +82,26 @@ pub struct AuthDoneFrame {
 pub struct AuthSignatureFrame {
     /// The signature.
     pub signature: [u8; 32],
+}
+
+/// COMPRESSION_REQUEST, from a client behind the signatures if both banners have
+/// [`BannerFeatures::COMPRESSION`](super::BannerFeatures::COMPRESSION)
+/// (`CompressionRequestFrame` of Ceph's `frames_v2.h`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompressionRequestFrame {
+    /// Whether the client wants to compress.
+    pub is_compress: bool,
+    /// How, the preferred one first.
+    pub preferred_methods: Vec<CompressionMethod>,
+}
+
+/// COMPRESSION_DONE: the server's answer (`CompressionDoneFrame` of Ceph's `frames_v2.h`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompressionDoneFrame {
+    /// Whether either side may compress from here on.
+    pub is_compress: bool,
+    /// How.
+    pub method: CompressionMethod,
 }
 
 /// CLIENT_IDENT: opens a session.
@@ -192,6 +214,8 @@ macro_rules! fields {
     (@put $enc:ident, $value:expr, mode) => { $enc.u32($value.0) };
     (@put $enc:ident, $value:expr, methods) => { put_list($enc, $value.iter().map(|v| v.0)) };
     (@put $enc:ident, $value:expr, modes) => { put_list($enc, $value.iter().map(|v| v.0)) };
+    (@put $enc:ident, $value:expr, compression) => { $enc.u32($value.0) };
+    (@put $enc:ident, $value:expr, compressions) => { put_list($enc, $value.iter().map(|v| v.0)) };
     (@put $enc:ident, $value:expr, entity_type) => { $enc.u8($value.0) };
     (@put $enc:ident, $value:expr, bytes) => { $enc.bytes(&$value) };
     (@put $enc:ident, $value:expr, array) => { $enc.raw(&$value) };
@@ -202,6 +226,8 @@ macro_rules! fields {
     (@take $dec:ident, mode) => { ConnectionMode($dec.u32()?) };
     (@take $dec:ident, methods) => { take_list($dec, AuthMethod)? };
     (@take $dec:ident, modes) => { take_list($dec, ConnectionMode)? };
+    (@take $dec:ident, compression) => { CompressionMethod($dec.u32()?) };
+    (@take $dec:ident, compressions) => { take_list($dec, CompressionMethod)? };
     (@take $dec:ident, entity_type) => { EntityType($dec.u8()?) };
     (@take $dec:ident, $int:ident) => { $dec.$int()? };
 }
@@ -215,6 +241,10 @@ fields! {
     AuthPayloadFrame "AUTH_MORE" { payload: bytes }
     AuthDoneFrame "AUTH_DONE" { global_id: u64, mode: mode, payload: bytes }
     AuthSignatureFrame "AUTH_SIGNATURE" { signature: array }
+    CompressionRequestFrame "COMPRESSION_REQUEST" {
+        is_compress: bool, preferred_methods: compressions
+    }
+    CompressionDoneFrame "COMPRESSION_DONE" { is_compress: bool, method: compression }
     ClientIdent "CLIENT_IDENT" {
         addrs: value, target_addr: value, gid: i64, global_seq: u64,
         supported_features: features, required_features: features, flags: u64, cookie: u64

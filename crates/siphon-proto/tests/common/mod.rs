@@ -17,7 +17,7 @@ use siphon_proto::{
     MessageHeader, OutMessage, Payload, PeerInfo, Policies, Policy,
 };
 use siphon_wire::buf::{Rope, SegmentPool};
-use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType, Utime};
+use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, Utime};
 
 /// The server's address.
 pub fn server_addr() -> EntityAddr {
@@ -258,6 +258,21 @@ impl Pair {
         self.client.exchange = cephx_client(modes);
         self.server.exchange = cephx_server(modes);
         self
+    }
+
+    /// By msgr1.
+    pub fn v1(client: Policy, server: Policy) -> Self {
+        let now = Instant::now();
+        let legacy = |addr: EntityAddr| addr.with_kind(AddrType::LEGACY);
+        let target = legacy(server_addr());
+        let mut config = server_config(server);
+        config.addrs = [server_addr(), target].into_iter().collect();
+        let mut pair = Self::with_policies(client, server);
+        let client = Connection::connect(client_config(client), target, Some(EntityType::OSD), now);
+        let server = Connection::accept(config, legacy(client_addr()), now);
+        (pair.client, pair.server) = (Side::new(client, now), Side::new(server, now));
+        pair.now = now;
+        pair
     }
 
     pub fn with_policies(client: Policy, server: Policy) -> Self {

@@ -5,10 +5,11 @@ use siphon_wire::crc32c::crc32c;
 use super::header::MessageHeader2;
 use super::seal::{BLOCK, Sealer, TAG, padded};
 use super::{
-    DEFAULT_ALIGNMENT, Framing, INLINE, LATE_STATUS_COMPLETE, MAX_SEGMENTS, PAGE_ALIGNMENT,
-    PREAMBLE, Protection, Revision, SEGMENT_SEED, Tag,
+    DEFAULT_ALIGNMENT, FLAGS_AT, Framing, INLINE, LATE_STATUS_COMPLETE, MAX_SEGMENTS,
+    PAGE_ALIGNMENT, PREAMBLE, Protection, Revision, SEGMENT_SEED, Tag,
 };
 use crate::message::Payload;
+use crate::v2::compression::{Agreed, FLAG_COMPRESSED, FrameCompressor};
 
 /// Segments up to this many bytes are copied behind their headers: one entry of a vectored write
 /// costs more than the copy.
@@ -27,6 +28,30 @@ pub struct Assembler {
     /// Size of the next buffer.
     next: usize,
     seal: Option<Box<SealTo>>,
+    /// Where it was agreed on.
+    compressor: Option<Box<FrameCompressor>>,
+}
+
+/// A frame's first segment.
+enum First<'a> {
+    Header(&'a MessageHeader2),
+    Packed(&'a [u8]),
+}
+
+impl First<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Header(_) => MessageHeader2::LEN,
+            Self::Packed(bytes) => bytes.len(),
+        }
+    }
+
+    fn put(&self, out: &mut BytesMut) {
+        match self {
+            Self::Header(header) => header.encode(out),
+            Self::Packed(bytes) => out.put_slice(bytes),
+        }
+    }
 }
 
 /// Secure mode.
@@ -48,13 +73,24 @@ const LAST_FRAMES: u64 = 64;
 impl Assembler {
     /// An assembler for this framing.
     pub fn new(framing: Framing) -> Self {
-        Self { framing, gather: BytesMut::new(), next: GATHER_CONTROL, seal: None }
+        Self {
+            framing,
+            gather: BytesMut::new(),
+            next: GATHER_CONTROL,
+            seal: None,
+            compressor: None,
+        }
     }
 
     /// Seals every frame from here on.
     pub(crate) fn seal(&mut self, sealer: Sealer, pool: SegmentPool) {
         self.framing.protection = Protection::Secure;
         self.seal = Some(Box::new(SealTo { sealer, pool }));
+    }
+
+    /// Compresses frames from here on, where they become shorter by it.
+    pub(crate) fn compress(&mut self, agreed: Agreed) {
+        self.compressor = Some(Box::new(FrameCompressor::new(agreed)));
     }
 
     /// Whether no further message may be written, since nonces would come twice before long.
@@ -70,13 +106,24 @@ impl Assembler {
 
     /// Appends a control frame with one segment.
     pub fn control(&mut self, tag: Tag, payload: &[u8]) {
+        if let Some(compressor) = &mut self.compressor {
+            let payload = Rope::from(Bytes::copy_from_slice(payload));
+            let segments = [payload, Rope::new(), Rope::new(), Rope::new()];
+            if let Some([packed, ..]) = compressor.compress(&segments) {
+                return self.control_frame(tag, &packed, FLAG_COMPRESSED);
+            }
+        }
+        self.control_frame(tag, payload, 0);
+    }
+
+    fn control_frame(&mut self, tag: Tag, payload: &[u8], flags: u8) {
         // Callers are our own frames, all far below Limits::HANDSHAKE.
         let length = u32::try_from(payload.len()).expect("a control frame under 4 GiB");
         if self.seal.is_some() {
-            return self.sealed_control(tag, payload, length);
+            return self.sealed_control(tag, payload, length, flags);
         }
         self.reserve(PREAMBLE + payload.len() + 32);
-        self.preamble(tag, &[(length, DEFAULT_ALIGNMENT)]);
+        self.preamble(tag, &[(length, DEFAULT_ALIGNMENT)], flags);
         self.gather.put_slice(payload);
         let crc = crc32c(SEGMENT_SEED, payload);
         match self.framing.revision {
@@ -89,25 +136,41 @@ impl Assembler {
     /// Appends a message to `out`, whose lengths were checked against [`super::Limits`].
     pub fn message(&mut self, header: &MessageHeader2, payload: &Payload, out: &mut Rope) {
         self.next = GATHER;
+        if let Some(compressor) = &mut self.compressor {
+            let mut first = BytesMut::with_capacity(MessageHeader2::LEN);
+            header.encode(&mut first);
+            let rope = |bytes: &Bytes| Rope::from(bytes.clone());
+            let (front, middle) = (rope(&payload.front), rope(&payload.middle));
+            let segments = [first.freeze().into(), front, middle, payload.data.clone()];
+            if let Some([first, front, middle, data]) = compressor.compress(&segments) {
+                let packed = Payload { front, middle, data: data.into() };
+                return self.message_frame(&First::Packed(&first), &packed, FLAG_COMPRESSED, out);
+            }
+        }
+        self.message_frame(&First::Header(header), payload, 0, out);
+    }
+
+    fn message_frame(&mut self, first: &First<'_>, payload: &Payload, flags: u8, out: &mut Rope) {
         let lengths = [payload.front.len(), payload.middle.len(), payload.data.len()];
         // Trailing empty segments are left out, but for the first.
         let used = 1 + lengths.iter().rposition(|len| *len > 0).map_or(0, |last| last + 1);
-        let mut segments = [(MessageHeader2::LEN as u32, DEFAULT_ALIGNMENT); MAX_SEGMENTS];
+        let mut segments = [(first.len() as u32, DEFAULT_ALIGNMENT); MAX_SEGMENTS];
         for (segment, length) in segments[1..].iter_mut().zip(lengths) {
             segment.0 = u32::try_from(length).expect("lengths were checked");
         }
         segments[3].1 = PAGE_ALIGNMENT;
         if self.seal.is_some() {
-            return self.sealed_message(header, payload, &segments[..used], out);
+            return self.sealed_message(first, payload, &segments[..used], flags, out);
         }
 
-        if self.gather.capacity() - self.gather.len() < PREAMBLE + MessageHeader2::LEN + 64 {
+        let head = PREAMBLE + first.len() + 64;
+        if self.gather.capacity() - self.gather.len() < head {
             self.flush(out); // rather than move what gathered to a larger buffer
         }
-        self.reserve(PREAMBLE + MessageHeader2::LEN + 64);
-        self.preamble(Tag::MESSAGE, &segments[..used]);
+        self.reserve(head);
+        self.preamble(Tag::MESSAGE, &segments[..used], flags);
         let at = self.gather.len();
-        header.encode(&mut self.gather);
+        first.put(&mut self.gather);
         let header_crc = crc32c(SEGMENT_SEED, &self.gather[at..]);
         if self.framing.revision == Revision::Rev1 {
             self.gather.put_u32_le(header_crc);
@@ -131,6 +194,9 @@ impl Assembler {
 
     /// Gives up the buffer in which nothing gathers: messages are not expected soon.
     pub fn release(&mut self) {
+        if let Some(compressor) = &mut self.compressor {
+            compressor.release();
+        }
         if self.gather.is_empty() {
             self.gather = BytesMut::new();
             self.next = GATHER_CONTROL;
@@ -151,12 +217,12 @@ impl Assembler {
         }
     }
 
-    fn preamble(&mut self, tag: Tag, segments: &[(u32, u16)]) {
-        self.gather.put_slice(&preamble(tag, segments));
+    fn preamble(&mut self, tag: Tag, segments: &[(u32, u16)], flags: u8) {
+        self.gather.put_slice(&preamble(tag, segments, flags));
     }
 
-    fn sealed_control(&mut self, tag: Tag, payload: &[u8], length: u32) {
-        let head = preamble(tag, &[(length, DEFAULT_ALIGNMENT)]);
+    fn sealed_control(&mut self, tag: Tag, payload: &[u8], length: u32, flags: u8) {
+        let head = preamble(tag, &[(length, DEFAULT_ALIGNMENT)], flags);
         if self.framing.revision == Revision::Rev0 {
             let len = PREAMBLE + padded(payload.len()) + BLOCK;
             return self.seal_gathered(len, |text| put(text, [&head[..], payload].into_iter()));
@@ -170,14 +236,16 @@ impl Assembler {
 
     fn sealed_message(
         &mut self,
-        header: &MessageHeader2,
+        header: &First<'_>,
         payload: &Payload,
         segments: &[(u32, u16)],
+        flags: u8,
         out: &mut Rope,
     ) {
-        let head = preamble(Tag::MESSAGE, segments);
-        let mut first = BytesMut::with_capacity(MessageHeader2::LEN);
-        header.encode(&mut first);
+        let head = preamble(Tag::MESSAGE, segments, flags);
+        let mut first = BytesMut::with_capacity(header.len());
+        header.put(&mut first);
+        let (inline, rest) = first.split_at(first.len().min(INLINE));
         let parts = [payload.front.len(), payload.middle.len(), payload.data.len()];
         let body: usize = parts.into_iter().map(padded).sum();
         let put_body = |text: &mut [u8], late: u8| {
@@ -191,15 +259,21 @@ impl Assembler {
             epilogue[0] = late;
         };
         match self.framing.revision {
-            Revision::Rev0 => self.seal_text(PREAMBLE + INLINE + body + BLOCK, out, |text| {
-                let (start, rest) = text.split_at_mut(PREAMBLE + INLINE);
-                put(start, [&head[..], &first[..]].into_iter());
-                put_body(rest, 0);
-            }),
+            Revision::Rev0 => {
+                let start = PREAMBLE + padded(first.len());
+                self.seal_text(start + body + BLOCK, out, |text| {
+                    let (start, rest) = text.split_at_mut(start);
+                    put(start, [&head[..], &first[..]].into_iter());
+                    put_body(rest, 0);
+                });
+            }
             Revision::Rev1 => {
                 self.seal_gathered(PREAMBLE + INLINE, |text| {
-                    put(text, [&head[..], &first[..]].into_iter());
+                    put(text, [&head[..], inline].into_iter());
                 });
+                if !rest.is_empty() {
+                    self.seal_gathered(padded(rest.len()), |text| put(text, [rest].into_iter()));
+                }
                 if segments.len() > 1 {
                     let put_body = |text: &mut [u8]| put_body(text, LATE_STATUS_COMPLETE);
                     self.seal_text(body + BLOCK, out, put_body);
@@ -269,7 +343,7 @@ impl Assembler {
     }
 }
 
-fn preamble(tag: Tag, segments: &[(u32, u16)]) -> [u8; PREAMBLE] {
+fn preamble(tag: Tag, segments: &[(u32, u16)], flags: u8) -> [u8; PREAMBLE] {
     let mut block = [0; PREAMBLE];
     block[0] = tag.to_wire();
     block[1] = segments.len() as u8;
@@ -277,6 +351,7 @@ fn preamble(tag: Tag, segments: &[(u32, u16)]) -> [u8; PREAMBLE] {
         entry[..4].copy_from_slice(&length.to_le_bytes());
         entry[4..].copy_from_slice(&alignment.to_le_bytes());
     }
+    block[FLAGS_AT] = flags;
     let crc = crc32c(0, &block[..super::PREAMBLE_CRC_AT]);
     block[super::PREAMBLE_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     block

@@ -1,16 +1,20 @@
 use bytes::{Bytes, BytesMut};
-use siphon_wire::buf::{SegmentBuf, SegmentPool};
+use siphon_wire::buf::{Rope, SegmentBuf, SegmentPool};
 use siphon_wire::crc32c::crc32c;
 
 use super::header::MessageHeader2;
 use super::seal::Opener;
 use super::sealed::Sealed;
 use super::{
-    FIRST_CRC, FrameError, Framing, INLINE, LATE_FLAG_ABORTED, LATE_STATUS_ABORTED,
+    FIRST_CRC, FLAGS_AT, FrameError, Framing, INLINE, LATE_FLAG_ABORTED, LATE_STATUS_ABORTED,
     LATE_STATUS_COMPLETE, LATE_STATUS_MASK, Limits, MAX_SEGMENTS, PAGE_ALIGNMENT, PREAMBLE,
     PREAMBLE_CRC_AT, Protection, Revision, SEGMENT_SEED, SegmentName, Tag,
 };
 use crate::message::Grants;
+use crate::v2::compression::{Algorithm, Decompressor, FLAG_COMPRESSED};
+
+/// The longest that a message's header is after compression, in bytes: some methods add a few.
+const MAX_PACKED_HEADER: u32 = 128;
 
 /// A segment with at least this much still to come is worth reading straight into its place.
 const MIN_DIRECT: usize = 16 << 10;
@@ -70,6 +74,8 @@ pub struct Disassembler {
     frame: InFrame,
     /// In secure mode.
     sealed: Option<Box<Sealed>>,
+    /// Where compression was agreed on.
+    decompressor: Option<Box<Decompressor>>,
 }
 
 /// What comes next in the stream.
@@ -96,6 +102,7 @@ struct InFrame {
     count: usize,
     lengths: [u32; MAX_SEGMENTS],
     page_aligned: [bool; MAX_SEGMENTS],
+    compressed: bool,
     /// Segment being filled; those before it are done.
     index: usize,
     crcs: [u32; MAX_SEGMENTS],
@@ -158,6 +165,7 @@ impl Disassembler {
             small: Collect::new(),
             frame: InFrame::new(),
             sealed: None,
+            decompressor: None,
         }
     }
 
@@ -165,6 +173,19 @@ impl Disassembler {
     pub(crate) fn seal(&mut self, opener: Opener) {
         self.framing.protection = Protection::Secure;
         self.sealed = Some(Box::new(Sealed::new(opener, self.framing.revision)));
+    }
+
+    /// Frames from here on may be compressed.
+    pub(crate) fn decompress(&mut self, algorithm: Algorithm) {
+        let pool = self.pool.clone();
+        self.decompressor = Some(Box::new(Decompressor::new(algorithm, pool)));
+    }
+
+    /// Gives up what only a busy link needs.
+    pub(crate) fn release(&mut self) {
+        if let Some(decompressor) = &mut self.decompressor {
+            decompressor.release();
+        }
     }
 
     /// What is accepted from the next frame on.
@@ -300,8 +321,7 @@ impl Disassembler {
                     let epilogue = &self.small.bytes[..wanted];
                     let complete = self.frame.check_epilogue(self.framing, epilogue)?;
                     self.next_is(Stage::Preamble);
-                    let frame = self.frame.finish();
-                    return Ok(Some(if complete { frame } else { Frame::Aborted }));
+                    return self.finish(complete).map(Some);
                 }
                 Stage::Failed => {
                     *input = &[];
@@ -379,13 +399,47 @@ impl Disassembler {
                 _ => Bytes::copy_from_slice(sealed.inline(first)),
             };
         }
+        // A compressed one is none yet.
         if let Ok(header) = frame.done[0][..].try_into() {
             frame.header.bytes = header;
         }
         sealed.begin_head();
         self.next_is(Stage::Preamble);
-        let frame = self.frame.finish();
-        Ok(Some(if complete { frame } else { Frame::Aborted }))
+        self.finish(complete).map(Some)
+    }
+
+    /// The frame, whose segments are all there.
+    fn finish(&mut self, complete: bool) -> Result<Frame, FrameError> {
+        let frame = &mut self.frame;
+        if !complete {
+            frame.done = Default::default();
+            frame.grants = Grants::default();
+            return Ok(Frame::Aborted);
+        }
+        if frame.compressed {
+            let tag = frame.tag;
+            let decompressor = self.decompressor.as_mut();
+            let decompressor = decompressor.ok_or(FrameError::CompressedUnasked { tag })?;
+            for (index, part) in frame.done.iter_mut().enumerate().take(frame.count) {
+                let segment = SegmentName::of(tag, index);
+                let limit = match segment {
+                    SegmentName::Header => MessageHeader2::LEN,
+                    _ => self.limits.of(segment) as usize,
+                };
+                let packed = Rope::from(std::mem::take(part));
+                let unpacked = decompressor.decompress(&packed, limit);
+                let unpacked =
+                    unpacked.map_err(|error| FrameError::Compression { tag, segment, error })?;
+                *part = unpacked.to_bytes();
+            }
+            if tag == Tag::MESSAGE {
+                let header = &frame.done[0][..];
+                let length = header.len() as u32;
+                frame.header.bytes =
+                    header.try_into().map_err(|_| FrameError::HeaderLength(length))?;
+            }
+        }
+        Ok(frame.finish())
     }
 
     /// Makes `frame` the one that a preamble announces.
@@ -405,6 +459,10 @@ impl Disassembler {
         let tag = Tag::from_wire(block[0]).ok_or(FrameError::UnknownTag(block[0]))?;
         let most = if tag == Tag::MESSAGE { MAX_SEGMENTS } else { 1 };
         let count = usize::from(block[1]);
+        self.frame.compressed = block[FLAGS_AT] & FLAG_COMPRESSED != 0;
+        if self.frame.compressed && self.decompressor.is_none() {
+            return Err(FrameError::CompressedUnasked { tag });
+        }
         if !(1..=most).contains(&count) {
             return Err(FrameError::SegmentCount { tag, count: block[1] });
         }
@@ -432,16 +490,16 @@ impl Disassembler {
     fn check_length(&self, tag: Tag, index: usize, length: u32) -> Result<(), FrameError> {
         let segment = SegmentName::of(tag, index);
         let limit = match segment {
+            SegmentName::Header if self.limits.front > 0 && self.frame.compressed => {
+                MAX_PACKED_HEADER
+            }
             SegmentName::Header if self.limits.front > 0 => {
                 return match length as usize {
                     MessageHeader2::LEN => Ok(()),
                     _ => Err(FrameError::HeaderLength(length)),
                 };
             }
-            SegmentName::Header | SegmentName::Front => self.limits.front,
-            SegmentName::Control => self.limits.control,
-            SegmentName::Middle => self.limits.middle,
-            SegmentName::Data => self.limits.data,
+            _ => self.limits.of(segment),
         };
         if length > limit {
             return Err(FrameError::SegmentTooLong { tag, segment, length, limit });
@@ -458,6 +516,7 @@ impl InFrame {
             count: 0,
             lengths: [0; MAX_SEGMENTS],
             page_aligned: [false; MAX_SEGMENTS],
+            compressed: false,
             index: 0,
             crcs: [SEGMENT_SEED; MAX_SEGMENTS],
             header: Collect::new(),
@@ -471,7 +530,7 @@ impl InFrame {
     fn begin_segment(&mut self, pool: &SegmentPool) {
         let length = self.lengths[self.index] as usize;
         self.wire_len += length;
-        self.filling = if self.tag == Tag::MESSAGE && self.index == 0 {
+        self.filling = if self.tag == Tag::MESSAGE && self.index == 0 && !self.compressed {
             Filling::Header
         } else if length == 0 {
             Filling::None

@@ -6,7 +6,7 @@
 //! revision 0: preamble 32 | segment 1..4                     | epilogue 17
 //! revision 1: preamble 32 | segment 1 | crc 4 | segment 2..4 | epilogue 13, if more than 1 segment
 //!
-//! preamble:   tag u8 | segments u8 | 4 x (length u32, alignment u16) | reserved 2 | crc u32
+//! preamble:   tag u8 | segments u8 | 4 x (length u32, alignment u16) | flags u8 | reserved u8 | crc u32
 //! epilogue 0: late flags u8  | 4 x crc u32
 //! epilogue 1: late status u8 | 3 x crc u32
 //! ```
@@ -37,6 +37,7 @@ pub use seal::StreamSeal;
 pub use tag::Tag;
 
 use crate::message::Payload;
+use crate::v2::compression::CompressionError;
 
 /// Most segments that a frame has.
 pub(crate) const MAX_SEGMENTS: usize = 4;
@@ -44,6 +45,8 @@ pub(crate) const MAX_SEGMENTS: usize = 4;
 pub(crate) const PREAMBLE: usize = 32;
 /// Bytes of a preamble that its checksum covers.
 pub(crate) const PREAMBLE_CRC_AT: usize = PREAMBLE - 4;
+/// Where a preamble has its flags ([`FLAG_COMPRESSED`](super::compression::FLAG_COMPRESSED)).
+pub(crate) const FLAGS_AT: usize = 26;
 /// Bytes of the checksum behind the first segment, in revision 1.
 pub(crate) const FIRST_CRC: usize = 4;
 /// Seed of a segment's checksum; a preamble's is 0.
@@ -64,7 +67,7 @@ pub(crate) const LATE_STATUS_ABORTED: u8 = 0x01;
 pub(crate) const LATE_STATUS_COMPLETE: u8 = 0x0e;
 
 /// Revision of the framing, agreed by the banners.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Revision {
     /// msgr2.0: one epilogue for all segments, always.
     Rev0,
@@ -147,6 +150,17 @@ pub struct TooLong {
 }
 
 impl Limits {
+    /// The longest segment of a kind. A message's header has a length of its own; where messages are
+    /// refused, it is refused as well.
+    pub(crate) fn of(&self, segment: SegmentName) -> u32 {
+        match segment {
+            SegmentName::Control => self.control,
+            SegmentName::Header | SegmentName::Front => self.front,
+            SegmentName::Middle => self.middle,
+            SegmentName::Data => self.data,
+        }
+    }
+
     /// Whether a message with this payload may be sent.
     ///
     /// # Errors
@@ -269,6 +283,20 @@ pub enum FrameError {
     HeaderLength(u32),
     /// The epilogue's late status is neither complete nor aborted.
     LateStatus(u8),
+    /// A compressed frame, where no compression was agreed on.
+    CompressedUnasked {
+        /// The frame's tag.
+        tag: Tag,
+    },
+    /// A compressed segment that does not unpack, or unpacks to more than is accepted.
+    Compression {
+        /// The frame's tag.
+        tag: Tag,
+        /// The segment.
+        segment: SegmentName,
+        /// What is wrong with it.
+        error: CompressionError,
+    },
     /// In secure mode: bytes that were changed, left out, repeated or brought into another order.
     Forged,
 }
@@ -292,6 +320,10 @@ impl fmt::Display for FrameError {
             ),
             Self::HeaderLength(length) => write!(f, "a message header of {length} bytes"),
             Self::LateStatus(status) => write!(f, "late status {status:#04x}"),
+            Self::CompressedUnasked { tag } => {
+                write!(f, "{tag} is compressed, which was not agreed on")
+            }
+            Self::Compression { tag, segment, error } => write!(f, "{tag}'s {segment}: {error}"),
             Self::Forged => f.write_str("it was not sealed by the peer, or not for this place"),
         }
     }

@@ -1,0 +1,285 @@
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::error::Missing;
+use crate::scratch::Scratch;
+use crate::{CephTree, Leash, PeerError, Release, free_ports, run};
+
+const TOOL_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(90);
+/// A port can be taken between choosing and binding it.
+const MAX_STARTS: u32 = 3;
+
+/// Daemons, and what their keys may do.
+const DAEMONS: [(&str, &[&str]); 4] = [
+    ("mon.", &["mon=allow *"]),
+    ("client.admin", &["mon=allow *", "osd=allow *", "mgr=allow *"]),
+    ("osd.0", &["mon=allow profile osd", "mgr=allow profile osd", "osd=allow *"]),
+    ("mgr.x", &["mon=allow profile mgr", "osd=allow *"]),
+];
+
+/// How a cluster is to be.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterOptions {
+    /// The kind of all keys and tickets, from 20.2.4 on: `aes` or `aes256k`. Older releases know no
+    /// choice.
+    pub key_type: Option<&'static str>,
+    /// Further lines of the configuration's `[global]`, such as `auth_service_ticket_ttl = 5`.
+    pub config: Vec<String>,
+}
+
+/// A throw-away cluster on 127.0.0.1, with cephx: a monitor, a manager and an OSD in memory, of the
+/// release that is wanted, each with an address of msgr1 and one of msgr2.
+///
+/// All its files are in a folder of its own, within the tree of the release: the daemons run by
+/// chroot, which takes root. When dropped, they end and the folder is removed.
+///
+/// ```no_run
+/// use siphon_peers::{Cluster, ClusterOptions, Release};
+///
+/// let cluster = Cluster::start(Release::Reef, &ClusterOptions::default())?;
+/// println!("{} at {}", cluster.version(), cluster.mon_v2());
+/// println!("{}", cluster.ceph(&["status"])?);
+/// # Ok::<(), siphon_peers::PeerError>(())
+/// ```
+#[derive(Debug)]
+pub struct Cluster {
+    // Before `dir`: the daemons end before their files go. A manager before the monitor it talks to.
+    mgr: Leash,
+    osd: Leash,
+    mon: Leash,
+    files: Files,
+    version: String,
+    v2: SocketAddr,
+    v1: SocketAddr,
+}
+
+impl Cluster {
+    /// Makes a cluster and starts it; returns when its OSD is up and its manager active, which takes
+    /// a few seconds.
+    ///
+    /// # Errors
+    /// [`PeerError::Unavailable`] if this machine cannot have the release, or we are not root; any
+    /// other if it does not start.
+    pub fn start(release: Release, options: &ClusterOptions) -> Result<Self, PeerError> {
+        let tree = CephTree::of(release)?;
+        if !is_root() {
+            return Err(Missing::Root("a cluster runs by chroot").into());
+        }
+        let mut attempts = 1;
+        loop {
+            match Self::try_start(&tree, options) {
+                Err(PeerError::TimedOut { .. } | PeerError::Failed { .. })
+                    if attempts < MAX_STARTS =>
+                {
+                    attempts += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn try_start(tree: &CephTree, options: &ClusterOptions) -> Result<Self, PeerError> {
+        let [v2, v1] = free_ports().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let dir = Scratch::new(Some(&tree.root().join("tmp")), "siphon")?;
+        let name = dir.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let files = Files { dir, inside: format!("/tmp/{name}"), tree: tree.clone() };
+        files.prepare(v2, v1, options)?;
+        let version = files.tool("ceph-mon", &["--version"])?;
+        let version = String::from_utf8_lossy(&version.stdout).into_owned();
+        let version = version.split_whitespace().nth(2).unwrap_or("unknown").to_owned();
+
+        let mon = files.launch("ceph-mon", &["-f", "-i", "a"])?;
+        mon.wait_until_listening(v2, START_TIMEOUT)?;
+        let osd = files.launch("ceph-osd", &["-f", "-i", "0", "--no-mon-config"])?;
+        let mgr = files.launch("ceph-mgr", &["-f", "-i", "x"])?;
+        let cluster = Self { mgr, osd, mon, files, version, v2, v1 };
+        cluster.osd.wait_until("up", START_TIMEOUT, || {
+            cluster.json(&["osd", "stat"]).is_ok_and(|stat| stat["num_up_osds"] == 1)
+        })?;
+        cluster.mgr.wait_until("active", START_TIMEOUT, || {
+            cluster.json(&["mgr", "dump"]).is_ok_and(|map| map["available"] == true)
+        })?;
+        Ok(cluster)
+    }
+
+    /// The release's number: `18.2.7`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The monitor's address of msgr2.
+    pub fn mon_v2(&self) -> SocketAddr {
+        self.v2
+    }
+
+    /// The monitor's address of msgr1.
+    pub fn mon_v1(&self) -> SocketAddr {
+        self.v1
+    }
+
+    /// A keyring with the keys of all daemons and of `client.admin`.
+    pub fn keyring(&self) -> PathBuf {
+        self.files.dir.path().join("keyring")
+    }
+
+    /// What the release's own `ceph` prints to a command, as `client.admin`.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn ceph(&self, args: &[&str]) -> Result<String, PeerError> {
+        let output = self.files.tool("ceph", args)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The same as JSON.
+    ///
+    /// # Errors
+    /// If it fails. What is no JSON is null.
+    pub fn json(&self, args: &[&str]) -> Result<Value, PeerError> {
+        let text = self.ceph(&[args, &["--format", "json"]].concat())?;
+        Ok(serde_json::from_str(text.trim()).unwrap_or_default())
+    }
+
+    /// The end of what the daemons have logged, for a test that fails.
+    pub fn logs(&self) -> String {
+        let tail = |name: &str| {
+            let log = fs::read_to_string(self.files.dir.path().join(format!("{name}.log")));
+            let log = log.unwrap_or_default();
+            let from = log.lines().count().saturating_sub(20);
+            let lines: Vec<_> = log.lines().skip(from).collect();
+            format!("{name}:\n{}\n", lines.join("\n"))
+        };
+        ["mon.a", "osd.0", "mgr.x"].map(tail).concat()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for daemon in [&mut self.mgr, &mut self.osd, &mut self.mon] {
+            let _ = daemon.signal("KILL"); // its leash would, too
+        }
+    }
+}
+
+/// A cluster's folder, and how its programs are called.
+#[derive(Debug)]
+struct Files {
+    dir: Scratch,
+    /// The folder as the daemons see it.
+    inside: String,
+    tree: CephTree,
+}
+
+impl Files {
+    fn command(&self, program: &str) -> Command {
+        let mut command = self.tree.chroot(program);
+        command.env("CEPH_CONF", format!("{}/ceph.conf", self.inside));
+        command
+    }
+
+    fn tool(&self, program: &str, args: &[&str]) -> Result<Output, PeerError> {
+        let mut command = self.command(program);
+        command.args(args);
+        run(command, TOOL_TIMEOUT)
+    }
+
+    fn launch(&self, program: &str, args: &[&str]) -> Result<Leash, PeerError> {
+        let mut command = self.command(program);
+        command.args(args);
+        Leash::start(command, self.dir.path().join(format!("{program}.out")))
+    }
+
+    /// Configuration, keys, first maps and the daemons' data.
+    fn prepare(
+        &self,
+        v2: SocketAddr,
+        v1: SocketAddr,
+        options: &ClusterOptions,
+    ) -> Result<(), PeerError> {
+        let uuid = || {
+            let text = fs::read_to_string("/proc/sys/kernel/random/uuid");
+            text.map(|text| text.trim().to_owned()).map_err(PeerError::system("make a uuid"))
+        };
+        let (inside, fsid) = (&self.inside, uuid()?);
+        let path = |name: &str| format!("{inside}/{name}");
+        let addrs = format!("[v2:{v2},v1:{v1}]");
+        self.write(&fsid, &addrs, options)
+            .map_err(PeerError::system(format!("write into {}", self.dir.path().display())))?;
+        let key_type = options.key_type;
+        for (name, caps) in DAEMONS {
+            let keyring = path("keyring");
+            let mut args = vec![keyring.as_str(), "-n", name, "--gen-key"];
+            args.extend(key_type.iter().flat_map(|kind| ["--key-type", kind]));
+            let caps: Vec<_> = caps.iter().filter_map(|caps| caps.split_once('=')).collect();
+            args.extend(caps.iter().flat_map(|(service, caps)| ["--cap", service, caps]));
+            self.tool("ceph-authtool", &args)?;
+        }
+        let (monmap, osdmap) = (path("monmap"), path("osdmap"));
+        let mut args = vec!["--create", "--fsid", &fsid, "--addv", "a", &addrs, &monmap];
+        let ciphers = key_type.map(|kind| {
+            [
+                format!("--auth-service-cipher={kind}"),
+                format!("--auth-preferred-cipher={kind}"),
+                "--auth-allowed-ciphers=aes,aes256k".to_owned(),
+            ]
+        });
+        args.extend(ciphers.iter().flatten().map(String::as_str));
+        self.tool("monmaptool", &args)?;
+        self.tool("osdmaptool", &["--createsimple", "1", &osdmap])?;
+        let maps = ["--monmap", &monmap, "--osdmap", &osdmap];
+        self.tool("ceph-mon", &[&["-i", "a", "--mkfs"], &maps[..]].concat())?;
+        let osd_uuid = uuid()?;
+        let mkfs = ["-i", "0", "--mkfs", "--no-mon-config", "--osd-uuid", &osd_uuid];
+        self.tool("ceph-osd", &mkfs)?;
+        Ok(())
+    }
+
+    /// Elections and proposals that take Ceph seconds take a fraction here: there is nobody to wait
+    /// for. The manager is shown no modules, which would take it long to load.
+    fn write(&self, fsid: &str, addrs: &str, options: &ClusterOptions) -> std::io::Result<()> {
+        let (inside, dir) = (&self.inside, self.dir.path());
+        for name in ["modules", "run", "mon.a", "osd.0", "mgr.x"] {
+            fs::create_dir(dir.join(name))?;
+        }
+        for entry in fs::read_dir(self.tree.root().join("usr/share/ceph/mgr"))? {
+            let name = entry?.file_name();
+            if name.to_string_lossy().ends_with(".py") {
+                let target = PathBuf::from("/usr/share/ceph/mgr").join(&name);
+                std::os::unix::fs::symlink(target, dir.join("modules").join(&name))?;
+            }
+        }
+        fs::write(dir.join("keyring"), "")?;
+        let text = format!(
+            "[global]\nfsid = {fsid}\nmon_host = {addrs}\nkeyring = {inside}/keyring\n\
+             run_dir = {inside}/run\ncrash_dir = {inside}/run\n\
+             log_file = {inside}/$name.log\nmon_cluster_log_file = {inside}/cluster.log\n\
+             mon_data = {inside}/$name\nosd_data = {inside}/$name\nmgr_data = {inside}/$name\n\
+             public_addr = 127.0.0.1\ncluster_addr = 127.0.0.1\n\
+             ms_bind_msgr1 = true\nms_bind_msgr2 = true\n\
+             auth_allow_insecure_global_id_reclaim = false\n\
+             mon_election_timeout = 1\npaxos_propose_interval = 0.05\npaxos_min_wait = 0.01\n\
+             mon_data_avail_warn = 2\nmon_data_avail_crit = 1\n\
+             mon_allow_pool_size_one = true\nosd_pool_default_size = 1\n\
+             osd_pool_default_min_size = 1\nosd_crush_chooseleaf_type = 0\n\
+             osd_crush_update_on_start = false\nosd_class_update_on_start = false\n\
+             osd_objectstore = memstore\nmemstore_device_bytes = 1073741824\n\
+             osd_mclock_skip_benchmark = true\nosd_memory_target = 1073741824\n\
+             mgr_module_path = {inside}/modules\nmgr_initial_modules =\n\
+             mgr_tick_period = 1\nmgr_stats_period = 1\n{}\n",
+            options.config.join("\n")
+        );
+        fs::write(dir.join("ceph.conf"), text)
+    }
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    // This process's own entry belongs to its effective user.
+    fs::metadata("/proc/self").is_ok_and(|entry| entry.uid() == 0)
+}
