@@ -19,6 +19,9 @@ use crate::{
 
 const EACCES: i32 = -13;
 
+/// Most challenges of a service that one authorizer answers.
+const MAX_CHALLENGES: u32 = 16;
+
 /// The connecting side of cephx: a name and its key, and the tickets that monitors gave for them.
 ///
 /// To a monitor it proves that it has the key, and gets tickets; to any other daemon it shows the
@@ -67,7 +70,7 @@ impl CephxClient {
         let ticket = tickets.get(peer.peer_type).filter(|it| it.is_valid(self.inner.env.now()));
         let ticket = ticket.ok_or(CephxError::NoTicket(peer.peer_type))?.clone();
         let (inner, nonce) = (Arc::clone(&self.inner), self.inner.env.random());
-        Ok(Box::new(AuthorizerExchange { inner, peer, ticket, nonce, challenged: false }))
+        Ok(Box::new(AuthorizerExchange { inner, peer, ticket, nonce, challenges: 0 }))
     }
 
     /// Who we are.
@@ -359,7 +362,7 @@ struct AuthorizerExchange {
     peer: PeerContext,
     ticket: Ticket,
     nonce: u64,
-    challenged: bool,
+    challenges: u32,
 }
 
 impl AuthorizerExchange {
@@ -385,7 +388,9 @@ impl ClientExchange for AuthorizerExchange {
     }
 
     fn reply_more(&mut self, payload: &Bytes) -> Result<Bytes, AuthError> {
-        if std::mem::replace(&mut self.challenged, true) {
+        // Over msgr v1 a session may take several attempts, each of which may be challenged.
+        self.challenges += 1;
+        if self.challenges > MAX_CHALLENGES {
             return Err(AuthError::UnexpectedStep { method: AuthMethod::CEPHX });
         }
         let key = &self.ticket.session_key;

@@ -679,3 +679,29 @@ fn a_refusal_leaves_the_tickets_for_services() {
     ours.bad_method(BadMethod { method, result, allowed_methods, allowed_modes }).unwrap_err();
     converse(&client, OSD, &world.osd).unwrap();
 }
+
+/// Over msgr v1 a peer that is told to try again is challenged again, by a server that has
+/// forgotten the first time.
+#[test]
+fn a_service_may_challenge_again_but_not_for_ever() {
+    let world = World::new(KeyType::AES);
+    let client = world.client_with_tickets();
+    let mut ours = client.begin(OSD).unwrap();
+    let mut request = ours.request().unwrap();
+    for _ in 0..16 {
+        let mut theirs = world.osd.begin(CLIENT);
+        let AuthServerAnswer::More(challenge) = theirs.request(&request) else {
+            panic!("no challenge");
+        };
+        request.payload = ours.reply_more(&challenge).unwrap();
+        let answer = theirs.request_more(&request.payload);
+        assert!(matches!(answer, AuthServerAnswer::Done { .. }));
+    }
+    let AuthServerAnswer::More(challenge) = world.osd.begin(CLIENT).request(&request) else {
+        panic!("no challenge");
+    };
+    assert_eq!(
+        ours.reply_more(&challenge),
+        Err(AuthError::UnexpectedStep { method: AuthMethod::CEPHX })
+    );
+}
