@@ -49,6 +49,12 @@ pub(crate) struct Link1 {
     peer_addr: EntityAddr,
     /// The connecting side: how it proves itself.
     authorizer: Option<(AuthMethod, Bytes)>,
+    /// The connecting side: a challenge was answered over this link.
+    challenged: bool,
+    /// The connecting side: the next challenge, for an exchange that is yet to begin.
+    challenge: Option<Bytes>,
+    /// The connecting side: the session is to be a new one, whatever its `connect_seq`.
+    asks_new: bool,
     /// What opened, or is to open, the session.
     connect: Connect,
     reply: ConnectReply,
@@ -113,6 +119,9 @@ impl Link1 {
             verified: None,
             peer_addr: EntityAddr::default(),
             authorizer: None,
+            challenged: false,
+            challenge: None,
+            asks_new: false,
             connect: Connect::default(),
             reply: ConnectReply::default(),
             proof: Bytes::new(),
@@ -188,7 +197,15 @@ impl Link1 {
             if let Some(incoming) = self.pending.pop_front() {
                 return Ok(Some(incoming));
             }
-            if self.awaits_application() || !self.advance(input, events)? {
+            if self.awaits_application() {
+                return Ok(None);
+            }
+            if let Some(challenge) = self.challenge.take() {
+                self.turn = Turn::Application;
+                events.push_back(Event::Auth(AuthEvent::ReplyMore(challenge)));
+                return Ok(None);
+            }
+            if !self.advance(input, events)? {
                 return Ok(None);
             }
         }
@@ -267,8 +284,13 @@ impl Link1 {
             Stage::Addrs => self.handle_server_addrs(bytes, events)?,
             Stage::Connect => {
                 self.count_round()?;
-                self.connect = Connect::decode(bytes);
+                let before = std::mem::replace(&mut self.connect, Connect::decode(bytes));
                 check_authorizer(self.connect.authorizer_len)?;
+                let (expected, found) = (before.peer_type(), self.connect.peer_type());
+                if self.rounds > 1 && found != expected {
+                    // Who it is was asked as for the other kind.
+                    return Err(PeerIncompatible::WrongEntityType { expected, found }.into());
+                }
                 self.stage = Stage::ConnectAuthorizer;
             }
             Stage::ConnectAuthorizer => self.handle_connect(bytes, events),
@@ -387,6 +409,7 @@ impl Link1 {
             }
         };
         self.in_seq = in_seq;
+        self.asks_new = matches!(ask, Ask::New(_));
         self.connect = Connect {
             features: policy.features_supported,
             host_type: u32::from(we.0),
@@ -422,11 +445,7 @@ impl Link1 {
         let ours = self.connect.features;
         self.stage = Stage::Opening;
         let answer = match tag {
-            tag::CHALLENGE_AUTHORIZER => {
-                self.turn = Turn::Application;
-                events.push_back(Event::Auth(AuthEvent::ReplyMore(proof.clone())));
-                return Ok(());
-            }
+            tag::CHALLENGE_AUTHORIZER => return self.handle_challenge(proof, events),
             tag::SEQ | tag::READY if self.authorizer.is_some() => {
                 let (global_id, mode) = (0, ConnectionMode::CRC);
                 self.turn = Turn::Trust { global_id, mode };
@@ -436,7 +455,16 @@ impl Link1 {
             }
             tag::SEQ | tag::READY => return self.handle_ready(),
             tag::FEATURES => Answer::LacksFeatures(ours.missing(features)),
+            tag::RESETSESSION if self.asks_new && self.connect.connect_seq > 0 => {
+                return Ok(self.ask_again(0)); // that which it wanted a higher number for is gone
+            }
             tag::RESETSESSION => Answer::Reset { full: true },
+            tag::RETRY_SESSION if connect_seq <= self.connect.connect_seq => {
+                let (tag, stage) = (Tag::SESSION_RETRY, self.stage());
+                return Err(PeerMisbehaved::UnexpectedFrame { tag, stage }.into());
+            }
+            // It stands by, and never had a session with us.
+            tag::RETRY_SESSION if self.asks_new => return Ok(self.ask_again(connect_seq)),
             tag::RETRY_SESSION => Answer::Retry { connect_seq: u64::from(connect_seq) },
             tag::RETRY_GLOBAL => Answer::RetryGlobal { global_seq: u64::from(global_seq) },
             tag::WAIT => Answer::Wait,
@@ -453,6 +481,34 @@ impl Link1 {
             other => return Err(FrameError::UnknownTag(other).into()),
         };
         self.pending.push_back(Incoming::Answer(answer));
+        Ok(())
+    }
+
+    fn ask_again(&mut self, connect_seq: u32) {
+        self.connect.connect_seq = connect_seq;
+        self.send_connect();
+    }
+
+    /// A server that hands our link to a session which it has forgets that it challenged us
+    /// (`reset_security` of `ProtocolV1.cc`), and does so again. An exchange answers one challenge:
+    /// the next one needs another.
+    fn handle_challenge(
+        &mut self,
+        challenge: &Bytes,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), ProtocolError> {
+        if self.authorizer.is_none() {
+            let (tag, stage) = (Tag::AUTH_REPLY_MORE, self.stage());
+            return Err(PeerMisbehaved::UnexpectedFrame { tag, stage }.into());
+        }
+        self.turn = Turn::Application;
+        if std::mem::replace(&mut self.challenged, true) {
+            let peer_type = self.verified.as_ref().map_or(EntityType::ANY, |peer| peer.peer_type);
+            self.challenge = Some(challenge.clone());
+            events.push_back(Event::Auth(AuthEvent::Begin { peer_type }));
+        } else {
+            events.push_back(Event::Auth(AuthEvent::ReplyMore(challenge.clone())));
+        }
         Ok(())
     }
 
@@ -476,7 +532,7 @@ impl Link1 {
     fn opened(&mut self, acked: u64) {
         self.stage = Stage::Opening;
         let lossy = self.reply.flags & LOSSY != 0;
-        let answer = if self.connect.connect_seq > 0 {
+        let answer = if !self.asks_new {
             Answer::Resumed { in_seq: acked }
         } else {
             Answer::Accepted(Box::new(ServerIdent {
@@ -523,15 +579,19 @@ impl Link1 {
             self.refused = Some(PeerIncompatible::ProtocolVersion { ours, theirs }.into());
             return self.send_reply(tag::BADPROTOVER, Features::NONE, 0, 0);
         }
+        let method = AuthMethod(self.connect.authorizer_protocol);
+        let mut required = self.config.policies.of(peer_type).features_required;
+        if method == AuthMethod::CEPHX {
+            // Who knows of no challenge could show anybody's record (CVE-2018-1128).
+            required = required | Features::CEPHX_V2;
+        }
+        let missing = self.connect.features.missing(required);
+        if missing != Features::NONE {
+            self.refused = Some(PeerIncompatible::PeerLacksFeatures(missing).into());
+            return self.answer(&Answer::LacksFeatures(missing));
+        }
         if authorizer.is_empty() && authenticates_by_messages(peer_type, we) {
             return self.let_ask(0, Keys::None, None);
-        }
-        let method = AuthMethod(self.connect.authorizer_protocol);
-        if method == AuthMethod::CEPHX && !self.connect.features.contains(Features::CEPHX_V2) {
-            // It knows of no challenge: what it shows could be anybody's record (CVE-2018-1128).
-            let lacks = PeerIncompatible::PeerLacksFeatures(Features::CEPHX_V2);
-            self.refused = Some(lacks.into());
-            return self.send_reply(tag::FEATURES, Features::CEPHX_V2, 0, 0);
         }
         self.turn = Turn::Application;
         let payload = authorizer.clone();
@@ -578,7 +638,6 @@ impl Link1 {
     pub(crate) fn answer(&mut self, answer: &Answer) {
         let supported = self.config.policies.of(self.connect.peer_type()).features_supported;
         let common = Features(supported.0 & self.connect.features.0);
-        let next_seq = u64::from(self.connect.connect_seq) + 1;
         match answer {
             Answer::Accepted(ident) => {
                 let lossy = ident.flags & FLAG_LOSSY != 0;
@@ -591,7 +650,7 @@ impl Link1 {
             Answer::LacksFeatures(missing) => {
                 self.send_reply(tag::FEATURES, common | *missing, 0, 0);
             }
-            Answer::Reset { .. } => self.send_reply(tag::RESETSESSION, common, 0, next_seq),
+            Answer::Reset { .. } => self.send_reply(tag::RESETSESSION, common, 0, 0),
             Answer::Retry { connect_seq } => {
                 self.send_reply(tag::RETRY_SESSION, common, 0, *connect_seq);
             }
@@ -652,7 +711,9 @@ impl Link1 {
         match (answer, turn) {
             (AuthAnswer::Request(request), _) if client => {
                 self.authorizer = Some((request.method, request.payload));
-                self.pending.push_back(Incoming::Verified);
+                if self.challenge.is_none() {
+                    self.pending.push_back(Incoming::Verified);
+                }
             }
             (AuthAnswer::More(payload), _) if client => {
                 let method = AuthMethod(self.connect.authorizer_protocol);
@@ -766,10 +827,12 @@ fn authenticates_by_messages(client: EntityType, server: EntityType) -> bool {
     server == EntityType::MON && client != EntityType::MON
 }
 
-/// Our address as msgr1 knows it: the legacy one, or that which was learned.
+/// Our address as msgr1 knows it: the legacy one, or that which was learned, or else that of
+/// msgr2, without which the peer takes all of a host that have none for one
+/// (`entity_addrvec_t::as_legacy_addr`).
 fn own_addr(addrs: &EntityAddrVec) -> EntityAddr {
     let known = addrs.legacy().or_else(|| addrs.of_type(AddrType::ANY));
-    known.unwrap_or_default().with_kind(AddrType::LEGACY)
+    known.unwrap_or_else(|| addrs.front()).with_kind(AddrType::LEGACY)
 }
 
 fn put_addr(addr: &EntityAddr, out: &mut BytesMut) {
