@@ -214,4 +214,10 @@ pub trait ServerExchange: fmt::Debug + Send {
 
     /// Answers AUTH_REQUEST_MORE.
     fn request_more(&mut self, payload: &Bytes) -> AuthServerAnswer;
+
+    /// The peer's global id, which is chosen before the peer has proven anything; 0 if there is
+    /// none (yet). Over msgr v1 it goes with every answer.
+    fn global_id(&self) -> u64 {
+        0
+    }
 }

@@ -7,6 +7,7 @@ use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::time::{Duration, SystemTime};
 
 use futures_channel::oneshot;
+use siphon_auth::ServerExchange;
 use siphon_net::MailSender;
 use siphon_proto::{Grant, OutMessage, OutPayload, PeerInfo, Throttle};
 use siphon_wire::types::{EntityAddrVec, EntityType, Features, Utime};
@@ -73,6 +74,8 @@ struct State {
     /// Why the last link was lost or could not be had, unless there is one again.
     fault: Option<CloseReason>,
     keepalive_ack: Option<Utime>,
+    /// What is left of authentication.
+    auth_exchange: Option<Box<dyn ServerExchange>>,
     /// Who waits for any of this to change.
     waiters: Vec<oneshot::Sender<()>>,
 }
@@ -245,6 +248,13 @@ impl Connection {
         lock(&self.inner.state).peer.clone()
     }
 
+    /// The accepting side of the peer's authentication, which goes on where a monitor's clients renew
+    /// their tickets by messages ([`MessageExchange::with_known`](siphon_auth::MessageExchange)). Of
+    /// a connection that we accepted over msgr v2; once.
+    pub fn take_auth_exchange(&self) -> Option<Box<dyn ServerExchange>> {
+        lock(&self.inner.state).auth_exchange.take()
+    }
+
     /// The peer's addresses: those it identified with, else those we try.
     pub fn peer_addrs(&self) -> EntityAddrVec {
         self.peer().map_or_else(|| self.inner.target.clone(), |peer| peer.addrs.clone())
@@ -357,6 +367,10 @@ impl Connection {
     pub(crate) fn set_closed(&self, reason: CloseReason) {
         let _ = self.inner.closed.set(reason); // the first reason counts
         self.update(|state| state.connected = false);
+    }
+
+    pub(crate) fn set_auth_exchange(&self, exchange: Box<dyn ServerExchange>) {
+        lock(&self.inner.state).auth_exchange = Some(exchange);
     }
 
     pub(crate) fn set_keepalive_ack(&self, stamp: Utime) {

@@ -2,182 +2,28 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::Stdio;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::thread;
 
-use common::{HUNG, context};
-use siphon_auth::{
-    CephxServer, ConnectionMode, CryptoKey, EntityAuth, KeyServer, KeyServerOptions, KeyType,
-    Keyring, ModeList, Modes,
-};
-use siphon_messages::mon::{ElectionStrategy, MonFeatures, MonInfo, MonMap, Release};
-use siphon_messages::{
-    MMonCommand, MMonCommandAck, MMonGetMap, MMonMap, MMonSubscribe, TypedMessage, msg_type,
-};
-use siphon_msgr::{Connection, Dispatcher, Messenger, Stack, SystemEnv, save_keyring};
-use siphon_peers::{require, run};
-use siphon_proto::{Message, MessageHeader, OutMessage, Payload, Policy};
-use siphon_wire::Encode as _;
-use siphon_wire::types::{
-    AuthName, EntityAddr, EntityAddrVec, EntityName, Epoch, Features, Utime, Uuid,
-};
-
-const FSID: &str = "5d2a3a34-17c1-4f2b-9a38-6b6a2f6cbb11";
-/// What our monitor answers to `ceph -s`.
-const STATUS: &str = "all is well here";
-
-/// A monitor as far as clients need one to connect.
-struct StandIn {
-    stack: Stack,
-    messenger: Messenger,
-    addrs: EntityAddrVec,
-    seen: Arc<Seen>,
-    folder: tempfile::TempDir,
-    key: CryptoKey,
-}
-
-/// Answers, and remembers who asked.
-struct Seen {
-    map: Mutex<MonMap>,
-    /// Name, capabilities and mode of each session.
-    sessions: Mutex<Vec<(AuthName, String, ConnectionMode)>>,
-}
-
-impl Seen {
-    fn answer(&self, connection: &Connection, message: &Message) -> Option<OutMessage> {
-        let map = || MMonMap { monmap: self.map.lock().unwrap().clone() };
-        match message.header.msg_type {
-            MMonGetMap::TYPE => Some(map().into_out()),
-            MMonSubscribe::TYPE => {
-                let wanted = MMonSubscribe::from_message(message).unwrap().what;
-                if wanted.contains_key(&b"config"[..].into()) {
-                    connection.send(no_config()).unwrap();
-                }
-                wanted.contains_key(&b"monmap"[..].into()).then(|| map().into_out())
-            }
-            MMonCommand::TYPE => {
-                let command = MMonCommand::from_message(message).unwrap();
-                let output = match String::from_utf8_lossy(&command.cmd[0]) {
-                    cmd if cmd.contains("get_command_descriptions") => {
-                        r#"{"cmd000": {"sig": ["status"], "help": "", "module": "mon",
-                            "perm": "r", "flags": 0}}"#
-                    }
-                    cmd if cmd.contains("\"status\"") => STATUS,
-                    cmd => panic!("not taught: {cmd}"),
-                };
-                let cmd = command.cmd;
-                let ack = MMonCommandAck { cmd, output: output.into(), ..Default::default() };
-                let mut answer = ack.into_out();
-                answer.header.tid = message.header.tid;
-                Some(answer)
-            }
-            _ => None,
-        }
-    }
-}
-
-impl Dispatcher for Seen {
-    fn can_fast_dispatch(&self, _: &Message) -> bool {
-        true
-    }
-
-    fn fast_dispatch(&self, connection: &Connection, message: Message) {
-        if let Some(answer) = self.answer(connection, &message) {
-            let _ = connection.send(answer); // it may have left
-        }
-    }
-
-    fn handle_fast_accept(&self, connection: &Connection) {
-        let peer = connection.peer().unwrap();
-        let identity = peer.identity.clone().expect("cephx proves who it is");
-        let session = (identity.name, identity.caps, peer.mode);
-        self.sessions.lock().unwrap().push(session);
-    }
-}
-
-/// `MConfig`: no options are set for the client.
-fn no_config() -> OutMessage {
-    let front = BTreeMap::<String, String>::new().to_bytes(Features::ALL);
-    let header = MessageHeader { msg_type: msg_type::MSG_CONFIG, version: 1, ..Default::default() };
-    OutMessage::new(header, Payload { front, ..Default::default() })
-}
-
-impl StandIn {
-    fn start(modes: &str, key_type: KeyType) -> Self {
-        let key = CryptoKey::generate(key_type, &SystemEnv).unwrap();
-        let mut keyring = Keyring::default();
-        let caps = ["mon", "osd", "mgr"].map(|service| (service.to_owned(), "allow *".to_owned()));
-        let auth = EntityAuth { key: key.clone(), caps: caps.into() };
-        keyring.insert("client.admin".parse().unwrap(), auth);
-        let options = KeyServerOptions { service_key_type: key_type, ..Default::default() };
-        let keys = Arc::new(KeyServer::new(keyring, options, Arc::new(SystemEnv)));
-        let modes = Modes::all(&modes.parse::<ModeList>().unwrap());
-        let context = context(|_| {});
-        let stack = Stack::new(&context).unwrap();
-        let seen = Arc::new(Seen { map: Mutex::default(), sessions: Mutex::default() });
-        let messenger = Messenger::builder(&context, &stack, EntityName::mon(0))
-            .default_policy(Policy::STATELESS_SERVER)
-            .auth_server(Arc::new(CephxServer::for_monitor(keys, modes)))
-            .dispatcher_tail(Arc::clone(&seen) as Arc<dyn Dispatcher>)
-            .start()
-            .unwrap();
-        let addr = EntityAddr::msgr2(([127, 0, 0, 1], 0).into(), 0);
-        let addrs = messenger.bind(&[addr]).unwrap();
-        *seen.map.lock().unwrap() = monmap(&addrs);
-        let folder = tempfile::tempdir().unwrap();
-        Self { stack, messenger, addrs, seen, folder, key }
-    }
-
-    /// A keyring file of these.
-    fn keyring(&self, name: &str, key: &CryptoKey) -> PathBuf {
-        let mut keyring = Keyring::default();
-        let auth = EntityAuth { key: key.clone(), ..Default::default() };
-        keyring.insert(name.parse().unwrap(), auth);
-        let path = self.folder.path().join(format!("{name}.keyring"));
-        save_keyring(&path, &keyring).unwrap();
-        path
-    }
-
-    /// A client's options.
-    fn options(&self, name: &str, key: &CryptoKey, modes: &str) -> Vec<String> {
-        let addr = self.addrs.front().to_string();
-        let keyring = self.keyring(name, key).display().to_string();
-        let mut options = vec!["-m".to_owned(), addr, "-n".to_owned(), name.to_owned()];
-        options.extend(["--keyring".to_owned(), keyring]);
-        options.extend(["--ms_mon_client_mode".to_owned(), modes.to_owned()]);
-        options
-    }
-
-    fn shutdown(self) {
-        pollster::block_on(self.messenger.shutdown());
-        drop(self.stack);
-    }
-}
-
-fn monmap(addrs: &EntityAddrVec) -> MonMap {
-    let mon = MonInfo { name: "a".into(), public_addrs: addrs.clone(), ..Default::default() };
-    MonMap {
-        epoch: Epoch(1),
-        fsid: FSID.parse::<Uuid>().unwrap(),
-        last_changed: Utime::new(1_600_000_000, 0),
-        created: Utime::new(1_600_000_000, 0),
-        persistent_features: MonFeatures::LUMINOUS | MonFeatures::MIMIC | MonFeatures::NAUTILUS,
-        mons: [("a".into(), mon)].into(),
-        ranks: vec!["a".into()],
-        min_mon_release: Release::PACIFIC,
-        strategy: ElectionStrategy::CLASSIC,
-        ..Default::default()
-    }
-}
+use common::HUNG;
+use common::stand_in::{FSID, STATUS, StandIn};
+use siphon_auth::{CryptoKey, KeyType, ModeList};
+use siphon_msgr::SystemEnv;
+use siphon_peers::{Cluster, ClusterOptions, Release, require, run};
+use siphon_wire::types::AddrType;
 
 #[test]
 fn ceph_and_librados_authenticate_in_every_mode() {
     let Some(_) = require(siphon_peers::ceph_with_key()) else {
         return;
     };
-    for modes in ["crc", "secure"] {
-        let mon = StandIn::start(modes, KeyType::AES);
+    let rows = [(AddrType::MSGR2, "crc"), (AddrType::MSGR2, "secure"), (AddrType::LEGACY, "crc")];
+    for (protocol, modes) in rows {
+        let mon = StandIn::start(protocol, modes, KeyType::AES);
         let options = mon.options("client.admin", &mon.key, modes);
         let mut ceph = siphon_peers::ceph_with_key().unwrap();
         ceph.args(&options).arg("-s");
@@ -217,19 +63,191 @@ fn who_proves_nothing_is_refused_as_ceph_refuses_it() {
     let Some(_) = require(siphon_peers::ceph_with_key()) else {
         return;
     };
-    let mon = StandIn::start("crc secure", KeyType::AES);
-    let other = CryptoKey::generate(KeyType::AES, &SystemEnv).unwrap();
-    // The text is that of librados for EACCES.
-    let denied = "[errno 13] RADOS permission denied (error connecting to the cluster)";
-    let rows = [("client.admin", &other), ("client.nobody", &mon.key)];
-    for (name, key) in rows {
-        let mut ceph = siphon_peers::ceph_with_key().unwrap();
-        ceph.args(mon.options(name, key, "crc")).arg("-s");
-        let output = ceph.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stderr);
-        assert!(text.contains(denied), "{name}: {text}");
-        assert_eq!(output.status.code(), Some(13));
+    for protocol in [AddrType::MSGR2, AddrType::LEGACY] {
+        let mon = StandIn::start(protocol, "crc secure", KeyType::AES);
+        let other = CryptoKey::generate(KeyType::AES, &SystemEnv).unwrap();
+        // The text is that of librados for EACCES.
+        let denied = "[errno 13] RADOS permission denied (error connecting to the cluster)";
+        let rows = [("client.admin", &other), ("client.nobody", &mon.key)];
+        for (name, key) in rows {
+            let mut ceph = siphon_peers::ceph_with_key().unwrap();
+            ceph.args(mon.options(name, key, "crc")).arg("-s");
+            let output = ceph.output().unwrap();
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(text.contains(denied), "{protocol:?}, {name}: {text}");
+            assert_eq!(output.status.code(), Some(13));
+        }
+        assert!(mon.seen.sessions.lock().unwrap().is_empty());
+        mon.shutdown();
     }
-    assert!(mon.seen.sessions.lock().unwrap().is_empty());
+}
+
+/// Connects, and asks for the status once it is told to.
+const ASK_LATER: &str = "
+import rados, sys
+cluster = rados.Rados(rados_id='admin')
+cluster.conf_parse_argv(sys.argv[1:])
+cluster.conf_set('client_mount_timeout', '10')
+cluster.conf_set('rados_mon_op_timeout', '5')
+cluster.connect()
+print(cluster.get_fsid(), flush=True)
+sys.stdin.readline()
+print(cluster.mon_command('{\"prefix\": \"status\"}', b''), flush=True)
+";
+
+/// Ceph gives a global id back to whoever shows the ticket that came with it, and to nobody once the
+/// ticket has ended.
+#[test]
+fn an_ended_ticket_is_refused() {
+    let Some(_) = require(siphon_peers::ceph_with_key()) else {
+        return;
+    };
+    for protocol in [AddrType::MSGR2, AddrType::LEGACY] {
+        let mon = StandIn::start(protocol, "crc", KeyType::AES);
+        let mut python = siphon_peers::librados(ASK_LATER).unwrap();
+        python.args(mon.options("client.admin", &mon.key, "crc"));
+        python.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut python = python.spawn().unwrap();
+        let mut output = BufReader::new(python.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), FSID);
+        assert!(mon.seen.refusals().is_empty());
+        let sessions = mon.seen.sessions.lock().unwrap().len();
+        mon.clock.0.store(100 * 3600, Ordering::Relaxed);
+        mon.seen.connections.lock().unwrap().drain(..).for_each(|it| it.mark_down());
+        python.stdin.take().unwrap().write_all(b"\n").unwrap();
+        line.clear();
+        output.read_line(&mut line).unwrap();
+        assert!(python.wait().unwrap().success());
+        // librados looks for another monitor then, until the time is over: ETIMEDOUT.
+        assert!(line.starts_with("(-110,"), "{line}");
+        let refusals = mon.seen.refusals();
+        assert!(!refusals.is_empty() && refusals.iter().all(|it| *it == EACCES), "{refusals:?}");
+        assert_eq!(mon.seen.sessions.lock().unwrap().len(), sessions, "nobody else came in");
+        mon.shutdown();
+    }
+}
+
+/// What `ceph` said to a monitor is worth nothing the second time: ours refuses it as Ceph's does.
+#[test]
+fn a_replayed_conversation_is_refused() {
+    let Some(_) = require(siphon_peers::ceph_with_key()) else {
+        return;
+    };
+    let mon = StandIn::start(AddrType::MSGR2, "crc", KeyType::AES);
+    let addr = mon.addrs.front().socket_addr().unwrap();
+    let record = Record::of_ceph(addr, &mon.options("client.admin", &mon.key, "crc"));
+    assert!(mon.seen.refusals().is_empty(), "the first time it was believed");
+    let answer = record.replay(addr);
+    assert_eq!(mon.seen.refusals(), [EACCES]);
+    assert_eq!(bad_method(&answer), Some(EACCES));
     mon.shutdown();
+
+    let options = ClusterOptions::default();
+    let Some(cluster) = require(Cluster::start(Release::Pacific, &options)) else {
+        return;
+    };
+    let keyring = cluster.keyring().display().to_string();
+    let options = ["-n", "client.admin", "--keyring", &keyring, "--ms_mon_client_mode", "crc"];
+    let options = options.map(str::to_owned);
+    let record = Record::of_ceph(cluster.mon_v2(), &options);
+    let answer = record.replay(cluster.mon_v2());
+    assert_eq!(bad_method(&answer), Some(EACCES), "what Ceph's monitor says to that");
+}
+
+const EACCES: i32 = -13;
+
+/// What a client said, with the lengths of the answers that it had waited for.
+struct Record {
+    turns: Vec<(Vec<u8>, usize)>,
+}
+
+impl Record {
+    /// `ceph -s` through a proxy to a monitor, up to the end of that connection.
+    fn of_ceph(mon: SocketAddr, options: &[String]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = format!("v2:{}", listener.local_addr().unwrap());
+        let mut ceph = siphon_peers::ceph_with_key().unwrap();
+        let options = options.iter().skip_while(|it| *it == "-m" || it.contains(':'));
+        ceph.arg("-m").arg(at).args(options).arg("-s").stdout(Stdio::null()).stderr(Stdio::null());
+        let mut ceph = ceph.spawn().unwrap();
+        let (client, _) = listener.accept().unwrap();
+        let turns = record(client, TcpStream::connect(mon).unwrap());
+        drop(listener);
+        let _ = ceph.kill(); // the monitor has another address than that it came to
+        ceph.wait().unwrap();
+        assert!(turns.len() >= 4, "banner, hello, and two steps of authentication");
+        Self { turns }
+    }
+
+    /// Says it again, and returns what is answered.
+    fn replay(&self, mon: SocketAddr) -> Vec<u8> {
+        let mut stream = TcpStream::connect(mon).unwrap();
+        stream.set_read_timeout(Some(HUNG)).unwrap();
+        let mut answers = Vec::new();
+        let mut expected = 0;
+        for (said, answered) in &self.turns {
+            if stream.write_all(said).is_err() {
+                break; // it has hung up
+            }
+            expected += answered;
+            let mut chunk = [0; 4096];
+            while answers.len() < expected {
+                match stream.read(&mut chunk) {
+                    Ok(len @ 1..) => answers.extend_from_slice(&chunk[..len]),
+                    _ => return answers,
+                }
+            }
+        }
+        answers
+    }
+}
+
+/// Passes bytes between two, and keeps what the first said and how much was answered.
+fn record(client: TcpStream, server: TcpStream) -> Vec<(Vec<u8>, usize)> {
+    let (sender, events) = mpsc::channel();
+    let pump = |mut from: TcpStream, mut to: TcpStream, is_client: bool| {
+        let sender = sender.clone();
+        thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(len @ 1..) = from.read(&mut chunk) {
+                let _ = sender.send((is_client, chunk[..len].to_vec()));
+                if to.write_all(&chunk[..len]).is_err() {
+                    break;
+                }
+            }
+            let _ = to.shutdown(Shutdown::Both);
+        })
+    };
+    let (from_client, from_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let pumps = [pump(from_client, server, true), pump(from_server, client, false)];
+    drop(sender);
+    let mut turns: Vec<(Vec<u8>, usize)> = vec![Default::default()];
+    for (is_client, bytes) in events {
+        let last = turns.last_mut().expect("there is one");
+        match is_client {
+            false => last.1 += bytes.len(),
+            true if last.1 == 0 => last.0.extend_from_slice(&bytes),
+            true => turns.push((bytes, 0)),
+        }
+    }
+    pumps.into_iter().for_each(|it| it.join().unwrap());
+    turns
+}
+
+/// The result in AUTH_BAD_METHOD among frames of crc mode, revision 1.
+fn bad_method(bytes: &[u8]) -> Option<i32> {
+    const BANNER: usize = 8 + 2 + 16;
+    const AUTH_BAD_METHOD: u8 = 3;
+    let mut rest = bytes.get(BANNER..)?;
+    while let [tag, segments, lens @ ..] = rest {
+        assert_eq!(*segments, 1, "the handshake's frames have one segment");
+        if *tag == AUTH_BAD_METHOD {
+            return Some(i32::from_le_bytes(rest[32 + 4..32 + 8].try_into().unwrap()));
+        }
+        let len = u32::from_le_bytes(lens[..4].try_into().unwrap()) as usize;
+        rest = &rest[32 + len + 4..];
+    }
+    None
 }

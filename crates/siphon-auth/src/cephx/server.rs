@@ -152,6 +152,13 @@ impl ServerExchange for Exchange {
         };
         answer.unwrap_or_else(|errno| self.refuse(AuthMethod::CEPHX, errno))
     }
+
+    fn global_id(&self) -> u64 {
+        match self.state {
+            State::Challenged { global_id, .. } | State::Known { global_id, .. } => global_id,
+            State::New | State::TicketChallenged { .. } | State::Refused => 0,
+        }
+    }
 }
 
 impl Exchange {

@@ -473,11 +473,15 @@ impl Remote {
             _ => {}
         }
         let answer = self.exchange.answer(&event);
-        if matches!(
+        let is_over = matches!(
             answer,
             AuthAnswer::Trust(_) | AuthAnswer::Accept { .. } | AuthAnswer::Reject(_)
-        ) {
-            self.exchange = Exchange::None;
+        );
+        if is_over
+            && let Exchange::Server(exchange) =
+                std::mem::replace(&mut self.exchange, Exchange::None)
+        {
+            self.handle.set_auth_exchange(exchange);
         }
         answer
     }

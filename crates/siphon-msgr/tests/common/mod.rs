@@ -5,6 +5,7 @@
 pub mod log;
 pub mod proxy;
 pub mod raw;
+pub mod stand_in;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
