@@ -8,12 +8,12 @@ use siphon_wire::buf::{Rope, SegmentBuf};
 use siphon_wire::types::{
     AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, Features, Utime,
 };
-use siphon_wire::{Decode as _, Decoder, Encode as _};
+use siphon_wire::Decode as _;
 
 use super::stream::{InMessage, Terms, write_message};
 use super::wire::{
-    ADDR, BANNER, Connect, ConnectReply, Footer, Header, LOSSY, MAX_AUTHORIZER, protocol_version,
-    tag,
+    ADDR, BANNER, Connect, ConnectReply, Footer, Header, LOSSY, MAX_AUTHORIZER, ServerAddrs,
+    protocol_version, put_addr, tag,
 };
 use crate::config::{ConnectionConfig, Role};
 use crate::error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
@@ -97,8 +97,8 @@ impl Link1 {
         let mut gather = BytesMut::with_capacity(512);
         gather.put_slice(BANNER);
         if let Role::Server { peer_addr } = &role {
-            put_addr(&own_addr(&config.addrs), &mut gather);
-            put_addr(peer_addr, &mut gather);
+            let server = own_addr(&config.addrs);
+            ServerAddrs { server, client: *peer_addr }.encode(&mut gather);
         }
         let terms = Terms { features: Features::NONE, keys: Keys::None, crc_data: config.crc_data };
         Self {
@@ -231,7 +231,7 @@ impl Link1 {
         match &self.stage {
             Stage::Banner => BANNER.len(),
             Stage::Addrs if self.accepted() => ADDR,
-            Stage::Addrs => 2 * ADDR,
+            Stage::Addrs => ServerAddrs::LEN,
             Stage::Connect => Connect::LEN,
             Stage::ConnectAuthorizer => self.connect.authorizer_len as usize,
             Stage::Reply => ConnectReply::LEN,
@@ -342,8 +342,8 @@ impl Link1 {
         let Role::Client { target, peer_type } = self.role.clone() else {
             return Ok(());
         };
-        let mut dec = Decoder::new(bytes);
-        let (theirs, ours) = take_addrs(&mut dec).map_err(|error| invalid(Tag::HELLO, error))?;
+        let addrs = ServerAddrs::decode(bytes).map_err(|error| invalid(Tag::HELLO, error))?;
+        let ServerAddrs { server: theirs, client: ours } = addrs;
         let same_place = theirs.port() == target.port() && theirs.nonce() == target.nonce();
         // A server that is bound to no address in particular may not know its own.
         let is_target = theirs.socket_addr() == target.socket_addr() || theirs.is_blank_ip();
@@ -770,14 +770,6 @@ fn authenticates_by_messages(client: EntityType, server: EntityType) -> bool {
 fn own_addr(addrs: &EntityAddrVec) -> EntityAddr {
     let known = addrs.legacy().or_else(|| addrs.of_type(AddrType::ANY));
     known.unwrap_or_default().with_kind(AddrType::LEGACY)
-}
-
-fn put_addr(addr: &EntityAddr, out: &mut BytesMut) {
-    out.put_slice(&addr.to_bytes(Features::NONE));
-}
-
-fn take_addrs(dec: &mut Decoder<'_>) -> Result<(EntityAddr, EntityAddr), siphon_wire::DecodeError> {
-    Ok((dec.value()?, dec.value()?))
 }
 
 fn number(mut bytes: &[u8]) -> u64 {

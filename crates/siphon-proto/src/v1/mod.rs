@@ -10,3 +10,6 @@ mod stream;
 mod wire;
 
 pub(crate) use link::Link1;
+pub use wire::{
+    BANNER, Connect, ConnectReply, MAX_AUTHORIZER, ServerAddrs, protocol_version, put_addr, tag,
+};

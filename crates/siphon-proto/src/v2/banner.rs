@@ -119,15 +119,29 @@ impl Banner {
     }
 }
 
-/// Collects a banner from bytes that arrive in pieces; holds at most `HEAD + MAX_PAYLOAD` bytes.
+/// Collects a banner from bytes that arrive in pieces; holds at most 266 of them.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use siphon_proto::v2::{Banner, BannerFeatures, BannerReader};
+/// let mut bytes = BytesMut::new();
+/// let sent = Banner { supported: BannerFeatures::ALL, required: BannerFeatures::NONE };
+/// sent.encode(&mut bytes);
+/// let mut reader = BannerReader::default();
+/// assert_eq!(reader.feed(&mut &bytes[..5]), Ok(None));
+/// assert_eq!(reader.feed(&mut &bytes[5..]), Ok(Some(sent)));
+/// ```
 #[derive(Debug, Default)]
-pub(crate) struct BannerReader {
+pub struct BannerReader {
     have: Vec<u8>,
 }
 
 impl BannerReader {
     /// Takes from `input` what belongs to the banner, and gives it once it is whole.
-    pub(crate) fn feed(&mut self, input: &mut &[u8]) -> Result<Option<Banner>, BannerError> {
+    ///
+    /// # Errors
+    /// At the first byte that can't be of a banner.
+    pub fn feed(&mut self, input: &mut &[u8]) -> Result<Option<Banner>, BannerError> {
         self.take_up_to(HEAD, input);
         self.check_prefix()?;
         let Some(&[lo, hi]) = self.have.get(PREFIX.len()..HEAD) else {

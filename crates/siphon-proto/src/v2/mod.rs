@@ -6,8 +6,7 @@ mod frame;
 mod link;
 pub(crate) mod payload;
 
-pub(crate) use banner::BannerReader;
-pub use banner::{Banner, BannerError, BannerFeatures};
+pub use banner::{Banner, BannerError, BannerFeatures, BannerReader};
 pub use frame::{
     Assembler, Disassembler, Frame, FrameError, Framing, Limits, MessageFrame, MessageHeader2,
     Protection, Revision, SegmentName, StreamSeal, Tag, TooLong,
