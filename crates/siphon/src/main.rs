@@ -4,6 +4,7 @@ mod address;
 mod echo;
 mod monitor;
 mod perf;
+mod probe;
 mod size;
 mod status;
 
@@ -38,6 +39,8 @@ enum Command {
     Monmap(monitor::MonmapArgs),
     /// Open sessions with a monitor, the manager and an OSD, and tell what they speak
     Status(status::Args),
+    /// Tell what speaks at an address, without any key
+    Probe(probe::Args),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
             Command::Ping { target } => monitor::ping(&target),
             Command::Monmap(args) => monitor::monmap(&args),
             Command::Status(args) => status::run(&args),
+            Command::Probe(args) => probe::run(&args),
         });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 use siphon_auth::{AuthError, AuthMethod, AuthRequest, BadMethod, ConnectionMode, Identity, Keys};
+use siphon_wire::Decode as _;
 use siphon_wire::buf::{Rope, SegmentBuf};
 use siphon_wire::types::{
     AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, Features, Utime,
 };
-use siphon_wire::Decode as _;
 
 use super::stream::{InMessage, Terms, write_message};
 use super::wire::{

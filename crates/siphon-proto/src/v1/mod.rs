@@ -11,5 +11,6 @@ mod wire;
 
 pub(crate) use link::Link1;
 pub use wire::{
-    BANNER, Connect, ConnectReply, MAX_AUTHORIZER, ServerAddrs, protocol_version, put_addr, tag,
+    BANNER, Connect, ConnectReply, LOSSY, MAX_AUTHORIZER, ServerAddrs, protocol_version, put_addr,
+    tag,
 };

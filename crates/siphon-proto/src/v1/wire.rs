@@ -13,8 +13,8 @@ pub const BANNER: &[u8; 9] = b"ceph v027";
 pub(super) const ADDR: usize = 136;
 /// The longest authorizer that is accepted, in bytes.
 pub const MAX_AUTHORIZER: u32 = 64 << 10;
-/// `CEPH_MSG_CONNECT_LOSSY`.
-pub(super) const LOSSY: u8 = 1;
+/// `CEPH_MSG_CONNECT_LOSSY`: a flag of who connects, that the session ends with its connection.
+pub const LOSSY: u8 = 1;
 
 macro_rules! tags {
     ($($name:ident = $value:literal, $doc:literal;)*) => {
