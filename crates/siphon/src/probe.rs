@@ -8,23 +8,17 @@ mod talk;
 mod target;
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use siphon_wire::types::AddrType;
 
-use self::failure::Failure;
 use self::talk::Seen;
 use self::target::{Endpoint, Target};
 
 /// Most addresses that are talked with at once.
 const AT_ONCE: usize = 32;
-/// How long after its deadline a conversation is still waited for. Only the system's search for a host
-/// can take longer; it can't be interrupted, and is left behind.
-const GRACE: Duration = Duration::from_millis(100);
-
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where to look: HOST:PORT, v1:HOST:PORT, v2:HOST:PORT or [v2:…,v1:…]. Without a port it is a
@@ -75,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let endpoints: Vec<_> = args.targets.iter().enumerate().flat_map(endpoints).collect();
     let mut findings = Vec::new();
     for batch in endpoints.chunks(AT_ONCE) {
-        findings.extend(probe(batch, args.timeout)?);
+        findings.extend(probe(batch, args.timeout));
     }
     if args.json {
         println!("{:#}", report::json(&args.targets, &findings));
@@ -114,34 +108,18 @@ impl Target {
 
 /// Talks with all of them side by side, each on its own thread.
 #[expect(clippy::disallowed_methods, reason = "a person waits for the answer")]
-fn probe(endpoints: &[(usize, Endpoint)], timeout: Duration) -> Result<Vec<Finding>> {
+fn probe(endpoints: &[(usize, Endpoint)], timeout: Duration) -> Vec<Finding> {
     let deadline = Instant::now() + timeout;
-    let (sender, receiver) = mpsc::channel();
-    for (number, (_, endpoint)) in endpoints.iter().enumerate() {
-        let (sender, endpoint) = (sender.clone(), endpoint.clone());
-        let talk = move || {
-            let found = talk::talk(&endpoint.place, endpoint.kind, deadline);
-            // Nobody listens any more if this comes too late.
-            let _ = sender.send((number, found));
+    thread::scope(|scope| {
+        let talk = |(target, endpoint): &(usize, Endpoint)| {
+            let (target, endpoint) = (*target, endpoint.clone());
+            scope.spawn(move || {
+                let (addr, seen) = talk::talk(&endpoint.place, endpoint.kind, deadline);
+                Finding { target, endpoint, addr, seen }
+            })
         };
-        thread::Builder::new().spawn(talk).context("cannot start a thread")?;
-    }
-    drop(sender);
-    let mut findings: Vec<_> = endpoints
-        .iter()
-        .map(|(target, endpoint)| Finding {
-            target: *target,
-            endpoint: endpoint.clone(),
-            addr: None,
-            seen: Seen::Nothing(Failure::NotFoundInTime),
-        })
-        .collect();
-    while let Ok((number, (addr, seen))) =
-        receiver.recv_timeout((deadline + GRACE).saturating_duration_since(Instant::now()))
-    {
-        if let Some(finding) = findings.get_mut(number) {
-            (finding.addr, finding.seen) = (addr, seen);
-        }
-    }
-    Ok(findings)
+        let talks: Vec<_> = endpoints.iter().map(talk).collect();
+        let join = |talk: thread::ScopedJoinHandle<'_, _>| talk.join().expect("it does not panic");
+        talks.into_iter().map(join).collect()
+    })
 }

@@ -147,17 +147,19 @@ impl Line {
         }
     }
 
-    /// The time that is left, from now on, in parts: the end of the first of `parts`.
-    pub(super) fn part(&self, parts: u32) -> Instant {
+    /// The end of the first quarter of the time that is left, but at most of so much.
+    pub(super) fn quarter(&self, most: Duration) -> Instant {
         let left = time_left(self.deadline).unwrap_or_default();
-        self.deadline - (left - left / parts.max(1))
+        self.deadline - (left - (left / 4).min(most))
     }
 }
 
+/// The time until then.
+///
 /// # Errors
 /// If none is left.
 #[expect(clippy::disallowed_methods, reason = "a person waits for the answer")]
-fn time_left(until: Instant) -> Result<Duration, Failure> {
+pub(super) fn time_left(until: Instant) -> Result<Duration, Failure> {
     let left = until.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(Failure::TimedOut) } else { Ok(left) }
 }

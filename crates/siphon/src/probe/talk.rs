@@ -1,7 +1,9 @@
 //! What is said with an address: just enough to be told what it is, and never enough to be let in.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::time::Instant;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use siphon_auth::{AuthMethod, ConnectionMode, NoneHello};
@@ -18,12 +20,13 @@ use siphon_wire::types::{AddrType, EntityAddr, EntityType, Features};
 use siphon_wire::{Decode, Decoder, Encode};
 
 use super::failure::Failure;
-use super::line::Line;
+use super::line::{Line, time_left};
 
 /// Bytes that are enough to tell what a stranger is.
 pub(super) const ENOUGH: usize = 64;
-/// Of the time, the part that a peer has to speak first, and a stranger to finish its sentence.
-const QUIET_PARTS: u32 = 4;
+/// How long a peer has to speak first, and a stranger to finish its sentence: at most that, and at most
+/// a quarter of the time that is left.
+const QUIET: Duration = Duration::from_secs(2);
 /// What we are to those we ask.
 const WE: EntityType = EntityType::CLIENT;
 /// A version of msgr1's protocol that nobody has, so that everybody tells its own.
@@ -121,27 +124,33 @@ impl Msgr1 {
 
 /// Talks with what listens at `place`, until the deadline at most. Tells whom it was, if it connected.
 pub(super) fn talk(place: &Place, kind: AddrType, deadline: Instant) -> (Option<SocketAddr>, Seen) {
-    let line = look_up(place).and_then(|addrs| Line::connect(&addrs, deadline));
+    let line = look_up(place, deadline).and_then(|addrs| Line::connect(&addrs, deadline));
     match line {
         Ok(mut line) => (Some(line.peer()), listen(&mut line, kind)),
         Err(failure) => (None, Seen::Nothing(failure)),
     }
 }
 
-fn look_up(place: &Place) -> Result<Vec<SocketAddr>, Failure> {
-    match place {
-        Place::Addr(addr) => Ok(vec![*addr]),
-        Place::Host(host, port) => {
-            let addrs = (host.as_str(), *port).to_socket_addrs();
-            Ok(addrs.map_err(Failure::NoHost)?.collect())
-        }
-    }
+/// The system's search for a host can't be interrupted: what takes too long is left behind.
+fn look_up(place: &Place, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
+    let (host, port) = match place {
+        Place::Addr(addr) => return Ok(vec![*addr]),
+        Place::Host(host, port) => (host.clone(), *port),
+    };
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        // Nobody waits any more if this comes too late.
+        let _ = sender.send(found);
+    });
+    let found = receiver.recv_timeout(time_left(deadline)?);
+    found.map_err(|_| Failure::NotFoundInTime)?.map_err(Failure::NoHost)
 }
 
 /// Whoever accepts a connection says its banner first, in both protocols. Others may wait to be spoken
 /// to, and tell by their complaint what they are.
 fn listen(line: &mut Line, kind: AddrType) -> Seen {
-    let quiet = line.part(QUIET_PARTS);
+    let quiet = line.quarter(QUIET);
     let mut spoken = false;
     loop {
         let mut rest = line.heard();
@@ -197,7 +206,7 @@ fn half(line: &mut Line, failure: Failure) -> Seen {
 
 /// Hears a line of it, or enough, or until it is quiet.
 fn stranger(line: &mut Line, spoken_to: bool) -> Seen {
-    let until = line.part(QUIET_PARTS);
+    let until = line.quarter(QUIET);
     while line.heard().len() < ENOUGH && !line.heard().contains(&b'\n') {
         if !matches!(line.listen_until(until), Ok(true)) {
             break;
