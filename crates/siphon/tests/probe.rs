@@ -123,6 +123,29 @@ fn who_waits_for_a_client_is_spoken_to() {
     }
 }
 
+/// OpenSSL closes the connection without an alert if the first bytes are not TLS at all.
+#[test]
+fn who_hangs_up_on_strangers_is_spoken_to_in_tls() {
+    for (answer, expected) in [
+        (b"\x15\x03\x01\x00\x02\x02\x32".as_slice(), ["looks_like", "a TLS server"]),
+        (b"", ["error", "not Ceph: closes connections without a word when spoken to"]),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let mut heard = [0; 9];
+            listener.accept().unwrap().0.read_exact(&mut heard).unwrap();
+            let mut socket = listener.accept().unwrap().0;
+            socket.read_exact(&mut heard).unwrap();
+            assert_eq!(&heard[..3], b"\x16\x03\x01");
+            socket.write_all(answer).unwrap();
+        });
+        let found = found(siphon(["probe", "--timeout", LONG, &addr.to_string()]));
+        server.join().unwrap();
+        assert_eq!(found[expected[0]], expected[1], "{found}");
+    }
+}
+
 #[test]
 fn half_a_banner_is_none() {
     for half in ["c", "ceph v", "ceph v2\n\x10"] {

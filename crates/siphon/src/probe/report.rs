@@ -38,7 +38,7 @@ pub(super) fn text(findings: &[Finding]) -> String {
                 paragraph.line("says", quoted(first));
                 paragraph.line("then", failure);
             }
-            Seen::Silent | Seen::ClosedAtOnce | Seen::Nothing(_) => {}
+            Seen::Silent | Seen::Closed { .. } | Seen::Nothing(_) => {}
         }
     }
     text
@@ -62,8 +62,11 @@ fn verdict(finding: &Finding) -> String {
         Seen::Stranger { .. } => return "not Ceph".to_owned(),
         Seen::HalfABanner(..) => return "begins as Ceph does, but says no whole banner".to_owned(),
         Seen::Silent => return "not Ceph: accepts connections and is silent".to_owned(),
-        Seen::ClosedAtOnce => {
+        Seen::Closed { spoken_to: false } => {
             return "not Ceph: accepts connections and closes them without a word".to_owned();
+        }
+        Seen::Closed { spoken_to: true } => {
+            return "not Ceph: closes connections without a word when spoken to".to_owned();
         }
         Seen::Nothing(failure) => return failure.to_string(),
     };
@@ -217,7 +220,7 @@ fn finding_to_json(finding: &Finding) -> Value {
             put("says", json!(first.escape_ascii().to_string()));
             put("error", json!(failure.to_string()));
         }
-        Seen::Silent | Seen::ClosedAtOnce | Seen::Nothing(_) => {
+        Seen::Silent | Seen::Closed { .. } | Seen::Nothing(_) => {
             put("error", json!(verdict(finding)));
         }
     }

@@ -60,7 +60,10 @@ pub(super) enum Seen {
     /// It accepts the connection and says nothing, although it was spoken to.
     Silent,
     /// It says nothing and closes the connection.
-    ClosedAtOnce,
+    Closed {
+        /// Whether it waited for us to speak.
+        spoken_to: bool,
+    },
     /// There is no conversation.
     Nothing(Failure),
 }
@@ -126,10 +129,32 @@ impl Msgr1 {
 pub(super) fn talk(place: &Place, kind: AddrType, deadline: Instant) -> (Option<SocketAddr>, Seen) {
     let line = look_up(place, deadline).and_then(|addrs| Line::connect(&addrs, deadline));
     match line {
-        Ok(mut line) => (Some(line.peer()), listen(&mut line, kind)),
+        Ok(mut line) => {
+            let peer = line.peer();
+            let seen = match listen(&mut line, kind) {
+                Seen::Closed { spoken_to: true } => speak_tls(peer, deadline),
+                seen => seen,
+            };
+            (Some(peer), seen)
+        }
         Err(failure) => (None, Seen::Nothing(failure)),
     }
 }
+
+/// Servers of TLS hang up on what is not TLS, many without a word. To an empty ClientHello they answer
+/// with an alert.
+fn speak_tls(peer: SocketAddr, deadline: Instant) -> Seen {
+    let answer = Line::connect(&[peer], deadline).and_then(|mut line| {
+        line.say(EMPTY_CLIENT_HELLO)?;
+        line.listen()?;
+        Ok(stranger(&mut line, true))
+    });
+    answer.unwrap_or(Seen::Closed { spoken_to: true })
+}
+
+/// A record (22) of TLS 1.0, as it is in every ClientHello, with a handshake message (1) of no length
+/// (RFC 8446, 4 and 5.1).
+const EMPTY_CLIENT_HELLO: &[u8] = b"\x16\x03\x01\x00\x04\x01\x00\x00\x00";
 
 /// The system's search for a host can't be interrupted: what takes too long is left behind.
 fn look_up(place: &Place, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
@@ -181,7 +206,7 @@ fn listen(line: &mut Line, kind: AddrType) -> Seen {
             Ok(()) => {}
             Err(failure) if !line.heard().is_empty() => return half(line, failure),
             Err(Failure::TimedOut) => return Seen::Silent,
-            Err(Failure::Closed) => return Seen::ClosedAtOnce,
+            Err(Failure::Closed) => return Seen::Closed { spoken_to: spoken },
             Err(failure) => return Seen::Nothing(failure),
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use siphon_wire::types::{AddrType, EntityAddr};
+use siphon_wire::types::AddrType;
 
 use super::talk::Place;
 use crate::address::MON_PORT;
@@ -88,32 +88,28 @@ impl Target {
             .iter()
             .find_map(|(prefix, kind)| text.strip_prefix(prefix).map(|rest| (rest, *kind)));
         let (rest, kind) = named.unwrap_or((text, AddrType::ANY));
-        if let Ok(ip) = rest.parse::<IpAddr>() {
-            self.add_ports(kind, |port| Place::Addr(SocketAddr::new(ip, port)));
-            return Ok(());
-        }
-        // What Ceph writes; whoever names no protocol means any, not Ceph's default.
-        match rest.parse::<EntityAddr>().ok().and_then(|addr| addr.socket_addr()) {
-            Some(addr) => self.add_addr(addr, kind),
-            None => self.add_host(rest, kind)?,
-        }
-        Ok(())
-    }
-
-    fn add_addr(&mut self, addr: SocketAddr, kind: AddrType) {
-        match addr.port() {
-            0 => self.add_ports(kind, |port| Place::Addr(SocketAddr::new(addr.ip(), port))),
-            _ => self.endpoints.push(Endpoint { place: Place::Addr(addr), kind }),
-        }
-    }
-
-    fn add_host(&mut self, rest: &str, kind: AddrType) -> Result<(), TargetError> {
         // The nonce that Ceph writes behind an address is of no use here.
         let rest = match rest.split_once('/') {
             Some((rest, nonce)) if nonce.parse::<u32>().is_ok() => rest,
             Some(_) => return Err(TargetError::Form),
             None => rest,
         };
+        let in_brackets = rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        if let Ok(ip) = in_brackets.unwrap_or(rest).parse::<IpAddr>() {
+            self.add_ports(kind, |port| Place::Addr(SocketAddr::new(ip, port)));
+            return Ok(());
+        }
+        match rest.parse::<SocketAddr>() {
+            Ok(addr) if addr.port() == 0 => Err(TargetError::Port),
+            Ok(addr) => {
+                self.endpoints.push(Endpoint { place: Place::Addr(addr), kind });
+                Ok(())
+            }
+            Err(_) => self.add_host(rest, kind),
+        }
+    }
+
+    fn add_host(&mut self, rest: &str, kind: AddrType) -> Result<(), TargetError> {
         let (host, port) = match rest.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (rest, None),
@@ -193,13 +189,14 @@ mod tests {
         for (text, expected) in [
             ("", TargetError::Form),
             ("[]", TargetError::Form),
-            ("v2:v1:10.0.0.1:1", TargetError::Form),
+            ("v2:v1:10.0.0.1:1", TargetError::Port),
             ("a b", TargetError::Form),
             ("http://a:80", TargetError::Form),
             ("a:80/index.html", TargetError::Form),
             (":3300", TargetError::Form),
-            ("-", TargetError::Form),
+            ("[a:1", TargetError::Form),
             ("a:x", TargetError::Port),
+            ("10.0.0.1:0", TargetError::Port),
             ("a:0", TargetError::Port),
             ("a:65536", TargetError::Port),
             (&many, TargetError::TooMany),
