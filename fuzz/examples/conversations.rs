@@ -4,10 +4,10 @@
 //! cd fuzz && cargo run --example conversations
 //! ```
 
-use siphon_fuzz::sessions::{addr, answer, config, start};
+use siphon_fuzz::sessions::{addr, addr_v1, answer, config, start};
 use siphon_proto::{Connection, Event, MessageHeader, OutMessage, Payload, Policy};
 use siphon_wire::buf::Rope;
-use siphon_wire::types::EntityType;
+use siphon_wire::types::{EntityAddr, EntityType};
 use std::fs;
 use std::path::Path;
 
@@ -19,11 +19,16 @@ fn main() -> std::io::Result<()> {
         ("lossless", Policy::LOSSLESS_CLIENT, Policy::STATEFUL_SERVER),
         ("lossy", Policy::LOSSLESS_CLIENT, Policy::STATELESS_SERVER),
     ] {
-        let [to_server, to_client] = converse(client, server);
+        let [to_server, to_client] = converse(client, server, addr);
         let first = if server.lossy { 255 } else { 0 };
         write("handshake_server", name, [&[first, ALL], &to_server[..]].concat())?;
         write("handshake_client", name, [&[ALL], &to_client[..]].concat())?;
     }
+    let [to_server, to_client] = converse(Policy::LOSSLESS_PEER, Policy::LOSSLESS_PEER, addr_v1);
+    for role in [4, 5, 6, 7, 12, 20] {
+        write("v1", &format!("server-{role}"), [&[role, ALL], &to_server[..]].concat())?;
+    }
+    write("v1", "client", [&[0, ALL], &to_client[..]].concat())?;
     for policies in 0..4 {
         // Both send; everything is delivered, several times; a link is cut; and again.
         let deliver = [4, 255, 255, 5, 255, 255].repeat(8);
@@ -41,7 +46,7 @@ fn write(target: &str, name: &str, bytes: Vec<u8>) -> std::io::Result<()> {
 }
 
 /// All bytes that each side sends to open a session and exchange a message.
-fn converse(client: Policy, server: Policy) -> [Vec<u8>; 2] {
+fn converse(client: Policy, server: Policy, addr: fn(u8) -> EntityAddr) -> [Vec<u8>; 2] {
     let now = start();
     let client = config(EntityType::CLIENT, addr(1), client, 1);
     let server = config(EntityType::OSD, addr(2), server, 2);

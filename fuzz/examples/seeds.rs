@@ -9,7 +9,8 @@ use std::io;
 use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
-use siphon_auth::{AuthMethod, ConnectionMode};
+use siphon_auth::cephx::wire::{Authenticate, ServiceTicketInfo, StoredAuth};
+use siphon_auth::{AuthMethod, ConnectionMode, CryptoKey};
 use siphon_messages::mon::MonMap;
 use siphon_messages::osd::OsdFlags;
 use siphon_messages::{
@@ -36,9 +37,11 @@ const LUMINOUS: Features =
 fn main() -> io::Result<()> {
     for (target, seeds) in [
         ("banner", banners()),
+        ("cephx", authentications()),
         ("compression", segments()),
         ("denc", values()),
         ("frames", streams()),
+        ("keyring", keyrings()),
         ("payloads", payloads()),
     ] {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
@@ -159,6 +162,51 @@ fn payloads() -> Seeds {
     ]
     .map(row)
     .into()
+}
+
+/// Structures, and steps of an exchange, as the target's `server` and `client` read them.
+fn authentications() -> Seeds {
+    let ticket = ServiceTicketInfo { session_key: key(), ..ServiceTicketInfo::default() };
+    let stored = StoredAuth { key: key(), ..StoredAuth::default() };
+    let both_modes = 6;
+    vec![
+        ("ticket", seed(&[0, 15], &ticket.wire())),
+        ("stored", seed(&[0, 17], &stored.wire())),
+        ("key", seed(&[0, 8], &key().wire())),
+        ("authenticate", seed(&[0, 2], &Authenticate::default().wire())),
+        ("sealed-aes", seed(&[0, 19, 0, 1], &[7; 72])),
+        ("sealed-aes256k", seed(&[0, 19, 3, 2], &[7; 100])),
+        ("monitor", vec![2, 0, 8, 1, both_modes, 0x81]),
+        ("monitor-damaged", vec![6, 0, 8, 1, both_modes, 0x82, 9, 0, 1]),
+        ("osd", vec![2, 1, 8, 1, both_modes, 0x81]),
+        ("osd-aes256k", vec![6, 1, 8, 1, both_modes, 0x81]),
+        ("forger", seed(&[2, 1, 8, 3, 1, 255, 255, 0, 9, 2, 7, 0, 0, 0, 0, 0, 0, 0], &[0; 30])),
+        (
+            "to-client",
+            seed(
+                &[3, 0, 0x22, 9, 0xa3, 0, 1, 5, 1, 0, 255, 255, 0, 0, 0, 2],
+                &[0, 0, 0, 0, 0, 1, 7],
+            ),
+        ),
+        ("refusals", vec![7, 0, 0x22, 9, 0x00, 0, 13, 0xa0, 0, 1, 1]),
+        ("to-client-of-osd", vec![3, 1, 0x40, 40, 1, 2, 3, 4]),
+    ]
+}
+
+fn key() -> CryptoKey {
+    "AQBRlwhhAAAAABAA6ZQPdGcyCtGm2z+KcnYZyA==".parse().expect("a key")
+}
+
+fn keyrings() -> Seeds {
+    let text = "[client.admin]\n\tkey = AQBRlwhhAAAAABAA6ZQPdGcyCtGm2z+KcnYZyA==\n\
+        \tcaps mon = \"allow *\"\n\tcaps osd = \"allow r; allow w pool=\\\"a\\\"\" # both\n";
+    let other =
+        "[ osd.3 ] ; the third\r\ncaps_mgr = allow profile osd\r\nauid = 0\r\n[global]\r\nx";
+    vec![
+        ("admin", seed(&[0], text.as_bytes())),
+        ("osd", seed(&[0], other.as_bytes())),
+        ("put-together", seed(&[1], b"\x01a\x03mon\x0dallow r\n[a.b]\x00\x07")),
+    ]
 }
 
 /// Segments as peers compress them, and text that the target compresses and damages.

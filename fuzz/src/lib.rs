@@ -1,5 +1,6 @@
 //! What fuzz targets share: how an input is cut into decisions and bytes.
 
+pub mod cephx;
 pub mod operations;
 pub mod sessions;
 

@@ -6,10 +6,12 @@ use bytes::Bytes;
 use siphon_auth::{AuthMethod, AuthRequest, ConnectionMode, Keys};
 use siphon_proto::v2::{Assembler, Framing, MessageHeader2, Protection, Revision, Tag};
 use siphon_proto::{
-    AuthAnswer, AuthEvent, Connection, ConnectionConfig, Event, Payload, Policies, Policy,
+    AuthAnswer, AuthEvent, Connection, ConnectionConfig, Event, Met, Payload, Policies, Policy,
 };
+use siphon_wire::Encode as _;
 use siphon_wire::buf::Rope;
-use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType};
+use siphon_wire::crc32c::crc32c;
+use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, Features};
 
 use crate::Script;
 
@@ -30,12 +32,17 @@ pub fn config(kind: EntityType, addr: EntityAddr, policy: Policy, seed: u64) -> 
     }
 }
 
+/// `v1:10.0.0.N:6800/N`.
+pub fn addr_v1(number: u8) -> EntityAddr {
+    addr(number).with_kind(AddrType::LEGACY)
+}
+
 /// `v2:10.0.0.N:6800/N`.
 pub fn addr(number: u8) -> EntityAddr {
     EntityAddr::msgr2(([10, 0, 0, number], 6800).into(), u32::from(number))
 }
 
-/// Method `none`; a question that it does not have is refused.
+/// Method `none`, but who begins with a `c` is challenged.
 pub fn answer(event: AuthEvent) -> AuthAnswer {
     match event {
         AuthEvent::Begin { .. } | AuthEvent::BadMethod(_) => AuthAnswer::Request(AuthRequest {
@@ -44,10 +51,11 @@ pub fn answer(event: AuthEvent) -> AuthAnswer {
             payload: Bytes::new(),
         }),
         AuthEvent::Done { .. } => AuthAnswer::Trust(Keys::None),
-        AuthEvent::ReplyMore(payload) | AuthEvent::RequestMore(payload) => {
-            AuthAnswer::More(payload)
+        AuthEvent::ReplyMore(payload) => AuthAnswer::More(payload),
+        AuthEvent::Request { request, .. } if request.payload.starts_with(b"c") => {
+            AuthAnswer::More(request.payload)
         }
-        AuthEvent::Request { .. } => AuthAnswer::Accept {
+        AuthEvent::RequestMore(_) | AuthEvent::Request { .. } => AuthAnswer::Accept {
             global_id: 7,
             mode: ConnectionMode::CRC,
             payload: Bytes::new(),
@@ -58,7 +66,31 @@ pub fn answer(event: AuthEvent) -> AuthAnswer {
 }
 
 /// Feeds a peer's bytes to one end, in pieces of the fuzzer's choice, and drains it after each.
-pub fn converse(mut connection: Connection, now: Instant, data: &[u8]) {
+pub fn converse(connection: Connection, now: Instant, data: &[u8]) {
+    let banner = b"ceph v2\n\x10\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let crc = Protection::Crc { data: true };
+    let framing = Framing { revision: Revision::Rev1, protection: crc };
+    let well_formed = |input: &mut Script<'_>| frame(framing, input);
+    converse_with(connection, None, banner, well_formed, now, data);
+}
+
+/// The same by msgr1, with a peer that may have a connection already.
+pub fn converse_v1(connection: Connection, existing: Option<Connection>, data: &[u8]) {
+    let connects = connection.has_events(); // it asks for a transport
+    let mut hello = b"ceph v027".to_vec();
+    let addrs = if connects { vec![addr_v1(2), addr_v1(1)] } else { vec![addr_v1(1)] };
+    addrs.iter().for_each(|addr| hello.extend_from_slice(&addr.to_bytes(Features::NONE)));
+    converse_with(connection, existing, &hello, message_v1, start(), data);
+}
+
+fn converse_with(
+    mut connection: Connection,
+    mut existing: Option<Connection>,
+    hello: &[u8],
+    well_formed: impl Fn(&mut Script<'_>) -> Vec<u8>,
+    now: Instant,
+    data: &[u8],
+) {
     let mut input = Script::new(data);
     let mut now = now;
     let mut ended = false;
@@ -68,7 +100,14 @@ pub fn converse(mut connection: Connection, now: Instant, data: &[u8]) {
             assert!(!ended, "{event:?} after the end");
             match event {
                 Event::Auth(event) => connection.handle_auth(now, answer(event)),
-                Event::Knock => drop(connection.meet(now, None)),
+                Event::Knock => {
+                    let met = connection.meet(now, existing.as_mut());
+                    if met == Met::TakenOver
+                        && let Some(existing) = existing.take()
+                    {
+                        connection = existing;
+                    }
+                }
                 Event::Connect(_) => connection.handle_connected(now),
                 Event::Closed(_) => ended = true,
                 _ => {}
@@ -89,15 +128,10 @@ pub fn converse(mut connection: Connection, now: Instant, data: &[u8]) {
             }
             0xfe => connection.handle_eof(now),
             0xfd => {
-                let crc = Protection::Crc { data: true };
-                let framing = Framing { revision: Revision::Rev1, protection: crc };
-                let bytes = frame(framing, &mut input);
+                let bytes = well_formed(&mut input);
                 connection.handle_recv(now, None, &bytes);
             }
-            0xfc => {
-                let banner = b"ceph v2\n\x10\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-                connection.handle_recv(now, None, banner);
-            }
+            0xfc => connection.handle_recv(now, None, hello),
             len => {
                 let mut piece = input.take(1 + usize::from(len) * usize::from(len) / 16);
                 let mut lent = (len % 2 == 0).then(|| connection.lend_buffer()).flatten();
@@ -139,4 +173,29 @@ fn frame(framing: Framing, input: &mut Script<'_>) -> Vec<u8> {
     }
     assembler.flush(&mut out);
     out.to_bytes().to_vec()
+}
+
+/// A message of msgr1 whose checksums are right.
+fn message_v1(input: &mut Script<'_>) -> Vec<u8> {
+    const MSG: u8 = 7;
+    const COMPLETE: u8 = 1;
+    let mut out = vec![MSG];
+    let mut header = [0; 49];
+    header[0] = input.byte(); // its number
+    let parts = [0, 1, 2].map(|at: usize| {
+        let len = input.byte();
+        header[22 + 4 * at] = len;
+        let mut part = input.take(usize::from(len)).to_vec();
+        part.resize(usize::from(len), 0);
+        part
+    });
+    out.extend_from_slice(&header);
+    out.extend_from_slice(&crc32c(0, &header).to_le_bytes());
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+    parts.iter().for_each(|part| out.extend_from_slice(&crc32c(0, part).to_le_bytes()));
+    if input.byte() % 2 == 0 {
+        out.extend_from_slice(&[0; 8]); // the signature, which peers without `MSG_AUTH` leave out
+    }
+    out.push(COMPLETE);
+    out
 }

@@ -4,7 +4,7 @@ use siphon_wire::{Encode, Encoder};
 
 use crate::{
     AuthClient, AuthError, AuthMethod, AuthRequest, AuthServer, AuthServerAnswer, BadMethod,
-    ClientExchange, ConnectionMode, Keys, PeerContext, ServerExchange,
+    ClientExchange, ConnectionMode, Keys, Modes, PeerContext, ServerExchange,
 };
 
 /// `-EOPNOTSUPP`, which Ceph answers to a method or mode it does not have.
@@ -25,6 +25,7 @@ const EOPNOTSUPP: i32 = -95;
 pub struct AuthNone {
     name: EntityName,
     id: String,
+    modes: Modes,
 }
 
 /// What a client tells a monitor or another daemon of itself with method `none`
@@ -61,12 +62,26 @@ impl NoneHello {
 impl AuthNone {
     /// For an entity `name`, known to daemons by `id` (`admin` of `client.admin`).
     pub fn new(name: EntityName, id: impl Into<String>) -> Self {
-        Self { name, id: id.into() }
+        Self { name, id: id.into(), modes: Modes::default() }
+    }
+
+    /// With these modes in place of Ceph's defaults. Towards whom `crc` is not among them, this
+    /// method is refused: to insist on secure mode is to insist on a key.
+    pub fn with_modes(mut self, modes: Modes) -> Self {
+        self.modes = modes;
+        self
+    }
+
+    fn modes(&self, peer: PeerContext) -> Vec<ConnectionMode> {
+        self.modes.between(self.name.kind, peer.peer_type, AuthMethod::NONE)
     }
 }
 
 impl AuthClient for AuthNone {
     fn begin(&self, peer: PeerContext) -> Result<Box<dyn ClientExchange>, AuthError> {
+        if self.modes(peer).is_empty() {
+            return Err(AuthError::NoKeylessMode { peer_type: peer.peer_type });
+        }
         let mode = match peer.peer_type {
             // Monitors authorize each other as other daemons do.
             EntityType::MON if self.name.kind != EntityType::MON => NoneHello::MON,
@@ -103,22 +118,25 @@ impl ClientExchange for NoneHello {
 }
 
 impl AuthServer for AuthNone {
-    fn begin(&self, _: PeerContext) -> Box<dyn ServerExchange> {
-        Box::new(NoneServer)
+    fn begin(&self, peer: PeerContext) -> Box<dyn ServerExchange> {
+        Box::new(NoneServer { modes: self.modes(peer) })
     }
 }
 
-/// The accepting side: it has nothing to remember.
+/// The accepting side.
 #[derive(Debug)]
-struct NoneServer;
+struct NoneServer {
+    /// `crc`, or nothing.
+    modes: Vec<ConnectionMode>,
+}
 
 impl NoneServer {
-    fn refusal(method: AuthMethod) -> AuthServerAnswer {
+    fn refusal(&self, method: AuthMethod) -> AuthServerAnswer {
         AuthServerAnswer::BadMethod(BadMethod {
             method,
             result: EOPNOTSUPP,
             allowed_methods: vec![AuthMethod::NONE],
-            allowed_modes: vec![ConnectionMode::CRC],
+            allowed_modes: self.modes.clone(),
         })
     }
 }
@@ -128,8 +146,8 @@ impl ServerExchange for NoneServer {
         // A peer that names no preference takes what it is given.
         let crc = request.preferred_modes.is_empty()
             || request.preferred_modes.contains(&ConnectionMode::CRC);
-        if request.method != AuthMethod::NONE || !crc {
-            return Self::refusal(request.method);
+        if request.method != AuthMethod::NONE || !crc || self.modes.is_empty() {
+            return self.refusal(request.method);
         }
         AuthServerAnswer::Done {
             global_id: 0,
@@ -141,7 +159,7 @@ impl ServerExchange for NoneServer {
     }
 
     fn request_more(&mut self, _: &Bytes) -> AuthServerAnswer {
-        Self::refusal(AuthMethod::NONE)
+        self.refusal(AuthMethod::NONE)
     }
 }
 
@@ -162,6 +180,24 @@ mod tests {
         expected.extend_from_slice(b"admin");
         expected.extend_from_slice(&[0; 8]);
         assert_eq!(&request.payload[..], &expected[..]);
+    }
+
+    #[test]
+    fn who_insists_on_secure_mode_insists_on_a_key() {
+        let secure = Modes::all(&"secure".parse().unwrap());
+        let auth = auth().with_modes(secure);
+        let error = AuthClient::begin(&auth, MON).unwrap_err();
+        assert_eq!(error, AuthError::NoKeylessMode { peer_type: EntityType::MON });
+        let request = AuthRequest {
+            method: AuthMethod::NONE,
+            preferred_modes: vec![ConnectionMode::CRC],
+            payload: Bytes::new(),
+        };
+        let AuthServerAnswer::BadMethod(refusal) = AuthServer::begin(&auth, MON).request(&request)
+        else {
+            panic!("accepted");
+        };
+        assert_eq!((refusal.result, refusal.allowed_modes.len()), (EOPNOTSUPP, 0));
     }
 
     #[test]

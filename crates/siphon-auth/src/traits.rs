@@ -69,6 +69,11 @@ pub enum AuthError {
         /// What it refused.
         refusal: BadMethod,
     },
+    /// Method none has no mode but crc, which the configuration does not allow with such a peer.
+    NoKeylessMode {
+        /// The kind of peer.
+        peer_type: EntityType,
+    },
     /// cephx failed.
     Cephx(CephxError),
 }
@@ -113,6 +118,10 @@ impl fmt::Display for AuthError {
                     _ => Ok(()),
                 }
             }
+            Self::NoKeylessMode { peer_type } => write!(
+                f,
+                "without a key there is no mode but crc, which is not allowed with a {peer_type}"
+            ),
             Self::Cephx(error) => write!(f, "cephx: {error}"),
         }
     }

@@ -192,7 +192,9 @@ fn resolve_resume(
     }
 }
 
-/// `handle_connect_message_2` of Ceph's `msg/async/ProtocolV1.cc`.
+/// `handle_connect_message_2` of Ceph's `msg/async/ProtocolV1.cc`. A session that never was open is
+/// treated alike with every policy, where Ceph without `resetcheck` has a new peer count from 1 and
+/// lets one that goes on take over: such a session would have none of what the peer counts.
 fn resolve_v1(existing: &Existing, global_seq: u64, connect_seq: u64, terms: &Terms) -> Resolution {
     if existing.peer_global_seq > global_seq {
         return Resolution::RetryGlobal { global_seq: existing.peer_global_seq };
@@ -207,15 +209,13 @@ fn resolve_v1(existing: &Existing, global_seq: u64, connect_seq: u64, terms: &Te
         // The peer was restarted, or ended its side.
         Ordering::Less if is_new => Resolution::Replace { reset: terms.resetcheck },
         Ordering::Less => retry,
-        Ordering::Equal if existing.stage != ExistingStage::Connecting => {
-            if terms.resetcheck && is_new { take } else { retry }
-        }
+        // It never was open: there is nothing that the peer could be behind.
+        Ordering::Equal if existing.stage != ExistingStage::Connecting && is_new => take,
+        Ordering::Equal if existing.stage != ExistingStage::Connecting => retry,
         Ordering::Equal if incoming_wins(existing, terms) => take,
         Ordering::Equal => Resolution::Wait,
-        // We have forgotten it, and begin another ourselves.
-        Ordering::Greater if terms.resetcheck && existing.connect_seq == 0 => {
-            Resolution::Reset { full: true }
-        }
+        // What the peer goes on with is not what we have, which never was open.
+        Ordering::Greater if existing.connect_seq == 0 => Resolution::Reset { full: true },
         Ordering::Greater => take,
     }
 }
@@ -360,22 +360,21 @@ mod tests {
         }
         match resolution {
             Resolution::Supersede => e.lossy && new,
-            Resolution::Reset { full } => {
-                full && !new && (e.lossy || (t.resetcheck && e.connect_seq == 0))
-            }
+            Resolution::Reset { full } => full && !new && (e.lossy || e.connect_seq == 0),
             _ if e.lossy => false,
             Resolution::Replace { reset } => {
                 let forgotten = e.connect_seq > 0;
-                let undecided = if idle { t.resetcheck } else { !loses };
-                new && reset == (forgotten && t.resetcheck) && (forgotten || undecided)
+                new && reset == (forgotten && t.resetcheck) && (forgotten || idle || !loses)
             }
             Resolution::Retry { connect_seq: next } => {
                 let behind = connect_seq < e.connect_seq && !new;
-                next == e.connect_seq + 1 && (behind || (same && idle && !(new && t.resetcheck)))
+                next == e.connect_seq + 1 && (behind || (same && idle && !new))
             }
             Resolution::Wait => same && !idle && loses,
             Resolution::Resume => {
-                !new && (connect_seq > e.connect_seq || (same && !idle && !loses))
+                !new && e.connect_seq > 0
+                    && (!same || !idle)
+                    && (connect_seq > e.connect_seq || !loses)
             }
             _ => false,
         }
@@ -439,6 +438,24 @@ mod tests {
                 lower_at(&reconnecting, &again, resetcheck),
                 (Resolution::Resume, Resolution::Wait)
             );
+        }
+    }
+
+    /// We stood by and never had a session with the peer: without `resetcheck`, it was told to try
+    /// the second link of one; what then took over had no peer, and never became open.
+    #[test]
+    fn a_session_of_msgr1_that_never_was_open_is_begun_and_not_gone_on_with() {
+        for existing in every_existing().iter().filter(|it| it.connect_seq == 0 && !it.lossy) {
+            for terms in every_terms() {
+                let ask = |connect_seq| {
+                    let global_seq = existing.peer_global_seq;
+                    resolve(Some(existing), &Request::V1 { global_seq, connect_seq }, &terms)
+                };
+                let begun = ask(0) == Resolution::Replace { reset: false };
+                let connecting = existing.stage == ExistingStage::Connecting;
+                assert!(begun || (connecting && ask(0) == Resolution::Wait), "{existing:?}");
+                assert_eq!(ask(1), Resolution::Reset { full: true }, "{existing:?}");
+            }
         }
     }
 

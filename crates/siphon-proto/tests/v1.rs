@@ -8,7 +8,8 @@ use common::{Pair, Side, message, pattern};
 use proptest::prelude::*;
 use siphon_proto::v2::{BannerError, FrameError};
 use siphon_proto::{
-    CloseReason, Message, PeerIncompatible, PeerMisbehaved, Policy, Protocol, ProtocolError,
+    CloseReason, ConnectionConfig, Message, PeerIncompatible, PeerMisbehaved, Policy, Protocol,
+    ProtocolError,
 };
 use siphon_wire::types::{EntityType, Features, Utime};
 
@@ -126,6 +127,33 @@ fn a_message_with_new_checksums_and_an_old_signature_is_refused() {
     let signature = PeerMisbehaved::BadMessageSignature { seq: 1 };
     assert_eq!(error_of(&pair.server), Some(&ProtocolError::PeerMisbehaved(signature)));
     assert!(pair.server.messages.is_empty());
+}
+
+/// Data was let in unseen if somebody on the way had said that it has no checksum.
+#[test]
+fn a_signed_checksum_of_data_cannot_be_waived_on_the_way() {
+    const NOCRC: u8 = 2;
+    let mut pair = open_pair();
+    pair.client.send(message(1, &[], &[], b"pay bob"));
+    let mut bytes = pair.client.drain();
+    let at = bytes.windows(7).position(|window| window == b"pay bob").unwrap();
+    bytes[at..at + 7].copy_from_slice(b"pay eve");
+    bytes[at + 7 + 20] |= NOCRC; // the last byte of the footer
+    pair.server.receive(pair.now, &bytes);
+    pair.server.drain();
+    let error = error_of(&pair.server);
+    let is_crc = matches!(error, Some(ProtocolError::InvalidFrame(FrameError::SegmentCrc { .. })));
+    assert!(is_crc && pair.server.messages.is_empty(), "{error:?}");
+}
+
+/// Who has no checksums for data (`ms_crc_data`) signs none.
+#[test]
+fn a_signed_message_whose_sender_made_no_checksum_is_taken() {
+    let client = ConnectionConfig { crc_data: false, ..common::client_config(PEERS.0) };
+    let mut pair = Pair::v1_new(client, common::server_config(PEERS.1)).cephx("crc");
+    pair.client.send(message(1, &[], &[], b"pay bob"));
+    pair.run();
+    assert_eq!(pair.server.messages.len(), 1, "{:?}", pair.server.closed);
 }
 
 #[test]

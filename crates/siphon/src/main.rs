@@ -37,10 +37,10 @@ enum Command {
     },
     /// Get the map of monitors from one of them
     Monmap(monitor::MonmapArgs),
+    /// Tell what an address speaks, without a key
+    Probe(probe::Args),
     /// Open sessions with a monitor, the manager and an OSD, and tell what they speak
     Status(status::Args),
-    /// Tell what speaks at an address, without any key
-    Probe(probe::Args),
 }
 
 fn main() -> ExitCode {
@@ -52,8 +52,8 @@ fn main() -> ExitCode {
             Command::Echo(args) => echo::run(&args),
             Command::Ping { target } => monitor::ping(&target),
             Command::Monmap(args) => monitor::monmap(&args),
-            Command::Status(args) => status::run(&args),
             Command::Probe(args) => probe::run(&args),
+            Command::Status(args) => status::run(&args),
         });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -17,6 +17,11 @@ use crate::{
     ConnectionMode, CryptoKey, KeyType, KeyUsage, Keys, Modes, PeerContext, Secret, SessionKeys,
 };
 
+const EACCES: i32 = -13;
+
+/// Most challenges of a service that one authorizer answers.
+const MAX_CHALLENGES: u32 = 16;
+
 /// The connecting side of cephx: a name and its key, and the tickets that monitors gave for them.
 ///
 /// To a monitor it proves that it has the key, and gets tickets; to any other daemon it shows the
@@ -54,6 +59,18 @@ impl CephxClient {
 
     pub(super) fn insert(&self, service: EntityType, ticket: Ticket) {
         self.inner.tickets().insert(service, ticket);
+    }
+
+    /// With whom it is not the key that counts.
+    pub(super) fn begin_by_ticket(
+        &self,
+        peer: PeerContext,
+    ) -> Result<Box<dyn ClientExchange>, AuthError> {
+        let tickets = self.inner.tickets();
+        let ticket = tickets.get(peer.peer_type).filter(|it| it.is_valid(self.inner.env.now()));
+        let ticket = ticket.ok_or(CephxError::NoTicket(peer.peer_type))?.clone();
+        let (inner, nonce) = (Arc::clone(&self.inner), self.inner.env.random());
+        Ok(Box::new(AuthorizerExchange { inner, peer, ticket, nonce, challenges: 0 }))
     }
 
     /// Who we are.
@@ -97,7 +114,8 @@ impl CephxClient {
         if needed & u32::from(EntityType::AUTH.0) != 0 {
             let challenge = *self.inner.challenge();
             let challenge = challenge.ok_or(CephxError::NoTicket(EntityType::AUTH))?;
-            return self.inner.authenticate(challenge, needed).map(Some);
+            let held = self.inner.tickets().clone();
+            return self.inner.authenticate(challenge, needed, &held).map(Some);
         }
         self.inner.ask_for_tickets(needed).map(Some)
     }
@@ -120,14 +138,18 @@ impl CephxClient {
         }
         match header.request_type {
             GET_AUTH_SESSION_KEY => {
-                self.inner.take_session(&mut dec)?;
+                let held = self.inner.tickets().clone();
+                self.inner.take_session(&mut dec, &held, held.global_id, None)?;
                 Ok(None)
             }
             GET_PRINCIPAL_SESSION_KEY => {
                 let mut tickets = self.inner.tickets();
-                let key = tickets.session_key()?;
-                let taken = tickets.take_reply(&key, &mut dec, self.inner.env.now());
-                taken.map_err(CephxError::Ticket)?;
+                let auth = tickets.get(EntityType::AUTH);
+                let key = &auth.ok_or(CephxError::NoTicket(EntityType::AUTH))?.session_key;
+                let taken =
+                    tickets.read_reply(key, &mut dec, tickets.global_id, self.inner.env.now());
+                let taken = taken.map_err(CephxError::Ticket)?;
+                tickets.extend(taken);
                 Ok(None)
             }
             GET_ROTATING_KEY => {
@@ -142,13 +164,13 @@ impl CephxClient {
     /// Opens authentication over msgr v1, where it goes by messages: the payload of the first
     /// `MAuth`, and the exchange that takes the answers to it and to those that follow.
     pub fn begin_by_messages(&self) -> (Bytes, Box<dyn ClientExchange>) {
+        let exchange = MonExchange::new(&self.inner, PeerContext::new(EntityType::MON));
         let mut enc = Encoder::new(Features::ALL);
         enc.u8(1);
         enc.value(&vec![AuthMethod::CEPHX.0]);
         enc.value(&self.inner.name);
-        enc.u64(self.inner.tickets().global_id);
-        let peer = PeerContext::new(EntityType::MON);
-        (enc.finish(), Box::new(MonExchange::new(&self.inner, peer)))
+        enc.u64(exchange.held.global_id);
+        (enc.finish(), Box::new(exchange))
     }
 }
 
@@ -158,20 +180,7 @@ impl AuthClient for CephxClient {
         if by_key {
             return Ok(Box::new(MonExchange::new(&self.inner, peer)));
         }
-        let tickets = self.inner.tickets();
-        let ticket = tickets.get(peer.peer_type).filter(|it| it.is_valid(self.inner.env.now()));
-        let ticket = ticket.ok_or(CephxError::NoTicket(peer.peer_type))?.clone();
-        let (global_id, nonce) = (tickets.global_id, self.inner.env.random());
-        drop(tickets);
-        let inner = Arc::clone(&self.inner);
-        Ok(Box::new(AuthorizerExchange {
-            inner,
-            peer,
-            ticket,
-            global_id,
-            nonce,
-            challenged: false,
-        }))
+        self.begin_by_ticket(peer)
     }
 }
 
@@ -188,13 +197,17 @@ impl Inner {
         self.modes.between(self.name.kind, peer.peer_type, AuthMethod::CEPHX)
     }
 
-    /// The answer to a monitor's challenge.
-    fn authenticate(&self, server_challenge: u64, needed: u32) -> Result<Bytes, AuthError> {
+    /// The answer to a monitor's challenge; shows the ticket that came with a global id of `held`.
+    fn authenticate(
+        &self,
+        server_challenge: u64,
+        needed: u32,
+        held: &Tickets,
+    ) -> Result<Bytes, AuthError> {
         let client_challenge = self.env.random();
         let blob = ChallengeBlob { server_challenge, client_challenge };
         let key = answer(&self.key, &blob, &*self.env).map_err(CephxError::Key)?;
-        let tickets = self.tickets();
-        let old_ticket = tickets.get(EntityType::AUTH).map(|ticket| ticket.blob.clone());
+        let old_ticket = held.get(EntityType::AUTH).map(|ticket| ticket.blob.clone());
         let authenticate = Authenticate {
             client_challenge,
             key,
@@ -215,18 +228,26 @@ impl Inner {
         let proof = Authorize { nonce: self.env.random(), challenge_plus_one: None };
         let mut enc = Encoder::new(Features::ALL);
         enc.value(&RequestHeader { request_type: GET_PRINCIPAL_SESSION_KEY });
-        let authorizer = auth.authorizer(tickets.global_id, EntityType::AUTH, &proof, &*self.env);
+        let authorizer = auth.authorizer(EntityType::AUTH, &proof, &*self.env);
         enc.raw(&authorizer.map_err(CephxError::Key)?.finish());
         enc.value(&ServiceTicketRequest { keys: needed });
         Ok(enc.finish())
     }
 
-    /// The tickets that come with a session, and its connection secret.
-    fn take_session(&self, dec: &mut Decoder<'_>) -> Result<SessionKeys, AuthError> {
+    /// The tickets that come with a session, and the secret of a connection in this mode. All of it is read before any
+    /// of it counts: half of a reply would leave a ticket without its global id.
+    fn take_session(
+        &self,
+        dec: &mut Decoder<'_>,
+        held: &Tickets,
+        global_id: u64,
+        mode: Option<ConnectionMode>,
+    ) -> Result<SessionKeys, AuthError> {
         let now = self.env.now();
-        let mut tickets = self.tickets();
-        tickets.take_reply(&self.key, dec, now).map_err(CephxError::Session)?;
-        let key = tickets.session_key()?;
+        let mut taken =
+            held.read_reply(&self.key, dec, global_id, now).map_err(CephxError::Session)?;
+        let auth = taken.get(&EntityType::AUTH.0);
+        let key = auth.ok_or(CephxError::NoTicket(EntityType::AUTH))?.session_key.clone();
         let mut connection_secret = Secret::default();
         if dec.remaining() > 0 {
             // From Nautilus on.
@@ -239,32 +260,39 @@ impl Inner {
                 connection_secret = secret.to_vec().into();
             }
             if !extra.is_empty() {
-                let taken = tickets.take_reply(&key, &mut Decoder::new(&extra), now);
-                taken.map_err(CephxError::Ticket)?;
+                let mut extra = Decoder::new(&extra);
+                let more = held.read_reply(&key, &mut extra, global_id, now);
+                taken.append(&mut more.map_err(CephxError::Ticket)?);
             }
         }
-        Ok(SessionKeys { key, connection_secret })
-    }
-}
-
-impl Tickets {
-    fn session_key(&self) -> Result<CryptoKey, CephxError> {
-        let auth = self.get(EntityType::AUTH).ok_or(CephxError::NoTicket(EntityType::AUTH))?;
-        Ok(auth.session_key.clone())
+        let keys = SessionKeys { key, connection_secret };
+        mode.map_or(Ok(()), |mode| keys.check(mode))?;
+        let mut tickets = self.tickets();
+        if tickets.global_id != global_id {
+            *tickets = Tickets::of(global_id); // whoever we were, we are another now
+        }
+        tickets.extend(taken);
+        Ok(keys)
     }
 }
 
 /// With a monitor: by the key.
+///
+/// Several may be under way at once, since whoever looks for a monitor asks several. Each goes on
+/// from what was held when it began, whatever the others bring meanwhile.
 #[derive(Debug)]
 struct MonExchange {
     inner: Arc<Inner>,
     peer: PeerContext,
-    challenged: bool,
+    /// The global id that it claims, and the tickets that came with it.
+    held: Tickets,
+    challenge: Option<u64>,
 }
 
 impl MonExchange {
     fn new(inner: &Arc<Inner>, peer: PeerContext) -> Self {
-        Self { inner: Arc::clone(inner), peer, challenged: false }
+        let held = inner.tickets().clone();
+        Self { inner: Arc::clone(inner), peer, held, challenge: None }
     }
 }
 
@@ -273,7 +301,7 @@ impl ClientExchange for MonExchange {
         let mut enc = Encoder::new(Features::ALL);
         enc.u8(MODE_MON);
         enc.value(&self.inner.name);
-        enc.u64(self.inner.tickets().global_id);
+        enc.u64(self.held.global_id);
         Ok(AuthRequest {
             method: AuthMethod::CEPHX,
             preferred_modes: self.inner.modes(self.peer),
@@ -282,17 +310,22 @@ impl ClientExchange for MonExchange {
     }
 
     fn bad_method(&mut self, refusal: BadMethod) -> Result<AuthRequest, AuthError> {
+        if refusal.result == EACCES {
+            // Perhaps it does not give the global id back: its ticket has ended for it, or it is
+            // another cluster by now. The next attempt asks for a new one.
+            self.inner.tickets().forget(self.held.global_id);
+        }
         Err(AuthError::of_refusal(refusal))
     }
 
     fn reply_more(&mut self, payload: &Bytes) -> Result<Bytes, AuthError> {
-        if self.challenged {
+        if self.challenge.is_some() {
             return Err(AuthError::UnexpectedStep { method: AuthMethod::CEPHX });
         }
-        self.challenged = true;
         let challenge = ServerChallenge::from_bytes(payload).map_err(CephxError::from)?;
-        *self.inner.challenge() = Some(challenge.server_challenge);
-        self.inner.authenticate(challenge.server_challenge, self.inner.want)
+        let challenge = challenge.server_challenge;
+        self.challenge = Some(challenge);
+        self.inner.authenticate(challenge, self.inner.want, &self.held)
     }
 
     fn done(
@@ -304,7 +337,7 @@ impl ClientExchange for MonExchange {
         if !self.inner.modes(self.peer).contains(&mode) {
             return Err(AuthError::ModeNotOffered { mode });
         }
-        if !self.challenged {
+        if self.challenge.is_none() {
             return Err(AuthError::UnexpectedStep { method: AuthMethod::CEPHX });
         }
         let mut dec = Decoder::new(payload);
@@ -316,9 +349,8 @@ impl ClientExchange for MonExchange {
             let request_type = header.request_type;
             return Err(CephxError::UnknownRequest { request_type }.into());
         }
-        let keys = self.inner.take_session(&mut dec)?;
-        self.inner.tickets().global_id = global_id;
-        keys.check(mode)?;
+        let keys = self.inner.take_session(&mut dec, &self.held, global_id, Some(mode))?;
+        *self.inner.challenge() = self.challenge;
         Ok(Keys::Session(keys))
     }
 }
@@ -329,16 +361,15 @@ struct AuthorizerExchange {
     inner: Arc<Inner>,
     peer: PeerContext,
     ticket: Ticket,
-    global_id: u64,
     nonce: u64,
-    challenged: bool,
+    challenges: u32,
 }
 
 impl AuthorizerExchange {
     fn authorizer(&self, challenge_plus_one: Option<u64>) -> Result<Bytes, AuthError> {
         let proof = Authorize { nonce: self.nonce, challenge_plus_one };
         let service = self.peer.peer_type;
-        let authorizer = self.ticket.authorizer(self.global_id, service, &proof, &*self.inner.env);
+        let authorizer = self.ticket.authorizer(service, &proof, &*self.inner.env);
         Ok(authorizer.map_err(CephxError::Key)?.finish())
     }
 }
@@ -357,7 +388,9 @@ impl ClientExchange for AuthorizerExchange {
     }
 
     fn reply_more(&mut self, payload: &Bytes) -> Result<Bytes, AuthError> {
-        if std::mem::replace(&mut self.challenged, true) {
+        // Over msgr v1 a session may take several attempts, each of which may be challenged.
+        self.challenges += 1;
+        if self.challenges > MAX_CHALLENGES {
             return Err(AuthError::UnexpectedStep { method: AuthMethod::CEPHX });
         }
         let key = &self.ticket.session_key;

@@ -65,6 +65,23 @@ struct State {
     next_global_id: u64,
 }
 
+/// Why there is no ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoTicket {
+    /// That kind of service has no secrets: it is none, or newer than we are.
+    Service,
+    /// The monitors do not know the one who asks, or not any more.
+    Entity,
+    /// One of the keys seals nothing.
+    Key(KeyError),
+}
+
+impl From<KeyError> for NoTicket {
+    fn from(error: KeyError) -> Self {
+        Self::Key(error)
+    }
+}
+
 /// What the tickets of one reply have in common.
 pub(super) struct Grant<'a> {
     pub(super) name: &'a AuthName,
@@ -88,11 +105,21 @@ impl KeyServer {
         self.state().keyring.insert(name, auth);
     }
 
+    /// Removes an entity: it gets no further tickets, and those that it has end in their time.
+    pub fn remove(&self, name: &AuthName) -> Option<EntityAuth> {
+        self.state().keyring.remove(name)
+    }
+
     /// The secrets of a kind of service, made or changed if it is time to.
+    ///
+    /// What is no service has none.
     ///
     /// # Errors
     /// If no secrets of the chosen type can be made.
     pub fn rotating_secrets(&self, service: EntityType) -> Result<RotatingSecrets, KeyError> {
+        if !SERVICES.contains(&service) {
+            return Ok(RotatingSecrets::default());
+        }
         let mut state = self.state();
         let secrets = state.rotating.entry(service.0).or_default();
         self.rotate(service, secrets)?;
@@ -109,9 +136,9 @@ impl KeyServer {
         state.next_global_id - 1
     }
 
-    /// Rotating secrets for a daemon of the kind, sealed with its own key.
+    /// Rotating secrets for a daemon of the kind, sealed with its own key; clients get none.
     pub(super) fn sealed_rotating_secrets(&self, name: &AuthName) -> Option<Bytes> {
-        let auth = self.entity(name)?;
+        let auth = self.entity(name).filter(|_| SERVICES.contains(&name.kind))?;
         let secrets = self.rotating_secrets(name.kind).ok()?;
         seal(&auth.key, KeyUsage::ROTATING_SECRET, &secrets, &*self.env).ok()
     }
@@ -121,17 +148,17 @@ impl KeyServer {
         &self,
         service: EntityType,
         grant: &Grant<'_>,
-    ) -> Result<(CryptoKey, Bytes, TicketBlob), KeyError> {
+    ) -> Result<(CryptoKey, Bytes, TicketBlob), NoTicket> {
+        let entity = self.entity(grant.name).ok_or(NoTicket::Entity)?;
         let secrets = self.rotating_secrets(service)?;
         let now = self.env.now();
-        let (secret_id, secret) = current(&secrets, now).ok_or(KeyError::Truncated)?;
-        let ttl = self.ttl(service).as_secs() as u32;
+        let (secret_id, secret) = current(&secrets, now).ok_or(NoTicket::Service)?;
+        let ttl = self.ttl(service);
         let key_type = match service {
             EntityType::AUTH => grant.key_type,
             _ => grant.key_type.min(secret.key.kind()),
         };
         let session_key = CryptoKey::generate(key_type, &*self.env)?;
-        let entity = self.entity(grant.name).unwrap_or_default();
         let ticket = AuthTicket {
             name: grant.name.clone(),
             global_id: grant.global_id,
@@ -149,26 +176,26 @@ impl KeyServer {
         Ok((session_key, for_client, TicketBlob { secret_id, blob }))
     }
 
-    fn ttl(&self, service: EntityType) -> Duration {
-        match service {
+    /// How long a ticket is good, in seconds: at least one, since clients take none for ever.
+    fn ttl(&self, service: EntityType) -> u32 {
+        let ttl = match service {
             EntityType::AUTH => self.options.mon_ticket_ttl,
             _ => self.options.service_ticket_ttl,
-        }
+        };
+        u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX).max(1)
     }
 
     /// Adds secrets until there are three, of which the middle one is in use (`_rotate_secret` of
     /// Ceph's `auth/cephx/CephxKeyServer.cc`).
     fn rotate(&self, service: EntityType, rotating: &mut RotatingSecrets) -> Result<(), KeyError> {
-        if !SERVICES.contains(&service) {
-            return Ok(());
-        }
         let now = self.env.now();
-        let ttl = self.ttl(service).as_secs() as u32;
+        let ttl = self.ttl(service);
         let later = |from: Utime| Utime::new(from.sec.saturating_add(ttl), from.nsec);
-        loop {
+        // As many as there can be are enough, however long nobody asked: each of them ends after now.
+        for _ in 0..ROTATING {
             let in_use = rotating.secrets.values().nth(1);
             if rotating.secrets.len() == ROTATING && in_use.is_some_and(|it| it.expiration > now) {
-                return Ok(());
+                break;
             }
             let key = CryptoKey::generate(self.options.service_key_type, &*self.env)?;
             let expiration = match rotating.secrets.values().next_back() {
@@ -181,6 +208,7 @@ impl KeyServer {
                 rotating.secrets.pop_first();
             }
         }
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -189,10 +217,10 @@ impl KeyServer {
 }
 
 impl ServiceSecrets for KeyServer {
+    /// One that has been replaced since opens nothing, even if nobody asked for tickets meanwhile.
     fn secret(&self, service: EntityType, secret_id: u64) -> Option<CryptoKey> {
-        let state = self.state();
-        let secret = state.rotating.get(&service.0)?.secrets.get(&secret_id)?;
-        Some(secret.key.clone())
+        let secrets = self.rotating_secrets(service).ok()?;
+        Some(secrets.secrets.get(&secret_id)?.key.clone())
     }
 }
 

@@ -6,12 +6,12 @@ use siphon_wire::types::{AuthName, EntityType, Features};
 use siphon_wire::{Decode as _, DecodeError, Decoder, Encode as _, Encoder};
 
 use super::envelope::{answer, open, seal};
-use super::keyserver::{Grant, KeyServer};
+use super::keyserver::{Grant, KeyServer, NoTicket};
 use super::wire::{
     Authenticate, Authorize, AuthorizeChallenge, AuthorizeReply, AuthorizerHead, ChallengeBlob,
     GET_AUTH_SESSION_KEY, GET_PRINCIPAL_SESSION_KEY, GET_ROTATING_KEY, MODE_AUTHORIZER,
-    MODE_AUTHORIZER_MAX, MODE_MON, MODE_MON_MAX, RequestHeader, ResponseHeader, ServerChallenge,
-    ServiceTicketInfo, ServiceTicketRequest, TicketBlob,
+    MODE_AUTHORIZER_MAX, MODE_MON, MODE_MON_MAX, RequestHeader, ResponseHeader, SecretBytes,
+    ServerChallenge, ServiceTicketInfo, ServiceTicketRequest, TicketBlob,
 };
 use crate::keys::CONNECTION_SECRET_LEN;
 use crate::{
@@ -216,7 +216,8 @@ impl Exchange {
         if given != Secret::from(expected.to_le_bytes().to_vec()) {
             return Err(EACCES);
         }
-        let old_key = self.check_old_ticket(&keys, &request, global_id, is_new)?;
+        let claim = (!is_new).then_some((&name, global_id));
+        let old_key = self.check_old_ticket(&keys, &request, claim)?;
         if entity.caps.get("mon").is_none_or(String::is_empty) {
             return Err(EACCES);
         }
@@ -227,19 +228,17 @@ impl Exchange {
         let grant = Grant { name: &name, global_id, key_type, client_key: &entity.key };
         let session_key =
             self.put_tickets(&mut enc, &keys, &[EntityType::AUTH], &grant, old_key.as_ref())?;
-        let session_key = session_key.ok_or(EACCES)?;
         let connection_secret = self.inner.connection_secret(self.mode);
         if request.other_keys != 0 {
-            let env = &*self.inner.env;
-            let plain = Bytes::copy_from_slice(connection_secret.expose());
-            let sealed = seal(&session_key, KeyUsage::CONNECTION_SECRET, &plain, env);
-            enc.length_prefixed(|enc| enc.value(&sealed.unwrap_or_default()));
-            let services = services(request.other_keys);
+            let (env, usage) = (&*self.inner.env, KeyUsage::CONNECTION_SECRET);
+            let sealed = seal(&session_key, usage, &SecretBytes(&connection_secret), env);
+            let sealed = sealed.map_err(|_| EACCES)?;
+            enc.length_prefixed(|enc| enc.value(&sealed));
             let grant = Grant { client_key: &session_key, ..grant };
             let mut extra = Encoder::new(Features::ALL);
-            if !services.is_empty() {
-                self.put_tickets(&mut extra, &keys, &services, &grant, None)?;
-            }
+            // Without any of them, the client is still known.
+            let services = services(request.other_keys);
+            let _ = self.put_tickets(&mut extra, &keys, &services, &grant, None);
             enc.value(&extra.finish());
         }
         let identity =
@@ -254,21 +253,21 @@ impl Exchange {
         })
     }
 
-    /// Whoever wants a global id back shows the ticket that came with it (CVE-2021-20288). Returns
-    /// that ticket's session key, under which the new ticket goes.
+    /// Whoever wants a global id back shows the ticket that came with it (CVE-2021-20288), and that
+    /// he himself got: tickets are seen by others on their way. Returns that ticket's session key,
+    /// under which the new ticket goes.
     fn check_old_ticket(
         &self,
         keys: &KeyServer,
         request: &Authenticate,
-        global_id: u64,
-        is_new: bool,
+        claim: Option<(&AuthName, u64)>,
     ) -> Result<Option<CryptoKey>, i32> {
-        let has_ticket = !request.old_ticket.blob.is_empty();
-        if is_new {
+        let Some(claim) = claim else {
+            let has_ticket = !request.old_ticket.blob.is_empty();
             return if has_ticket { Err(EINVAL) } else { Ok(None) };
-        }
+        };
         let old = self.read_ticket(EntityType::AUTH, &request.old_ticket);
-        match old.filter(|old| old.ticket.global_id == global_id) {
+        match old.filter(|old| (&old.ticket.name, old.ticket.global_id) == claim) {
             Some(old) => Ok(Some(old.session_key)),
             None if keys.options.allow_insecure_global_id_reclaim && request.is_legacy => Ok(None),
             None => Err(EACCES),
@@ -279,8 +278,10 @@ impl Exchange {
     fn give_tickets(&mut self, dec: &mut Decoder<'_>) -> Result<AuthServerAnswer, i32> {
         let keys = self.inner.keys.clone().ok_or(EACCES)?;
         let head: AuthorizerHead = dec.value().map_err(|_| EPERM)?;
+        // One error for whatever is wrong until the proof is there: by another, anybody could find
+        // out which tickets open.
         let ticket = self.read_ticket(head.service, &head.ticket).ok_or(EACCES)?;
-        let sealed = dec.bytes().map_err(|_| EPERM)?;
+        let sealed = dec.bytes().map_err(|_| EACCES)?;
         let _: Authorize =
             open(&ticket.session_key, KeyUsage::AUTHORIZE, &sealed).map_err(|_| EACCES)?;
         if ticket.ticket.global_id != head.global_id || head.service != EntityType::AUTH {
@@ -310,7 +311,8 @@ impl Exchange {
         Ok(AuthServerAnswer::More(enc.finish()))
     }
 
-    /// Appends a reply with tickets; returns the session key of the last.
+    /// Appends a reply with tickets, of which there has to be one; returns the session key of the
+    /// last.
     fn put_tickets(
         &self,
         enc: &mut Encoder,
@@ -318,13 +320,23 @@ impl Exchange {
         services: &[EntityType],
         grant: &Grant<'_>,
         old_key: Option<&CryptoKey>,
-    ) -> Result<Option<CryptoKey>, i32> {
-        enc.u8(1);
-        enc.count(services.len());
-        let mut last = None;
+    ) -> Result<CryptoKey, i32> {
+        let mut made = Vec::with_capacity(services.len());
         for service in services {
-            let made = keys.ticket(*service, grant).map_err(|_| EACCES)?;
-            let (session_key, for_client, ticket) = made;
+            match keys.ticket(*service, grant) {
+                Ok(ticket) => made.push((*service, ticket)),
+                // Clients may know services that we do not.
+                Err(NoTicket::Service) => {}
+                Err(NoTicket::Entity | NoTicket::Key(_)) => return Err(EACCES),
+            }
+        }
+        if made.is_empty() {
+            return Err(EACCES);
+        }
+        enc.u8(1);
+        enc.count(made.len());
+        let mut last = None;
+        for (service, (session_key, for_client, ticket)) in made {
             enc.u32(u32::from(service.0));
             enc.u8(1);
             enc.value(&for_client);
@@ -339,7 +351,7 @@ impl Exchange {
             }
             last = Some(session_key);
         }
-        Ok(last)
+        last.ok_or(EACCES)
     }
 
     /// What a ticket holds, if it was made with a secret that we know and has not ended.
@@ -364,6 +376,10 @@ impl Exchange {
         let proof: Authorize =
             open(&session_key, KeyUsage::AUTHORIZE, &sealed).map_err(|_| EACCES)?;
         if ticket.global_id != head.global_id {
+            return Err(EACCES);
+        }
+        // Whoever is no monitor shows monitors its key, so that they see whether it still has one.
+        if self.inner.keys.is_some() && ticket.name.kind != EntityType::MON {
             return Err(EACCES);
         }
         let env = Arc::clone(&self.inner.env);

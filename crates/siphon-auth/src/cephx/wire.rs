@@ -317,6 +317,15 @@ impl Decode for AuthorizeReply {
     }
 }
 
+/// A secret behind its length, without a copy that nobody wipes.
+pub(super) struct SecretBytes<'a>(pub(super) &'a Secret);
+
+impl Encode for SecretBytes<'_> {
+    fn encode(&self, enc: &mut Encoder) {
+        enc.bytes(self.0.expose());
+    }
+}
+
 /// The clear part of an authorizer, behind which an [`Authorize`] is sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthorizerHead {

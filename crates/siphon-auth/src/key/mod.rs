@@ -30,6 +30,11 @@ impl KeyType {
     /// AES256-CTS-HMAC-SHA384-192 of RFC 8009 (CVE-2025-30156).
     pub const AES256K: Self = Self(2);
 
+    /// Whether what is sealed cannot be changed unnoticed.
+    pub(crate) const fn proves_integrity(self) -> bool {
+        self.0 == Self::AES256K.0
+    }
+
     /// Bytes of its secrets.
     const fn secret_len(self) -> Option<usize> {
         match self {
@@ -225,6 +230,14 @@ impl CryptoKey {
         let mut digest = [0; 32];
         digest.copy_from_slice(context.sign().as_ref());
         digest
+    }
+
+    /// Whether it seals anything.
+    ///
+    /// # Errors
+    /// If the type has no keys, or the secret is too short for it.
+    pub(crate) fn check(&self) -> Result<(), KeyError> {
+        self.usable().map(drop)
     }
 
     /// The part of the secret that the type uses.

@@ -1,29 +1,26 @@
 //! One transport's lifetime with msgr1.
 
+mod accepting;
+mod connecting;
+
 use std::collections::VecDeque;
 
 use bytes::{Buf as _, BufMut, Bytes, BytesMut};
-use siphon_auth::{AuthError, AuthMethod, AuthRequest, BadMethod, ConnectionMode, Identity, Keys};
+use siphon_auth::{AuthError, AuthMethod, ConnectionMode, Identity, Keys};
 use siphon_wire::Decode as _;
 use siphon_wire::buf::{Rope, SegmentBuf};
-use siphon_wire::types::{
-    AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, Features, Utime,
-};
+use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityType, Features, Utime};
 
 use super::stream::{InMessage, Terms, write_message};
 use super::wire::{
-    ADDR, BANNER, Connect, ConnectReply, Footer, Header, LOSSY, MAX_AUTHORIZER, ServerAddrs,
-    protocol_version, put_addr, tag,
+    ADDR, BANNER, Connect, ConnectReply, Footer, Header, MAX_AUTHORIZER, ServerAddrs, tag,
 };
 use crate::config::{ConnectionConfig, Role};
 use crate::error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
 use crate::event::{AuthAnswer, AuthEvent, Event};
-use crate::link::{Answer, Ask, Incoming, SessionFrame, Turn, Verified, learned_addr};
+use crate::link::{Incoming, SessionFrame, Turn, Verified};
 use crate::message::{Grants, Payload};
-use crate::v2::payload::FLAG_LOSSY;
-use crate::v2::{
-    BannerError, ClientIdent, FrameError, MessageHeader2, ReconnectFrame, ServerIdent, Tag,
-};
+use crate::v2::{BannerError, FrameError, MessageHeader2, Tag};
 
 /// Most attempts to open a session over one link: a challenge, and what a race takes.
 const MAX_ROUNDS: u32 = 16;
@@ -49,6 +46,12 @@ pub(crate) struct Link1 {
     peer_addr: EntityAddr,
     /// The connecting side: how it proves itself.
     authorizer: Option<(AuthMethod, Bytes)>,
+    /// The connecting side: a challenge was answered over this link.
+    challenged: bool,
+    /// The connecting side: the next challenge, for an exchange that is yet to begin.
+    challenge: Option<Bytes>,
+    /// The connecting side: the session is to be a new one, whatever its `connect_seq`.
+    asks_new: bool,
     /// What opened, or is to open, the session.
     connect: Connect,
     reply: ConnectReply,
@@ -113,6 +116,9 @@ impl Link1 {
             verified: None,
             peer_addr: EntityAddr::default(),
             authorizer: None,
+            challenged: false,
+            challenge: None,
+            asks_new: false,
             connect: Connect::default(),
             reply: ConnectReply::default(),
             proof: Bytes::new(),
@@ -188,7 +194,15 @@ impl Link1 {
             if let Some(incoming) = self.pending.pop_front() {
                 return Ok(Some(incoming));
             }
-            if self.awaits_application() || !self.advance(input, events)? {
+            if self.awaits_application() {
+                return Ok(None);
+            }
+            if let Some(challenge) = self.challenge.take() {
+                self.turn = Turn::Application;
+                events.push_back(Event::Auth(AuthEvent::ReplyMore(challenge)));
+                return Ok(None);
+            }
+            if !self.advance(input, events)? {
                 return Ok(None);
             }
         }
@@ -267,8 +281,13 @@ impl Link1 {
             Stage::Addrs => self.handle_server_addrs(bytes, events)?,
             Stage::Connect => {
                 self.count_round()?;
-                self.connect = Connect::decode(bytes);
+                let before = std::mem::replace(&mut self.connect, Connect::decode(bytes));
                 check_authorizer(self.connect.authorizer_len)?;
+                let (expected, found) = (before.peer_type(), self.connect.peer_type());
+                if self.rounds > 1 && found != expected {
+                    // Who it is was asked as for the other kind.
+                    return Err(PeerIncompatible::WrongEntityType { expected, found }.into());
+                }
                 self.stage = Stage::ConnectAuthorizer;
             }
             Stage::ConnectAuthorizer => self.handle_connect(bytes, events),
@@ -332,315 +351,11 @@ impl Link1 {
         Ok(())
     }
 
-    // ---- the side that connects ----------------------------------------------------------
-
-    fn handle_server_addrs(
-        &mut self,
-        bytes: &Bytes,
-        events: &mut VecDeque<Event>,
-    ) -> Result<(), ProtocolError> {
-        let Role::Client { target, peer_type } = self.role.clone() else {
-            return Ok(());
-        };
-        let addrs = ServerAddrs::decode(bytes).map_err(|error| invalid(Tag::HELLO, error))?;
-        let ServerAddrs { server: theirs, client: ours } = addrs;
-        let same_place = theirs.port() == target.port() && theirs.nonce() == target.nonce();
-        // A server that is bound to no address in particular may not know its own.
-        let is_target = theirs.socket_addr() == target.socket_addr() || theirs.is_blank_ip();
-        if !(is_target && same_place) {
-            let identifies_as = EntityAddrVec::from(theirs);
-            return Err(PeerIncompatible::WrongServer { target, identifies_as }.into());
-        }
-        self.peer_addr = target;
-        if self.config.learn_addr && self.config.addrs.is_empty() {
-            let learned = learned_addr(ours, self.config.nonce);
-            self.config.addrs = EntityAddrVec::from(learned);
-        }
-        events.push_back(Event::LearnedAddr(ours));
-        put_addr(&own_addr(&self.config.addrs), &mut self.gather);
-        let peer_type = peer_type.unwrap_or(EntityType::ANY);
-        self.stage = Stage::Opening;
-        // It does not say what it is. Nothing is taken from it before it proves itself.
-        self.verify(peer_type, 0, None);
-        if authenticates_by_messages(self.config.name.kind, peer_type) {
-            self.pending.push_back(Incoming::Verified);
-        } else {
-            self.turn = Turn::Application;
-            events.push_back(Event::Auth(AuthEvent::Begin { peer_type }));
-        }
-        Ok(())
-    }
-
+    /// Authentication let the peer pass.
     fn verify(&mut self, peer_type: EntityType, global_id: u64, identity: Option<Identity>) {
         let mode = ConnectionMode::CRC;
         self.verified = Some(Verified { peer_type, global_id, mode, identity });
     }
-
-    pub(crate) fn ask(&mut self, ask: &Ask) {
-        let peer_type = self.verified.as_ref().map_or(EntityType::ANY, |peer| peer.peer_type);
-        let we = self.config.name.kind;
-        let policy = self.config.policies.of(peer_type);
-        let (global_seq, connect_seq, in_seq, flags) = match ask {
-            Ask::New(ident) => (ident.global_seq, 0, 0, ident.flags),
-            Ask::Resume(ReconnectFrame { global_seq, connect_seq, msg_seq, .. }) => {
-                (*global_seq, *connect_seq, *msg_seq, 0)
-            }
-        };
-        self.in_seq = in_seq;
-        self.connect = Connect {
-            features: policy.features_supported,
-            host_type: u32::from(we.0),
-            global_seq: global_seq as u32,
-            connect_seq: connect_seq as u32,
-            protocol_version: protocol_version(we, peer_type),
-            authorizer_protocol: 0,
-            authorizer_len: 0,
-            flags: if flags & FLAG_LOSSY != 0 { LOSSY } else { 0 },
-        };
-        self.send_connect();
-    }
-
-    fn send_connect(&mut self) {
-        let authorizer = self.authorizer.clone();
-        if let Some((method, payload)) = &authorizer {
-            self.connect.authorizer_protocol = method.0;
-            self.connect.authorizer_len = payload.len() as u32;
-        }
-        self.connect.encode(&mut self.gather);
-        if let Some((_, payload)) = &authorizer {
-            self.gather.put_slice(payload);
-        }
-        self.stage = Stage::Reply;
-    }
-
-    fn handle_reply(
-        &mut self,
-        proof: &Bytes,
-        events: &mut VecDeque<Event>,
-    ) -> Result<(), ProtocolError> {
-        let ConnectReply { tag, features, global_seq, connect_seq, .. } = self.reply;
-        let ours = self.connect.features;
-        self.stage = Stage::Opening;
-        let answer = match tag {
-            tag::CHALLENGE_AUTHORIZER => {
-                self.turn = Turn::Application;
-                events.push_back(Event::Auth(AuthEvent::ReplyMore(proof.clone())));
-                return Ok(());
-            }
-            tag::SEQ | tag::READY if self.authorizer.is_some() => {
-                let (global_id, mode) = (0, ConnectionMode::CRC);
-                self.turn = Turn::Trust { global_id, mode };
-                let payload = proof.clone();
-                events.push_back(Event::Auth(AuthEvent::Done { global_id, mode, payload }));
-                return Ok(());
-            }
-            tag::SEQ | tag::READY => return self.handle_ready(),
-            tag::FEATURES => Answer::LacksFeatures(ours.missing(features)),
-            tag::RESETSESSION => Answer::Reset { full: true },
-            tag::RETRY_SESSION => Answer::Retry { connect_seq: u64::from(connect_seq) },
-            tag::RETRY_GLOBAL => Answer::RetryGlobal { global_seq: u64::from(global_seq) },
-            tag::WAIT => Answer::Wait,
-            tag::BADPROTOVER => {
-                let (ours, theirs) = (self.connect.protocol_version, self.reply.protocol_version);
-                return Err(PeerIncompatible::ProtocolVersion { ours, theirs }.into());
-            }
-            tag::BADAUTHORIZER => {
-                let method = AuthMethod(self.connect.authorizer_protocol);
-                let (allowed_methods, allowed_modes) = (vec![method], vec![ConnectionMode::CRC]);
-                let refusal = BadMethod { method, result: EACCES, allowed_methods, allowed_modes };
-                return Err(AuthError::Denied { refusal }.into());
-            }
-            other => return Err(FrameError::UnknownTag(other).into()),
-        };
-        self.pending.push_back(Incoming::Answer(answer));
-        Ok(())
-    }
-
-    /// The server lets us in, and we it.
-    fn handle_ready(&mut self) -> Result<(), ProtocolError> {
-        let peer_type = self.verified.as_ref().map_or(EntityType::ANY, |peer| peer.peer_type);
-        let required = self.config.policies.of(peer_type).features_required;
-        let missing = self.reply.features.missing(required);
-        if missing != Features::NONE {
-            return Err(PeerIncompatible::PeerLacksFeatures(missing).into());
-        }
-        self.terms.features = Features(self.reply.features.0 & self.connect.features.0);
-        match self.reply.tag {
-            tag::SEQ => self.stage = Stage::Acked,
-            _ => self.opened(0),
-        }
-        Ok(())
-    }
-
-    /// The session is open; the server has our messages up to `acked`.
-    fn opened(&mut self, acked: u64) {
-        self.stage = Stage::Opening;
-        let lossy = self.reply.flags & LOSSY != 0;
-        let answer = if self.connect.connect_seq > 0 {
-            Answer::Resumed { in_seq: acked }
-        } else {
-            Answer::Accepted(Box::new(ServerIdent {
-                addrs: EntityAddrVec::from(self.peer_addr),
-                gid: EntityName::NEW,
-                global_seq: u64::from(self.reply.global_seq),
-                supported_features: self.reply.features,
-                required_features: Features::NONE,
-                flags: if lossy { FLAG_LOSSY } else { 0 },
-                // It has no names for sessions: this one says that there is something to resume.
-                cookie: u64::from(!lossy),
-            }))
-        };
-        self.pending.push_back(Incoming::Answer(answer));
-    }
-
-    // ---- the side that accepts -----------------------------------------------------------
-
-    fn handle_client_addr(&mut self, bytes: &Bytes) -> Result<(), ProtocolError> {
-        let Role::Server { peer_addr } = self.role else {
-            return Ok(());
-        };
-        let told = EntityAddr::from_bytes(bytes).map_err(|error| invalid(Tag::HELLO, error))?;
-        let told = told.with_kind(AddrType::LEGACY);
-        self.peer_addr = match peer_addr.socket_addr() {
-            // It does not know where it is: we do.
-            Some(seen) if told.is_blank_ip() => {
-                let port = told.port();
-                EntityAddr::legacy(seen, told.nonce()).with_port(port)
-            }
-            _ => told,
-        };
-        self.stage = Stage::Connect;
-        Ok(())
-    }
-
-    fn handle_connect(&mut self, authorizer: &Bytes, events: &mut VecDeque<Event>) {
-        let (we, peer_type) = (self.config.name.kind, self.connect.peer_type());
-        self.stage = Stage::Opening;
-        self.proof = Bytes::new();
-        let ours = protocol_version(peer_type, we);
-        if self.connect.protocol_version != ours {
-            let theirs = self.connect.protocol_version;
-            self.refused = Some(PeerIncompatible::ProtocolVersion { ours, theirs }.into());
-            return self.send_reply(tag::BADPROTOVER, Features::NONE, 0, 0);
-        }
-        if authorizer.is_empty() && authenticates_by_messages(peer_type, we) {
-            return self.let_ask(0, Keys::None, None);
-        }
-        let method = AuthMethod(self.connect.authorizer_protocol);
-        if method == AuthMethod::CEPHX && !self.connect.features.contains(Features::CEPHX_V2) {
-            // It knows of no challenge: what it shows could be anybody's record (CVE-2018-1128).
-            let lacks = PeerIncompatible::PeerLacksFeatures(Features::CEPHX_V2);
-            self.refused = Some(lacks.into());
-            return self.send_reply(tag::FEATURES, Features::CEPHX_V2, 0, 0);
-        }
-        self.turn = Turn::Application;
-        let payload = authorizer.clone();
-        let event = if self.reply.tag == tag::CHALLENGE_AUTHORIZER {
-            AuthEvent::RequestMore(payload)
-        } else {
-            let preferred_modes = vec![ConnectionMode::CRC];
-            let request = AuthRequest { method, preferred_modes, payload };
-            AuthEvent::Request { peer_type, request }
-        };
-        events.push_back(Event::Auth(event));
-    }
-
-    /// The peer is who it says: what it wants is told.
-    fn let_ask(&mut self, global_id: u64, keys: Keys, identity: Option<Identity>) {
-        self.verify(self.connect.peer_type(), global_id, identity);
-        self.terms.keys = keys;
-        let Connect { features, global_seq, connect_seq, flags, .. } = self.connect;
-        let (addrs, global_seq) = (EntityAddrVec::from(self.peer_addr), u64::from(global_seq));
-        let ask = if connect_seq == 0 {
-            Ask::New(Box::new(ClientIdent {
-                addrs,
-                target_addr: own_addr(&self.config.addrs),
-                gid: i64::try_from(global_id).ok().filter(|id| *id > 0).unwrap_or(EntityName::NEW),
-                global_seq,
-                supported_features: features,
-                required_features: Features::NONE,
-                flags: if flags & LOSSY != 0 { FLAG_LOSSY } else { 0 },
-                cookie: 0,
-            }))
-        } else {
-            Ask::Resume(ReconnectFrame {
-                addrs,
-                client_cookie: 0,
-                server_cookie: 0,
-                global_seq,
-                connect_seq: u64::from(connect_seq),
-                msg_seq: 0, // it tells later
-            })
-        };
-        self.pending.extend([Incoming::Verified, Incoming::Ask(ask)]);
-    }
-
-    pub(crate) fn answer(&mut self, answer: &Answer) {
-        let supported = self.config.policies.of(self.connect.peer_type()).features_supported;
-        let common = Features(supported.0 & self.connect.features.0);
-        let next_seq = u64::from(self.connect.connect_seq) + 1;
-        match answer {
-            Answer::Accepted(ident) => {
-                let lossy = ident.flags & FLAG_LOSSY != 0;
-                self.let_in(supported, common, ident.global_seq, 0, lossy);
-            }
-            Answer::Resumed { in_seq } => {
-                let global_seq = self.config.global_seq.next_after(0);
-                self.let_in(supported, common, global_seq, *in_seq, false);
-            }
-            Answer::LacksFeatures(missing) => {
-                self.send_reply(tag::FEATURES, common | *missing, 0, 0);
-            }
-            Answer::Reset { .. } => self.send_reply(tag::RESETSESSION, common, 0, next_seq),
-            Answer::Retry { connect_seq } => {
-                self.send_reply(tag::RETRY_SESSION, common, 0, *connect_seq);
-            }
-            Answer::RetryGlobal { global_seq } => {
-                self.send_reply(tag::RETRY_GLOBAL, common, *global_seq, 0);
-            }
-            Answer::Wait => self.send_reply(tag::WAIT, common, 0, 0),
-        }
-    }
-
-    /// Opens the session, of which we have the peer's messages up to `in_seq`.
-    fn let_in(
-        &mut self,
-        supported: Features,
-        common: Features,
-        global_seq: u64,
-        in_seq: u64,
-        lossy: bool,
-    ) {
-        self.terms.features = common;
-        self.reply.flags = if lossy { LOSSY } else { 0 };
-        let next_seq = u64::from(self.connect.connect_seq) + 1;
-        let exchanges = self.connect.features.contains(Features::RECONNECT_SEQ);
-        let tag = if exchanges { tag::SEQ } else { tag::READY };
-        self.send_reply(tag, supported, global_seq, next_seq);
-        self.stage = Stage::Opening;
-        if exchanges {
-            self.gather.put_u64_le(in_seq);
-            self.stage = Stage::Seq;
-        }
-    }
-
-    fn send_reply(&mut self, tag: u8, features: Features, global_seq: u64, connect_seq: u64) {
-        let proof = std::mem::take(&mut self.proof);
-        self.reply = ConnectReply {
-            tag,
-            features,
-            global_seq: global_seq as u32,
-            connect_seq: connect_seq as u32,
-            protocol_version: protocol_version(self.connect.peer_type(), self.config.name.kind),
-            authorizer_len: proof.len() as u32,
-            flags: if matches!(tag, tag::SEQ | tag::READY) { self.reply.flags } else { 0 },
-        };
-        self.reply.encode(&mut self.gather);
-        self.gather.put_slice(&proof);
-        self.stage = Stage::Connect; // it may try again
-    }
-
-    // ---- both ----------------------------------------------------------------------------
 
     /// The application's word.
     pub(crate) fn handle_auth(&mut self, answer: AuthAnswer) -> Result<(), ProtocolError> {
@@ -652,7 +367,9 @@ impl Link1 {
         match (answer, turn) {
             (AuthAnswer::Request(request), _) if client => {
                 self.authorizer = Some((request.method, request.payload));
-                self.pending.push_back(Incoming::Verified);
+                if self.challenge.is_none() {
+                    self.pending.push_back(Incoming::Verified);
+                }
             }
             (AuthAnswer::More(payload), _) if client => {
                 let method = AuthMethod(self.connect.authorizer_protocol);
@@ -766,10 +483,12 @@ fn authenticates_by_messages(client: EntityType, server: EntityType) -> bool {
     server == EntityType::MON && client != EntityType::MON
 }
 
-/// Our address as msgr1 knows it: the legacy one, or that which was learned.
+/// Our address as msgr1 knows it: the legacy one, or that which was learned, or else that of
+/// msgr2, without which the peer takes all of a host that have none for one
+/// (`entity_addrvec_t::as_legacy_addr`).
 fn own_addr(addrs: &EntityAddrVec) -> EntityAddr {
     let known = addrs.legacy().or_else(|| addrs.of_type(AddrType::ANY));
-    known.unwrap_or_default().with_kind(AddrType::LEGACY)
+    known.unwrap_or_else(|| addrs.front()).with_kind(AddrType::LEGACY)
 }
 
 fn number(mut bytes: &[u8]) -> u64 {

@@ -119,17 +119,12 @@ impl Banner {
     }
 }
 
-/// Collects a banner from bytes that arrive in pieces; holds at most 266 of them.
+/// Collects a banner from bytes that arrive in pieces; holds at most 266 bytes.
 ///
 /// ```
-/// use bytes::BytesMut;
-/// use siphon_proto::v2::{Banner, BannerFeatures, BannerReader};
-/// let mut bytes = BytesMut::new();
-/// let sent = Banner { supported: BannerFeatures::ALL, required: BannerFeatures::NONE };
-/// sent.encode(&mut bytes);
+/// use siphon_proto::v2::{BannerError, BannerReader};
 /// let mut reader = BannerReader::default();
-/// assert_eq!(reader.feed(&mut &bytes[..5]), Ok(None));
-/// assert_eq!(reader.feed(&mut &bytes[5..]), Ok(Some(sent)));
+/// assert_eq!(reader.feed(&mut &b"ceph v0"[..]), Err(BannerError::V1Peer));
 /// ```
 #[derive(Debug, Default)]
 pub struct BannerReader {
@@ -140,7 +135,7 @@ impl BannerReader {
     /// Takes from `input` what belongs to the banner, and gives it once it is whole.
     ///
     /// # Errors
-    /// At the first byte that can't be of a banner.
+    /// At the first byte that no banner of msgr2 has there.
     pub fn feed(&mut self, input: &mut &[u8]) -> Result<Option<Banner>, BannerError> {
         self.take_up_to(HEAD, input);
         self.check_prefix()?;

@@ -262,16 +262,19 @@ impl Pair {
 
     /// By msgr1.
     pub fn v1(client: Policy, server: Policy) -> Self {
-        let now = Instant::now();
+        Self::v1_new(client_config(client), server_config(server))
+    }
+
+    /// By msgr1, to a server that listens for both protocols.
+    pub fn v1_new(client: ConnectionConfig, mut server: ConnectionConfig) -> Self {
         let legacy = |addr: EntityAddr| addr.with_kind(AddrType::LEGACY);
         let target = legacy(server_addr());
-        let mut config = server_config(server);
-        config.addrs = [server_addr(), target].into_iter().collect();
-        let mut pair = Self::with_policies(client, server);
-        let client = Connection::connect(client_config(client), target, Some(EntityType::OSD), now);
-        let server = Connection::accept(config, legacy(client_addr()), now);
+        server.addrs = [server_addr(), target].into_iter().collect();
+        let mut pair = Self::new(client.clone(), server.clone());
+        let now = pair.now;
+        let client = Connection::connect(client, target, Some(EntityType::OSD), now);
+        let server = Connection::accept(server, legacy(client_addr()), now);
         (pair.client, pair.server) = (Side::new(client, now), Side::new(server, now));
-        pair.now = now;
         pair
     }
 
