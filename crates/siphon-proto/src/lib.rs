@@ -2,7 +2,7 @@
 //! clock and start no thread. Bytes, time and randomness come in as arguments.
 //!
 //! [`Connection`] is the whole of it for one peer; its documentation has the calling contract.
-//! [`v2`] has the frames.
+//! [`v2`] has the frames, and [`v1`] the structures of what came before.
 
 #![forbid(unsafe_code)]
 
@@ -21,7 +21,7 @@ pub mod resolve;
 mod session;
 mod sync;
 mod throttle;
-mod v1;
+pub mod v1;
 pub mod v2;
 mod weighted;
 

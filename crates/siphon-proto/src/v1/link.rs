@@ -7,12 +7,14 @@ use std::collections::VecDeque;
 
 use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 use siphon_auth::{AuthError, AuthMethod, ConnectionMode, Identity, Keys};
+use siphon_wire::Decode as _;
 use siphon_wire::buf::{Rope, SegmentBuf};
 use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityType, Features, Utime};
-use siphon_wire::{Decode as _, Decoder, Encode as _};
 
 use super::stream::{InMessage, Terms, write_message};
-use super::wire::{ADDR, BANNER, Connect, ConnectReply, Footer, Header, MAX_AUTHORIZER, tag};
+use super::wire::{
+    ADDR, BANNER, Connect, ConnectReply, Footer, Header, MAX_AUTHORIZER, ServerAddrs, tag,
+};
 use crate::config::{ConnectionConfig, Role};
 use crate::error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
 use crate::event::{AuthAnswer, AuthEvent, Event};
@@ -98,8 +100,8 @@ impl Link1 {
         let mut gather = BytesMut::with_capacity(512);
         gather.put_slice(BANNER);
         if let Role::Server { peer_addr } = &role {
-            put_addr(&own_addr(&config.addrs), &mut gather);
-            put_addr(peer_addr, &mut gather);
+            let server = own_addr(&config.addrs);
+            ServerAddrs { server, client: *peer_addr }.encode(&mut gather);
         }
         let terms = Terms { features: Features::NONE, keys: Keys::None, crc_data: config.crc_data };
         Self {
@@ -243,7 +245,7 @@ impl Link1 {
         match &self.stage {
             Stage::Banner => BANNER.len(),
             Stage::Addrs if self.accepted() => ADDR,
-            Stage::Addrs => 2 * ADDR,
+            Stage::Addrs => ServerAddrs::LEN,
             Stage::Connect => Connect::LEN,
             Stage::ConnectAuthorizer => self.connect.authorizer_len as usize,
             Stage::Reply => ConnectReply::LEN,
@@ -487,14 +489,6 @@ fn authenticates_by_messages(client: EntityType, server: EntityType) -> bool {
 fn own_addr(addrs: &EntityAddrVec) -> EntityAddr {
     let known = addrs.legacy().or_else(|| addrs.of_type(AddrType::ANY));
     known.unwrap_or_else(|| addrs.front()).with_kind(AddrType::LEGACY)
-}
-
-fn put_addr(addr: &EntityAddr, out: &mut BytesMut) {
-    out.put_slice(&addr.to_bytes(Features::NONE));
-}
-
-fn take_addrs(dec: &mut Decoder<'_>) -> Result<(EntityAddr, EntityAddr), siphon_wire::DecodeError> {
-    Ok((dec.value()?, dec.value()?))
 }
 
 fn number(mut bytes: &[u8]) -> u64 {

@@ -10,3 +10,7 @@ mod stream;
 mod wire;
 
 pub(crate) use link::Link1;
+pub use wire::{
+    BANNER, Connect, ConnectReply, LOSSY, MAX_AUTHORIZER, ServerAddrs, protocol_version, put_addr,
+    tag,
+};

@@ -1,38 +1,55 @@
 //! The structures of msgr1, packed and little-endian.
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use siphon_wire::crc32c::crc32c;
-use siphon_wire::types::{EntityName, EntityType, Features};
+use siphon_wire::types::{EntityAddr, EntityName, EntityType, Features};
+use siphon_wire::{DecodeError, Decoder, Encode as _};
 
 use crate::message::{MessageHeader, Priority};
 
 /// What either side begins with (`CEPH_BANNER`).
-pub(super) const BANNER: &[u8; 9] = b"ceph v027";
+pub const BANNER: &[u8; 9] = b"ceph v027";
 /// Bytes of an address in its legacy form.
 pub(super) const ADDR: usize = 136;
 /// The longest authorizer that is accepted, in bytes.
-pub(super) const MAX_AUTHORIZER: u32 = 64 << 10;
-/// `CEPH_MSG_CONNECT_LOSSY`.
-pub(super) const LOSSY: u8 = 1;
+pub const MAX_AUTHORIZER: u32 = 64 << 10;
+/// `CEPH_MSG_CONNECT_LOSSY`: a flag of who connects, that the session ends with its connection.
+pub const LOSSY: u8 = 1;
 
-/// `CEPH_MSGR_TAG_*`.
-pub(super) mod tag {
-    pub(crate) const READY: u8 = 1;
-    pub(crate) const RESETSESSION: u8 = 2;
-    pub(crate) const WAIT: u8 = 3;
-    pub(crate) const RETRY_SESSION: u8 = 4;
-    pub(crate) const RETRY_GLOBAL: u8 = 5;
-    pub(crate) const CLOSE: u8 = 6;
-    pub(crate) const MSG: u8 = 7;
-    pub(crate) const ACK: u8 = 8;
-    pub(crate) const KEEPALIVE: u8 = 9;
-    pub(crate) const BADPROTOVER: u8 = 10;
-    pub(crate) const BADAUTHORIZER: u8 = 11;
-    pub(crate) const FEATURES: u8 = 12;
-    pub(crate) const SEQ: u8 = 13;
-    pub(crate) const KEEPALIVE2: u8 = 14;
-    pub(crate) const KEEPALIVE2_ACK: u8 = 15;
-    pub(crate) const CHALLENGE_AUTHORIZER: u8 = 16;
+macro_rules! tags {
+    ($($name:ident = $value:literal, $doc:literal;)*) => {
+        /// What a reply or a part of the stream is (`CEPH_MSGR_TAG_*`).
+        pub mod tag {
+            $(#[doc = $doc] pub const $name: u8 = $value;)*
+
+            /// Ceph's name of a tag, if it has one.
+            pub const fn name(tag: u8) -> Option<&'static str> {
+                match tag {
+                    $($name => Some(stringify!($name)),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+tags! {
+    READY = 1, "A session is open.";
+    RESETSESSION = 2, "The session to go on with is not known.";
+    WAIT = 3, "Our own attempt to connect to you comes first.";
+    RETRY_SESSION = 4, "Go on with a higher `connect_seq`.";
+    RETRY_GLOBAL = 5, "Go on with a higher `global_seq`.";
+    CLOSE = 6, "The sender ends the session.";
+    MSG = 7, "A message.";
+    ACK = 8, "Messages up to this one have arrived.";
+    KEEPALIVE = 9, "Are you there? Nobody answers this one.";
+    BADPROTOVER = 10, "The versions of the protocol differ.";
+    BADAUTHORIZER = 11, "The authorizer is missing, or proves nothing.";
+    FEATURES = 12, "The client lacks features.";
+    SEQ = 13, "A session goes on.";
+    KEEPALIVE2 = 14, "Are you there?";
+    KEEPALIVE2_ACK = 15, "Yes.";
+    CHALLENGE_AUTHORIZER = 16, "The authorizer has to answer a challenge.";
 }
 
 /// `CEPH_MSG_FOOTER_COMPLETE`: the sender did not give up on the message.
@@ -42,23 +59,67 @@ pub(super) const NOCRC: u8 = 2;
 /// `CEPH_MSG_FOOTER_SIGNED`.
 pub(super) const SIGNED: u8 = 4;
 
-/// What a client says first (`ceph_msg_connect`); an authorizer follows.
+/// What a server says behind its banner, two addresses in their legacy form; a client says one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerAddrs {
+    /// The server's own.
+    pub server: EntityAddr,
+    /// The client's, as the server sees it.
+    pub client: EntityAddr,
+}
+
+impl ServerAddrs {
+    /// Bytes on the wire.
+    pub const LEN: usize = 2 * ADDR;
+
+    /// Appends both.
+    pub fn encode(&self, out: &mut BytesMut) {
+        put_addr(&self.server, out);
+        put_addr(&self.client, out);
+    }
+
+    /// Reads both.
+    ///
+    /// # Errors
+    /// If these are no two addresses.
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let mut dec = Decoder::new(bytes);
+        Ok(Self { server: dec.value()?, client: dec.value()? })
+    }
+}
+
+/// Appends an address in its legacy form, as a client does behind its banner.
+pub fn put_addr(addr: &EntityAddr, out: &mut BytesMut) {
+    out.put_slice(&addr.to_bytes(Features::NONE));
+}
+
+/// What a client says when it knows the addresses (`ceph_msg_connect`); an authorizer follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Connect {
-    pub(super) features: Features,
-    pub(super) host_type: u32,
-    pub(super) global_seq: u32,
-    pub(super) connect_seq: u32,
-    pub(super) protocol_version: u32,
-    pub(super) authorizer_protocol: u32,
-    pub(super) authorizer_len: u32,
-    pub(super) flags: u8,
+pub struct Connect {
+    /// Features that it offers.
+    pub features: Features,
+    /// What it is: an [`EntityType`].
+    pub host_type: u32,
+    /// Counts its connections to anybody.
+    pub global_seq: u32,
+    /// Counts the connections of this session.
+    pub connect_seq: u32,
+    /// Its version of the protocol; see [`protocol_version`].
+    pub protocol_version: u32,
+    /// The authorizer's method; 0 without one.
+    pub authorizer_protocol: u32,
+    /// The authorizer's length in bytes, at most [`MAX_AUTHORIZER`].
+    pub authorizer_len: u32,
+    /// Bit 0: lossy.
+    pub flags: u8,
 }
 
 impl Connect {
-    pub(super) const LEN: usize = 33;
+    /// Bytes on the wire, without the authorizer.
+    pub const LEN: usize = 33;
 
-    pub(super) fn encode(&self, out: &mut BytesMut) {
+    /// Appends it.
+    pub fn encode(&self, out: &mut BytesMut) {
         out.put_u64_le(self.features.0);
         out.put_u32_le(self.host_type);
         out.put_u32_le(self.global_seq);
@@ -69,8 +130,11 @@ impl Connect {
         out.put_u8(self.flags);
     }
 
-    /// `bytes` are as many as [`Connect::LEN`].
-    pub(super) fn decode(mut bytes: &[u8]) -> Self {
+    /// Reads it.
+    ///
+    /// # Panics
+    /// If `bytes` are fewer than [`Connect::LEN`].
+    pub fn decode(mut bytes: &[u8]) -> Self {
         Self {
             features: Features(bytes.get_u64_le()),
             host_type: bytes.get_u32_le(),
@@ -90,20 +154,29 @@ impl Connect {
 
 /// What a server answers (`ceph_msg_connect_reply`); its part of authentication follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct ConnectReply {
-    pub(super) tag: u8,
-    pub(super) features: Features,
-    pub(super) global_seq: u32,
-    pub(super) connect_seq: u32,
-    pub(super) protocol_version: u32,
-    pub(super) authorizer_len: u32,
-    pub(super) flags: u8,
+pub struct ConnectReply {
+    /// What becomes of it: one of [`tag`].
+    pub tag: u8,
+    /// Features that both sides have, and those that the server requires.
+    pub features: Features,
+    /// With [`RETRY_GLOBAL`](tag::RETRY_GLOBAL): the highest that the server has seen.
+    pub global_seq: u32,
+    /// With [`RETRY_SESSION`](tag::RETRY_SESSION): that of the server.
+    pub connect_seq: u32,
+    /// The server's version of the protocol.
+    pub protocol_version: u32,
+    /// Length in bytes of what follows, at most [`MAX_AUTHORIZER`].
+    pub authorizer_len: u32,
+    /// Bit 0: lossy.
+    pub flags: u8,
 }
 
 impl ConnectReply {
-    pub(super) const LEN: usize = 26;
+    /// Bytes on the wire, without what follows.
+    pub const LEN: usize = 26;
 
-    pub(super) fn encode(&self, out: &mut BytesMut) {
+    /// Appends it.
+    pub fn encode(&self, out: &mut BytesMut) {
         out.put_u8(self.tag);
         out.put_u64_le(self.features.0);
         out.put_u32_le(self.global_seq);
@@ -113,8 +186,11 @@ impl ConnectReply {
         out.put_u8(self.flags);
     }
 
-    /// `bytes` are as many as [`ConnectReply::LEN`].
-    pub(super) fn decode(mut bytes: &[u8]) -> Self {
+    /// Reads it.
+    ///
+    /// # Panics
+    /// If `bytes` are fewer than [`ConnectReply::LEN`].
+    pub fn decode(mut bytes: &[u8]) -> Self {
         Self {
             tag: bytes.get_u8(),
             features: Features(bytes.get_u64_le()),
@@ -227,7 +303,7 @@ impl Footer {
 /// The version of the protocol between two kinds of entities, of which `server` is the one that is
 /// connected to (`AsyncMessenger::get_proto_version`; the numbers are those of Ceph's
 /// `include/ceph_fs.h`, `mon/Monitor.h`, `osd/OSD.h` and `mds/MDSDaemon.h`).
-pub(super) fn protocol_version(client: EntityType, server: EntityType) -> u32 {
+pub fn protocol_version(client: EntityType, server: EntityType) -> u32 {
     match (client == server, server) {
         (true, EntityType::MON) => 13,
         (true, EntityType::OSD) => 10,
@@ -242,6 +318,12 @@ pub(super) fn protocol_version(client: EntityType, server: EntityType) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tags_have_ceph_s_names() {
+        assert_eq!(tag::name(tag::BADPROTOVER), Some("BADPROTOVER"));
+        assert_eq!((tag::name(0), tag::name(17)), (None, None));
+    }
 
     #[test]
     fn every_structure_has_its_length_and_comes_out_as_it_went_in() {
@@ -260,6 +342,12 @@ mod tests {
         assert_eq!((out.len(), Connect::decode(&out)), (Connect::LEN, connect));
 
         out.clear();
+        let server = EntityAddr::legacy("127.0.0.1:6789".parse().unwrap(), 7);
+        let addrs = ServerAddrs { server, client: EntityAddr::NONE };
+        addrs.encode(&mut out);
+        assert_eq!(out.len(), ServerAddrs::LEN);
+        assert_eq!(ServerAddrs::decode(&out.split().freeze()), Ok(addrs));
+
         let features = Features(3);
         let reply = ConnectReply { tag: tag::SEQ, features, connect_seq: 9, ..Default::default() };
         reply.encode(&mut out);

@@ -4,17 +4,14 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut as _, Bytes};
 use siphon_auth::{AuthError, AuthMethod, BadMethod, ConnectionMode};
-use siphon_wire::Decoder;
 use siphon_wire::types::{EntityAddrVec, EntityName, EntityType, Features};
 
-use super::{
-    EACCES, Link1, Stage, authenticates_by_messages, invalid, own_addr, put_addr, take_addrs,
-};
+use super::{EACCES, Link1, Stage, authenticates_by_messages, invalid, own_addr};
 use crate::config::Role;
 use crate::error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
 use crate::event::{AuthEvent, Event};
 use crate::link::{Answer, Ask, Incoming, Turn, learned_addr};
-use crate::v1::wire::{Connect, ConnectReply, LOSSY, protocol_version, tag};
+use crate::v1::wire::{Connect, ConnectReply, LOSSY, ServerAddrs, protocol_version, put_addr, tag};
 use crate::v2::payload::FLAG_LOSSY;
 use crate::v2::{FrameError, ReconnectFrame, ServerIdent, Tag};
 
@@ -27,8 +24,8 @@ impl Link1 {
         let Role::Client { target, peer_type } = self.role.clone() else {
             return Ok(());
         };
-        let mut dec = Decoder::new(bytes);
-        let (theirs, ours) = take_addrs(&mut dec).map_err(|error| invalid(Tag::HELLO, error))?;
+        let addrs = ServerAddrs::decode(bytes).map_err(|error| invalid(Tag::HELLO, error))?;
+        let ServerAddrs { server: theirs, client: ours } = addrs;
         let same_place = theirs.port() == target.port() && theirs.nonce() == target.nonce();
         // A server that is bound to no address in particular may not know its own.
         let is_target = theirs.socket_addr() == target.socket_addr() || theirs.is_blank_ip();
