@@ -11,6 +11,7 @@ use crate::fault::FaultStage;
 use crate::link::{Answer, Ask};
 use crate::policy::Policy;
 use crate::resolve::{Existing, ExistingStage, Request, Resolution, Terms, resolve};
+use crate::v1::own_addr;
 use crate::v2::payload::FLAG_LOSSY;
 use crate::v2::{ClientIdent, ReconnectFrame, ServerIdent, Tag};
 
@@ -70,7 +71,7 @@ impl Connection {
         };
         let terms = Terms {
             resetcheck: knock.policy.resetcheck,
-            peer_is: first_of(&knock.addrs).cmp(&first_of(&self.config.addrs)),
+            peer_is: rank(knock.is_v1, &knock.addrs).cmp(&rank(knock.is_v1, &self.config.addrs)),
         };
         let view = existing.as_deref().map(Self::as_existing);
         let resolution = resolve(view.as_ref(), &knock.request(), &terms);
@@ -505,11 +506,35 @@ fn registered(policy: &Policy) -> bool {
     !(policy.server && policy.lossy) || policy.register_lossy_clients
 }
 
-/// By which a race is decided: the address of msgr2, which both sides have.
-fn first_of(addrs: &EntityAddrVec) -> EntityAddr {
-    addrs.msgr2().unwrap_or_else(|| addrs.front())
+/// By which a race is decided: the address that both sides know by that protocol.
+fn rank(is_v1: bool, addrs: &EntityAddrVec) -> EntityAddr {
+    if is_v1 { own_addr(addrs) } else { addrs.msgr2().unwrap_or_else(|| addrs.front()) }
 }
 
 fn flags(policy: &Policy) -> u64 {
     if policy.lossy { FLAG_LOSSY } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each has two addresses, and over msgr1 hears the legacy one of the other only.
+    #[test]
+    fn two_that_race_agree_on_who_comes_first() {
+        let addrs = |port: u16| -> EntityAddrVec {
+            let v2 = EntityAddr::msgr2(([10, 0, 0, 1], port).into(), 1);
+            let v1 = EntityAddr::legacy(([10, 0, 0, 1], port + 1).into(), 1);
+            [v2, v1].into_iter().collect()
+        };
+        let (low, high) = (addrs(6800), addrs(6802));
+        for is_v1 in [true, false] {
+            let heard = |addrs: &EntityAddrVec| match is_v1 {
+                true => EntityAddrVec::from(own_addr(addrs)),
+                false => addrs.clone(),
+            };
+            assert!(rank(is_v1, &heard(&low)) < rank(is_v1, &high));
+            assert!(rank(is_v1, &heard(&high)) > rank(is_v1, &low));
+        }
+    }
 }

@@ -486,7 +486,7 @@ fn authenticates_by_messages(client: EntityType, server: EntityType) -> bool {
 /// Our address as msgr1 knows it: the legacy one, or that which was learned, or else that of
 /// msgr2, without which the peer takes all of a host that have none for one
 /// (`entity_addrvec_t::as_legacy_addr`).
-fn own_addr(addrs: &EntityAddrVec) -> EntityAddr {
+pub(crate) fn own_addr(addrs: &EntityAddrVec) -> EntityAddr {
     let known = addrs.legacy().or_else(|| addrs.of_type(AddrType::ANY));
     known.unwrap_or_else(|| addrs.front()).with_kind(AddrType::LEGACY)
 }

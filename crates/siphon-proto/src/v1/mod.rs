@@ -9,7 +9,7 @@ mod link;
 mod stream;
 mod wire;
 
-pub(crate) use link::Link1;
+pub(crate) use link::{Link1, own_addr};
 pub use wire::{
     BANNER, Connect, ConnectReply, LOSSY, MAX_AUTHORIZER, ServerAddrs, protocol_version, put_addr,
     tag,
