@@ -1,4 +1,4 @@
-//! Three releases of real Ceph, each protocol and mode, each kind of daemon and of key: authenticate,
+//! Four releases of real Ceph, each protocol and mode, each kind of daemon and of key: authenticate,
 //! exchange messages, lose the connection, come again, renew a ticket.
 
 mod common;
@@ -67,6 +67,7 @@ impl Way {
 #[test]
 fn every_release_speaks_with_us_in_every_way() {
     let clusters = [
+        (Release::Nautilus, None),
         (Release::Pacific, None),
         (Release::Reef, None),
         (Release::Tentacle, Some("aes")),

@@ -100,7 +100,7 @@ impl Cluster {
         let mgr = files.launch("ceph-mgr", &["-f", "-i", "x"])?;
         let cluster = Self { mgr, osd, mon, files, version, v2, v1 };
         cluster.osd.wait_until("up", START_TIMEOUT, || {
-            cluster.json(&["osd", "stat"]).is_ok_and(|stat| stat["num_up_osds"] == 1)
+            cluster.json(&["osd", "dump"]).is_ok_and(|map| map["osds"][0]["up"] == 1)
         })?;
         cluster.mgr.wait_until("active", START_TIMEOUT, || {
             cluster.json(&["mgr", "dump"]).is_ok_and(|map| map["available"] == true)

@@ -16,6 +16,8 @@ pub const TREE_RELEASE: &str = "18.2.7";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Release {
+    /// 14.2.21, of Debian 11.
+    Nautilus,
     /// 16.2.15, of Debian 12.
     Pacific,
     /// 18.2.7, of Debian 13.
@@ -26,11 +28,12 @@ pub enum Release {
 
 impl Release {
     /// All of them, the oldest first.
-    pub const ALL: [Self; 3] = [Self::Pacific, Self::Reef, Self::Tentacle];
+    pub const ALL: [Self; 4] = [Self::Nautilus, Self::Pacific, Self::Reef, Self::Tentacle];
 
     /// Debian's name of its release.
     fn suite(self) -> &'static str {
         match self {
+            Self::Nautilus => "bullseye",
             Self::Pacific => "bookworm",
             Self::Reef => "trixie",
             Self::Tentacle => "sid",
@@ -39,9 +42,10 @@ impl Release {
 
     /// What is unpacked: the daemons and their tools, and of one release Ceph's own tests.
     fn packages(self) -> String {
-        let daemons = "coreutils,python3,ceph-mon,ceph-osd,ceph-mgr,ceph-mgr-modules-core,\
-                       ceph-common,python3-rados";
+        let daemons = "coreutils,python3,ceph-mon,ceph-osd,ceph-mgr,ceph-common,python3-rados,\
+                       ceph-mgr-modules-core";
         match self {
+            Self::Nautilus => daemons.replace(",ceph-mgr-modules-core", ""), // not split off yet
             Self::Reef => format!("{daemons},ceph-test"),
             _ => daemons.to_owned(),
         }
@@ -51,6 +55,7 @@ impl Release {
 impl std::fmt::Display for Release {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Nautilus => "nautilus",
             Self::Pacific => "pacific",
             Self::Reef => "reef",
             Self::Tentacle => "tentacle",
