@@ -18,8 +18,7 @@ const PROGRAMS: [(&str, &str); 4] = [
 
 /// What the RDMA machine is built with, and what its tests run. Among the programs are files, where a
 /// package has no program of its own.
-const RDMA_PROGRAMS: [(&str, &str); 14] = [
-    ("qemu-system-x86_64", "qemu-system-x86"),
+const RDMA_PROGRAMS: [(&str, &str); 13] = [
     ("busybox", "busybox-static"),
     ("modprobe", "kmod"),
     ("setpriv", "util-linux"),
@@ -75,10 +74,6 @@ fn packages(programs: &[(&str, &str)]) -> Result<Vec<String>> {
     if find("apt-get").is_none() || !is_root()? {
         let reason = "is not installed, which takes root on Debian; the tests that need it skip";
         return Ok(packages.iter().map(|package| format!("{package} {reason}")).collect());
-    }
-    // Both are of one version, and apt would rather remove the one than upgrade it.
-    if packages.contains(&"qemu-system-x86") && find("qemu-img").is_some() {
-        packages.push("qemu-utils");
     }
     let apt = || {
         let mut command = Command::new("apt-get");

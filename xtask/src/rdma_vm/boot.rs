@@ -14,7 +14,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use super::Accel;
-use super::image::{Cache, Image};
+use super::cache::Cache;
+use super::image::Image;
 use super::job::Job;
 
 /// The guest's main program.
@@ -117,10 +118,8 @@ impl Machine {
             Accel::Kvm => ("kvm", "host"),
             Accel::Tcg => ("tcg,thread=multi", "max,-erms,-fsrm"),
         };
-        let mut words: Vec<OsString> =
-            ["qemu-system-x86_64", "-no-user-config", "-nodefaults", "-no-reboot"]
-                .map(OsString::from)
-                .to_vec();
+        let mut words = image.qemu();
+        words.extend(["-no-user-config", "-nodefaults", "-no-reboot"].map(OsString::from));
         let mut option = |name: &str, value: &OsStr| words.extend([name.into(), value.to_owned()]);
         option("-display", "none".as_ref());
         option("-machine", "pc".as_ref());

@@ -1,18 +1,24 @@
+use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, io};
 
-use anyhow::{Context, Result, ensure};
-use tempfile::TempDir;
+use anyhow::{Context, Result};
 
+use super::cache::Cache;
 use super::cpio::Archive;
+use super::debian::{self, tool};
 use crate::install;
 use crate::steps::{call, output};
 
 /// Raised whenever an image that is built now would differ from one that was built before.
 const RECIPE: u32 = 1;
+/// The emulator. Where the host has none it is unpacked like the kernel: on some machines it cannot be
+/// installed beside what is there.
+const QEMU: &str = "qemu-system-x86_64";
+const QEMU_PACKAGE: &str = "qemu-system-x86";
 /// The guest's first program.
 const INIT: &str = include_str!("init.sh");
 /// The programs of busybox that it calls.
@@ -30,89 +36,39 @@ const MODULES: [&str; 9] = [
     "siw",
 ];
 
-/// Where images and the folders of runs are: one for all working trees of the user.
-pub(super) struct Cache(PathBuf);
-
-impl Cache {
-    pub(super) fn open() -> Result<Self> {
-        let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-        let parent = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
-        let cache =
-            parent.context("neither HOME nor XDG_CACHE_HOME is set")?.join("siphon/rdma-vm");
-        fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
-        // qemu and the guest's kernel are told of paths inside quotes.
-        let path = cache.canonicalize()?;
-        ensure!(
-            !path.to_str().is_none_or(|path| path.contains('"')),
-            "{}: a strange path",
-            path.display()
-        );
-        Ok(Self(path))
-    }
-
-    /// Whether there is an image of the present recipe.
-    pub(super) fn has_image(&self) -> bool {
-        fs::read_to_string(self.image().join("recipe")).is_ok_and(|made_by| made_by == recipe())
-    }
-
-    /// A folder for one run. Those of runs that were killed are removed.
-    pub(super) fn run(&self) -> Result<RunFolder> {
-        let _lock = self.lock()?;
-        let runs = self.0.join("runs");
-        fs::create_dir_all(&runs)?;
-        for entry in fs::read_dir(&runs)? {
-            let path = entry?.path();
-            // Whoever uses it holds its lock.
-            if File::open(path.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok()) {
-                fs::remove_dir_all(&path)?;
-            }
-        }
-        let folder = tempfile::Builder::new().prefix("run-").tempdir_in(&runs)?;
-        let lock = File::create(folder.path().join("lock"))?;
-        lock.lock()?;
-        Ok(RunFolder { folder, _lock: lock })
-    }
-
-    fn image(&self) -> PathBuf {
-        self.0.join("image")
-    }
-
-    /// Held by who changes what is in here.
-    fn lock(&self) -> Result<File> {
-        let lock = File::create(self.0.join("lock"))?;
-        lock.lock()?;
-        Ok(lock)
-    }
-}
-
-/// The folder of one run, removed when dropped.
-pub(super) struct RunFolder {
-    folder: TempDir,
-    _lock: File,
-}
-
-impl RunFolder {
-    pub(super) fn path(&self) -> &Path {
-        self.folder.path()
-    }
-}
-
 /// What the machine boots.
 pub(super) struct Image {
     folder: PathBuf,
 }
 
 impl Image {
+    /// Whether there is an image of the present recipe.
+    pub(super) fn is_built(cache: &Cache) -> bool {
+        fs::read_to_string(cache.image().join("recipe")).is_ok_and(|made_by| made_by == recipe())
+    }
+
     /// The image, which is built if there is none of the present recipe.
     pub(super) fn open(cache: &Cache) -> Result<Self> {
         let _lock = cache.lock()?;
         let image = Self { folder: cache.image() };
-        if !cache.has_image() {
+        if !Self::is_built(cache) {
             eprintln!("building the RDMA machine in {}, once", image.folder.display());
-            let work = tempfile::tempdir_in(&cache.0)?;
+            let work = cache.work()?;
             image.build(work.path()).context("the RDMA machine cannot be built")?;
         }
         Ok(image)
+    }
+
+    /// How qemu is called: its own, or the one of the image with the libraries that came with it.
+    pub(super) fn qemu(&self) -> Vec<OsString> {
+        let folder = self.folder.join("qemu/usr");
+        let program = folder.join("bin").join(QEMU);
+        if !program.is_file() {
+            return vec![QEMU.into()];
+        }
+        let mut libraries = OsString::from("LD_LIBRARY_PATH=");
+        libraries.push(folder.join("lib/x86_64-linux-gnu"));
+        vec!["env".into(), libraries, program.into()]
     }
 
     pub(super) fn kernel(&self) -> PathBuf {
@@ -134,56 +90,43 @@ impl Image {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => fs::create_dir_all(&self.folder)?,
         }
-        let version = self.kernel_of_debian(work)?;
-        self.siw(work, &version)?;
+        let unpacked = work.join("unpacked");
+        let version = debian::kernel_version()?;
+        install::kernel_headers(&version)?;
+        debian::unpack_kernel(&version, work, &unpacked)?;
+        self.kernel_of_debian(&unpacked, &version)?;
+        self.siw(&unpacked, &version)?;
         self.write_initramfs(work, &version)?;
+        if install::find(QEMU).is_none() {
+            debian::unpack_program(QEMU_PACKAGE, work, &self.folder.join("qemu"))?;
+        }
         // The last: before, it is no image.
         Ok(fs::write(self.folder.join("recipe"), recipe())?)
     }
 
-    /// Gets Debian's kernel, which is only unpacked: nothing here is to boot it. Returns its version.
-    fn kernel_of_debian(&self, work: &Path) -> Result<String> {
-        tool(Command::new("apt-get").args(["update", "--quiet=2"]))?;
-        let depends = output(Command::new("apt-cache").args(["depends", "linux-image-amd64"]))?;
-        let depends = String::from_utf8(depends)?;
-        let version = depends
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("Depends: linux-image-"))
-            .context("linux-image-amd64 depends on no kernel")?;
-        let series = series(version).with_context(|| format!("{version}: no series"))?;
-        install::kernel_headers(version)?;
-        let mut download = Command::new("apt-get");
-        download.args(["download", "--quiet=2", "--option", "APT::Sandbox::User=root"]);
-        download.args([format!("linux-image-{version}"), format!("linux-source-{series}")]);
-        tool(download.current_dir(work))?;
-        for entry in fs::read_dir(work)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "deb") {
-                tool(Command::new("dpkg").arg("--extract").arg(path).arg(work))?;
-            }
-        }
+    /// Debian's kernel and its modules.
+    fn kernel_of_debian(&self, unpacked: &Path, version: &str) -> Result<()> {
         let modules = format!("lib/modules/{version}");
         fs::create_dir_all(self.folder.join("lib/modules"))?;
-        fs::rename(work.join(&modules), self.folder.join(&modules))?;
+        fs::rename(unpacked.join(&modules), self.folder.join(&modules))?;
         // Decompressed here, since an emulated CPU takes seconds for it.
-        let boot = fs::read(work.join(format!("boot/vmlinuz-{version}")))?;
-        let payload = work.join("payload.xz");
+        let boot = fs::read(unpacked.join(format!("boot/vmlinuz-{version}")))?;
+        let payload = unpacked.join("payload.xz");
         fs::write(&payload, payload_of(&boot).context("Debian's kernel has no payload")?)?;
         let mut xz = Command::new("xz");
         // The payload ends with its length, which is no part of the stream.
         xz.args(["--decompress", "--stdout", "--single-stream"]).arg(payload);
-        call(xz.stdout(File::create(self.kernel())?))?;
-        Ok(version.to_owned())
+        call(xz.stdout(File::create(self.kernel())?))
     }
 
     /// Builds the one module that Debian's kernel lacks, from Debian's source of it.
-    fn siw(&self, work: &Path, version: &str) -> Result<()> {
+    fn siw(&self, unpacked: &Path, version: &str) -> Result<()> {
         const FOLDER: &str = "drivers/infiniband/sw/siw";
-        let name = format!("linux-source-{}", series(version).unwrap_or_default());
+        let name = debian::source_package(version)?;
         let mut unpack = Command::new("tar");
-        unpack.arg("--extract").arg("--file").arg(work.join(format!("usr/src/{name}.tar.xz")));
-        tool(unpack.arg(format!("{name}/{FOLDER}")).current_dir(work))?;
-        let source = work.join(name).join(FOLDER);
+        unpack.arg("--extract").arg("--file").arg(unpacked.join(format!("usr/src/{name}.tar.xz")));
+        tool(unpack.arg(format!("{name}/{FOLDER}")).current_dir(unpacked))?;
+        let source = unpacked.join(name).join(FOLDER);
         let mut make = Command::new("make");
         make.args(["-s", "-C"]).arg(format!("/usr/src/linux-headers-{version}"));
         make.arg(format!("M={}", source.display())).args(["CONFIG_RDMA_SIW=m", "modules"]);
@@ -245,14 +188,6 @@ fn recipe() -> String {
     format!("recipe {RECIPE}\n{INIT}")
 }
 
-/// The kernel's series, `6.1` of `6.1.0-56-amd64`, which Debian's package of the source is named by.
-fn series(version: &str) -> Option<&str> {
-    let (major, rest) = version.split_once('.')?;
-    let minor =
-        rest.split(|c: char| !c.is_ascii_digit()).next().filter(|minor| !minor.is_empty())?;
-    version.get(..major.len() + 1 + minor.len())
-}
-
 /// The compressed kernel in the file that a boot loader takes: see "Details of Header Fields" in the
 /// kernel's `Documentation/arch/x86/boot.rst`, since protocol 2.08.
 fn payload_of(boot: &[u8]) -> Option<&[u8]> {
@@ -273,23 +208,9 @@ fn payload_of(boot: &[u8]) -> Option<&[u8]> {
     boot.get(start..start.checked_add(number(PAYLOAD_LENGTH)?)?)
 }
 
-/// Runs a program that has nothing to say on our standard output, which is the job's.
-fn tool(command: &mut Command) -> Result<()> {
-    call(command.stdout(io::stderr()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_series_is_the_first_two_numbers() {
-        assert_eq!(series("6.1.0-56-amd64"), Some("6.1"));
-        assert_eq!(series("6.12.57+deb13-amd64"), Some("6.12"));
-        assert_eq!(series("6.19-amd64"), Some("6.19"));
-        assert_eq!(series("6"), None);
-        assert_eq!(series("6.x"), None);
-    }
 
     #[test]
     fn a_payload_is_where_the_header_says() {

@@ -14,7 +14,9 @@
 //! address: without one the kernel takes the destination itself, which is local.
 
 mod boot;
+mod cache;
 mod cpio;
+mod debian;
 mod image;
 mod job;
 mod suite;
@@ -31,7 +33,8 @@ use clap::value_parser;
 
 use crate::install;
 use boot::{Ended, Machine};
-use image::{Cache, Image};
+use cache::Cache;
+use image::Image;
 use job::Job;
 
 pub(crate) use suite::step;
@@ -127,7 +130,7 @@ fn missing(cache: &Cache) -> Result<Vec<String>> {
         return Ok(vec!["the RDMA machine is made for x86_64 only".to_owned()]);
     }
     let mut missing = install::rdma_vm()?;
-    if !cache.has_image() && !install::is_root()? {
+    if !Image::is_built(cache) && !install::is_root()? {
         missing.push("building the RDMA machine takes root".to_owned());
     }
     Ok(missing)
@@ -234,7 +237,7 @@ mod tests {
         for wrong in ["/no/such/folder", "/etc/passwd"] {
             assert!(parse(&["--rw", wrong, "ls"]).unwrap().machine().is_err());
         }
-        let many = vec!["--rw=/usr"; MAX_SHARES + 1];
+        let many = ["--rw=/usr"; MAX_SHARES + 1];
         assert!(parse(&[&many[..], &["ls"]].concat()).unwrap().machine().is_err());
     }
 }

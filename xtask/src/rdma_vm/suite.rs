@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::boot::{Ended, Machine};
-use super::image::{Cache, Image};
+use super::cache::Cache;
+use super::image::Image;
 use super::job::{Job, quoted};
 use super::{Accel, cpus_here, missing};
 use crate::root;
