@@ -52,7 +52,7 @@ mkdir -p /run
 } >/run/ip.batch
 # Batches, as each start of a program takes 0.2 s when emulated.
 ip -batch /run/ip.batch || die "ip"
-rdma -batch /run/rdma.batch || die "rdma"
+rdma -b /run/rdma.batch || die "rdma"
 
 number=0
 while IFS= read -r dir; do
