@@ -1,7 +1,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ use super::job::Job;
 const GUEST: &str = include_str!("guest.sh");
 /// Between two looks at whether the machine has ended.
 const POLL: Duration = Duration::from_millis(20);
+/// As much as a pipe holds.
+const RELAY_BUFFER: usize = 64 << 10;
 /// The lines of the console that tell why a machine failed.
 const CONSOLE_LINES: usize = 60;
 /// Ends the machine when we end, also when we are killed before the program is there.
@@ -175,12 +177,7 @@ impl Relay {
         let mut from = File::open(&path)?;
         // Not by way of Rust's own buffer, so that a line that is not yet complete is seen.
         let mut to = File::from(to.try_clone_to_owned()?);
-        let copying = thread::spawn(move || {
-            if io::copy(&mut from, &mut to).is_err() {
-                // Nobody reads what the job writes, which must not hold it up.
-                let _ = io::copy(&mut from, &mut io::sink());
-            }
-        });
+        let copying = thread::spawn(move || copy(&mut from, &mut to));
         Ok(Self { held, copying })
     }
 
@@ -188,6 +185,17 @@ impl Relay {
     fn finish(self) -> Result<()> {
         drop(self.held);
         self.copying.join().map_err(|_| anyhow::anyhow!("a relay of output panicked"))
+    }
+}
+
+/// Copies by reads and writes. `io::copy` would have the kernel splice, which takes the place in a
+/// file that it writes to before it waits for data: what others write there meanwhile is overwritten.
+fn copy(from: &mut File, to: &mut File) {
+    let mut buffer = vec![0; RELAY_BUFFER];
+    let mut heard = true;
+    while let Ok(len @ 1..) = from.read(&mut buffer) {
+        // When nobody reads what the job writes, that must not hold it up.
+        heard = heard && buffer.get(..len).is_some_and(|bytes| to.write_all(bytes).is_ok());
     }
 }
 
@@ -212,7 +220,10 @@ fn log(run: &Path) -> String {
     let read = |name| fs::read(run.join(name)).unwrap_or_default();
     let text = [read("qemu"), read("console")].concat();
     let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    if lines.is_empty() {
+        return "(nothing)".to_owned();
+    }
     lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n")
 }
 
@@ -266,6 +277,13 @@ mod tests {
         fs::write(folder.path().join("pipe"), "no line's end").unwrap();
         relay.finish().unwrap();
         assert_eq!(fs::read(folder.path().join("copy")).unwrap(), b"no line's end");
+        // Written by another meanwhile, it is not overwritten.
+        let relay = Relay::start(folder.path().join("third"), to.as_fd()).unwrap();
+        (&to).write_all(b", others' text, ").unwrap();
+        fs::write(folder.path().join("third"), "the rest").unwrap();
+        relay.finish().unwrap();
+        let all = fs::read_to_string(folder.path().join("copy")).unwrap();
+        assert_eq!(all, "no line's end, others' text, the rest");
         Relay::start(folder.path().join("other"), to.as_fd()).unwrap().finish().unwrap();
     }
 }
