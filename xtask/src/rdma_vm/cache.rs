@@ -1,5 +1,6 @@
 use std::env;
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -17,11 +18,8 @@ impl Cache {
         fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
         // qemu and the guest's kernel are told of paths inside quotes.
         let path = cache.canonicalize()?;
-        ensure!(
-            !path.to_str().is_none_or(|path| path.contains('"')),
-            "{}: a strange path",
-            path.display()
-        );
+        let quotable = path.to_str().is_some_and(|path| !path.contains('"'));
+        ensure!(quotable, "{} is not UTF-8, or has a quotation mark", path.display());
         Ok(Self(path))
     }
 
@@ -43,14 +41,23 @@ impl Cache {
         Ok(RunFolder { folder, _lock: lock })
     }
 
-    /// A folder for the time of a build, removed when dropped.
-    pub(super) fn work(&self) -> Result<TempDir> {
-        Ok(tempfile::tempdir_in(&self.0)?)
+    /// The folder of the image that is made by a recipe.
+    pub(super) fn image(&self, recipe: &str) -> PathBuf {
+        // Another tree's machine may be running from an image of another recipe.
+        let mut hasher = DefaultHasher::new();
+        recipe.hash(&mut hasher);
+        self.0.join(format!("image-{:016x}", hasher.finish()))
     }
 
-    /// The folder of the image.
-    pub(super) fn image(&self) -> PathBuf {
-        self.0.join("image")
+    /// A folder for a build, removed when dropped. To be called with the lock held: what is there is
+    /// of a build that was killed.
+    pub(super) fn work(&self) -> Result<TempDir> {
+        let parent = self.0.join("build");
+        if parent.exists() {
+            fs::remove_dir_all(&parent)?;
+        }
+        fs::create_dir(&parent)?;
+        Ok(tempfile::tempdir_in(&parent)?)
     }
 
     /// Held by who changes what is in here.
@@ -70,5 +77,38 @@ pub(super) struct RunFolder {
 impl RunFolder {
     pub(super) fn path(&self) -> &Path {
         self.folder.path()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_folders_of_runs_that_are_gone_are_removed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let cache = Cache(scratch.path().to_owned());
+        let running = cache.run().unwrap();
+        let killed = scratch.path().join("runs/run-killed");
+        fs::create_dir(&killed).unwrap();
+        fs::write(killed.join("lock"), "").unwrap();
+        let ended = cache.run().unwrap().path().to_owned();
+        assert!(running.path().exists() && !killed.exists() && !ended.exists());
+    }
+
+    #[test]
+    fn what_a_killed_build_left_is_removed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let cache = Cache(scratch.path().to_owned());
+        let killed = cache.work().unwrap().keep();
+        let work = cache.work().unwrap();
+        assert!(work.path().exists() && !killed.exists());
+    }
+
+    #[test]
+    fn each_recipe_has_an_image_of_its_own() {
+        let cache = Cache("/cache".into());
+        assert_eq!(cache.image("1"), cache.image("1"));
+        assert_ne!(cache.image("1"), cache.image("2"));
     }
 }

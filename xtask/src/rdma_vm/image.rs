@@ -1,7 +1,6 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
-use std::io::BufWriter;
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -42,16 +41,16 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// Whether there is an image of the present recipe.
+    /// Whether the image need not be built.
     pub(super) fn is_built(cache: &Cache) -> bool {
-        fs::read_to_string(cache.image().join("recipe")).is_ok_and(|made_by| made_by == recipe())
+        Self::at(cache).is_complete()
     }
 
-    /// The image, which is built if there is none of the present recipe.
+    /// The image of the present recipe, which is built if there is none.
     pub(super) fn open(cache: &Cache) -> Result<Self> {
         let _lock = cache.lock()?;
-        let image = Self { folder: cache.image() };
-        if !Self::is_built(cache) {
+        let image = Self::at(cache);
+        if !image.is_complete() {
             eprintln!("building the RDMA machine in {}, once", image.folder.display());
             let work = cache.work()?;
             image.build(work.path()).context("the RDMA machine cannot be built")?;
@@ -59,15 +58,14 @@ impl Image {
         Ok(image)
     }
 
-    /// How qemu is called: its own, or the one of the image with the libraries that came with it.
+    /// How qemu is called: the host's, or the one of the image with the libraries that came with it.
     pub(super) fn qemu(&self) -> Vec<OsString> {
-        let folder = self.folder.join("qemu/usr");
-        let program = folder.join("bin").join(QEMU);
+        let program = self.own_qemu();
         if !program.is_file() {
             return vec![QEMU.into()];
         }
         let mut libraries = OsString::from("LD_LIBRARY_PATH=");
-        libraries.push(folder.join("lib/x86_64-linux-gnu"));
+        libraries.push(self.folder.join("qemu/usr/lib/x86_64-linux-gnu"));
         vec!["env".into(), libraries, program.into()]
     }
 
@@ -83,6 +81,20 @@ impl Image {
     pub(super) fn modules(&self) -> Result<PathBuf> {
         let mut folders = fs::read_dir(self.folder.join("lib/modules"))?;
         Ok(folders.next().context("the image has no modules")??.path())
+    }
+
+    fn at(cache: &Cache) -> Self {
+        Self { folder: cache.image(&recipe()) }
+    }
+
+    fn is_complete(&self) -> bool {
+        let recipe_of = fs::read_to_string(self.folder.join("recipe"));
+        let has_qemu = || self.own_qemu().is_file() || install::find(QEMU).is_some();
+        recipe_of.is_ok_and(|of| of == recipe()) && has_qemu()
+    }
+
+    fn own_qemu(&self) -> PathBuf {
+        self.folder.join("qemu/usr/bin").join(QEMU)
     }
 
     fn build(&self, work: &Path) -> Result<()> {
