@@ -1,10 +1,16 @@
 use std::env;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
+
+/// The file of an image that tells what it was made by, written last. Who uses the image locks it.
+pub(super) const RECIPE: &str = "recipe";
+/// What the names of images begin with.
+const IMAGE: &str = "image-";
 
 /// Where images and the folders of runs are: one for all working trees of the user.
 pub(super) struct Cache(PathBuf);
@@ -30,8 +36,7 @@ impl Cache {
         fs::create_dir_all(&runs)?;
         for entry in fs::read_dir(&runs)? {
             let path = entry?.path();
-            // Whoever uses it holds its lock.
-            if File::open(path.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok()) {
+            if !is_locked(&path.join("lock")) {
                 fs::remove_dir_all(&path)?;
             }
         }
@@ -46,7 +51,22 @@ impl Cache {
         // Another tree's machine may be running from an image of another recipe.
         let mut hasher = DefaultHasher::new();
         recipe.hash(&mut hasher);
-        self.0.join(format!("image-{:016x}", hasher.finish()))
+        self.0.join(format!("{IMAGE}{:016x}", hasher.finish()))
+    }
+
+    /// Removes the images that nobody runs: those of former recipes, and what killed builds left. To be
+    /// called with the lock held.
+    pub(super) fn remove_images(&self) -> Result<()> {
+        for entry in fs::read_dir(&self.0)? {
+            let path = entry?.path();
+            let is_image =
+                path.file_name().is_some_and(|name| name.as_bytes().starts_with(IMAGE.as_bytes()));
+            let in_use = || is_locked(&path.join(RECIPE));
+            if is_image && !in_use() {
+                fs::remove_dir_all(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// A folder for a build, removed when dropped. To be called with the lock held: what is there is
@@ -80,9 +100,32 @@ impl RunFolder {
     }
 }
 
+/// Whether somebody holds the lock of a file that may not be there.
+fn is_locked(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| file.try_lock().is_err())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_in_use_stay_and_the_others_go() {
+        let scratch = tempfile::tempdir().unwrap();
+        let cache = Cache(scratch.path().to_owned());
+        let images = ["used", "former", "half a"].map(|recipe| cache.image(recipe));
+        images.iter().for_each(|image| fs::create_dir(image).unwrap());
+        let other = scratch.path().join("runs");
+        fs::create_dir(&other).unwrap();
+        for image in &images[..2] {
+            fs::write(image.join(RECIPE), "").unwrap();
+        }
+        let used = File::open(images[0].join(RECIPE)).unwrap();
+        used.lock_shared().unwrap();
+        cache.remove_images().unwrap();
+        assert_eq!(images.each_ref().map(|image| image.exists()), [true, false, false]);
+        assert!(other.exists());
+    }
 
     #[test]
     fn only_folders_of_runs_that_are_gone_are_removed() {

@@ -1,19 +1,20 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::cache::Cache;
+use super::cache::{Cache, RECIPE};
 use super::cpio::Archive;
 use super::debian::{self, tool};
 use crate::install;
 use crate::steps::{call, output};
 
 /// Raised whenever an image that is built now would differ from one that was built before.
-const RECIPE: u32 = 1;
+const REVISION: u32 = 1;
 /// The emulator. Where the host has none it is unpacked like the kernel: on some machines it cannot be
 /// installed beside what is there.
 const QEMU: &str = "qemu-system-x86_64";
@@ -40,22 +41,39 @@ pub(super) struct Image {
     folder: PathBuf,
 }
 
+/// An image that is not removed meanwhile.
+pub(super) struct ImageInUse {
+    image: Image,
+    _used: File,
+}
+
+impl Deref for ImageInUse {
+    type Target = Image;
+
+    fn deref(&self) -> &Image {
+        &self.image
+    }
+}
+
 impl Image {
     /// Whether the image need not be built.
     pub(super) fn is_built(cache: &Cache) -> bool {
         Self::at(cache).is_complete()
     }
 
-    /// The image of the present recipe, which is built if there is none.
-    pub(super) fn open(cache: &Cache) -> Result<Self> {
+    /// The image of the present recipe, which is built if there is none, and stays while this is held.
+    pub(super) fn open(cache: &Cache) -> Result<ImageInUse> {
         let _lock = cache.lock()?;
         let image = Self::at(cache);
         if !image.is_complete() {
             eprintln!("building the RDMA machine in {}, once", image.folder.display());
+            cache.remove_images()?;
             let work = cache.work()?;
             image.build(work.path()).context("the RDMA machine cannot be built")?;
         }
-        Ok(image)
+        let used = File::open(image.folder.join(RECIPE))?;
+        used.lock_shared()?;
+        Ok(ImageInUse { image, _used: used })
     }
 
     /// How qemu is called: the host's, or the one of the image with the libraries that came with it.
@@ -88,7 +106,7 @@ impl Image {
     }
 
     fn is_complete(&self) -> bool {
-        let recipe_of = fs::read_to_string(self.folder.join("recipe"));
+        let recipe_of = fs::read_to_string(self.folder.join(RECIPE));
         let has_qemu = || self.own_qemu().is_file() || install::find(QEMU).is_some();
         recipe_of.is_ok_and(|of| of == recipe()) && has_qemu()
     }
@@ -113,7 +131,7 @@ impl Image {
             debian::unpack_program(QEMU_PACKAGE, work, &self.folder.join("qemu"))?;
         }
         // The last: before, it is no image.
-        Ok(fs::write(self.folder.join("recipe"), recipe())?)
+        Ok(fs::write(self.folder.join(RECIPE), recipe())?)
     }
 
     /// Debian's kernel and its modules.
@@ -197,7 +215,7 @@ impl Image {
 
 /// What an image is made by: another one is none of ours.
 fn recipe() -> String {
-    format!("recipe {RECIPE}\n{INIT}")
+    format!("revision {REVISION}\n{INIT}")
 }
 
 /// The compressed kernel in the file that a boot loader takes: see "Details of Header Fields" in the

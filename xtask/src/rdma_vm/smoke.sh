@@ -48,7 +48,7 @@ for pair in rxe:10.77.0 siw:10.77.1; do
     tries=0
     until rping -c -V -a "$net.1" -I "$net.2" -C 10; do
         tries=$((tries + 1))
-        [ $tries -lt 20 ] || exit 1
+        [ $tries -lt 100 ] || exit 1
         sleep 0.1
     done
     wait $! || :

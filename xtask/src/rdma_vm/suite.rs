@@ -55,7 +55,8 @@ pub(crate) fn step(steps: &mut Steps) -> Result<()> {
         shares: Vec::new(),
         accel: Accel::best(),
     };
-    run(&cache, &Image::open(&cache)?, &machine)
+    let image = Image::open(&cache)?;
+    run(&cache, &image, &machine)
 }
 
 /// Builds the tests, then runs them in the machine.
