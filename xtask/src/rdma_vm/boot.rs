@@ -1,29 +1,28 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
 
 use super::Accel;
 use super::cache::Cache;
 use super::image::Image;
 use super::job::Job;
+use super::relay::Relay;
 
 /// The guest's main program.
 const GUEST: &str = include_str!("guest.sh");
 /// Between two looks at whether the machine has ended.
 const POLL: Duration = Duration::from_millis(20);
-/// As much as a pipe holds.
-const RELAY_BUFFER: usize = 64 << 10;
+/// The exit code of a command that SIGPIPE ended, as a shell has it.
+const BROKEN_PIPE: u8 = 128 + 13;
 /// The lines of the console that tell why a machine failed.
 const CONSOLE_LINES: usize = 60;
 /// Ends the machine when we end, also when we are killed before the program is there.
@@ -89,13 +88,14 @@ impl Machine {
             Relay::start(path.join("stderr"), io::stderr().as_fd())?,
         ];
         let mut qemu = self.start(image, path)?;
-        let status = wait(&mut qemu, self.limit)?;
+        let waited = wait(&mut qemu, self.limit, || !relays.iter().all(Relay::is_heard))?;
         relays.into_iter().try_for_each(Relay::finish)?;
         let code = fs::read_to_string(path.join("status")).unwrap_or_default();
-        Ok(match (code.trim().parse(), status) {
+        Ok(match (code.trim().parse(), waited) {
             (Ok(code), _) => Ended::Job { code },
-            (Err(_), None) => Ended::TimedOut { limit: self.limit, log: log(path) },
-            (Err(_), Some(status)) => Ended::Failed { status, log: log(path) },
+            (Err(_), Waited::Unheard) => Ended::Job { code: BROKEN_PIPE },
+            (Err(_), Waited::TooLong) => Ended::TimedOut { limit: self.limit, log: log(path) },
+            (Err(_), Waited::Ended(status)) => Ended::Failed { status, log: log(path) },
         })
     }
 
@@ -163,55 +163,31 @@ fn virtualizes(cpu: &str) -> bool {
     cpu.split_whitespace().any(|word| word == "vmx" || word == "svm")
 }
 
-/// Copies what the machine writes to a pipe in the file system.
-struct Relay {
-    /// An end for writing, without which the pipe would end before the machine opens it.
-    held: File,
-    copying: JoinHandle<()>,
+/// How a wait for a process came to its end, and the process with it.
+#[derive(Debug, PartialEq, Eq)]
+enum Waited {
+    Ended(ExitStatus),
+    TooLong,
+    /// Nobody reads what it writes.
+    Unheard,
 }
 
-impl Relay {
-    fn start(path: PathBuf, to: BorrowedFd<'_>) -> Result<Self> {
-        mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).context("make a pipe")?;
-        let held = OpenOptions::new().read(true).write(true).open(&path)?;
-        let mut from = File::open(&path)?;
-        // Not by way of Rust's own buffer, so that a line that is not yet complete is seen.
-        let mut to = File::from(to.try_clone_to_owned()?);
-        let copying = thread::spawn(move || copy(&mut from, &mut to));
-        Ok(Self { held, copying })
-    }
-
-    /// Copies the rest, once the machine has ended.
-    fn finish(self) -> Result<()> {
-        drop(self.held);
-        self.copying.join().map_err(|_| anyhow::anyhow!("a relay of output panicked"))
-    }
-}
-
-/// Copies by reads and writes. `io::copy` would have the kernel splice, which takes the place in a
-/// file that it writes to before it waits for data: what others write there meanwhile is overwritten.
-fn copy(from: &mut File, to: &mut File) {
-    let mut buffer = vec![0; RELAY_BUFFER];
-    let mut heard = true;
-    while let Ok(len @ 1..) = from.read(&mut buffer) {
-        // When nobody reads what the job writes, that must not hold it up.
-        heard = heard && buffer.get(..len).is_some_and(|bytes| to.write_all(bytes).is_ok());
-    }
-}
-
-/// Waits for the end of a process; kills it after `limit` and then returns `None`.
-fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+/// Waits for the end of a process; kills it after `limit`, or once it is unheard.
+fn wait(child: &mut Child, limit: Duration, unheard: impl Fn() -> bool) -> Result<Waited> {
     let start = Instant::now();
     loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if start.elapsed() >= limit {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        thread::sleep(POLL);
+        let killed = match child.try_wait()? {
+            Some(status) => return Ok(Waited::Ended(status)),
+            None if unheard() => Waited::Unheard,
+            None if start.elapsed() >= limit => Waited::TooLong,
+            None => {
+                thread::sleep(POLL);
+                continue;
+            }
+        };
+        child.kill()?;
+        child.wait()?;
+        return Ok(killed);
     }
 }
 
@@ -263,27 +239,12 @@ mod tests {
     #[test]
     fn a_process_that_takes_too_long_is_killed_and_one_that_ends_is_not() {
         let mut sleep = Command::new("sleep").arg("600").spawn().unwrap();
-        assert_eq!(wait(&mut sleep, Duration::ZERO).unwrap(), None);
+        assert_eq!(wait(&mut sleep, Duration::ZERO, || false).unwrap(), Waited::TooLong);
+        let long = Duration::from_secs(600);
+        let mut sleep = Command::new("sleep").arg("600").spawn().unwrap();
+        assert_eq!(wait(&mut sleep, long, || true).unwrap(), Waited::Unheard);
         let mut quick = Command::new("true").spawn().unwrap();
-        let status = wait(&mut quick, Duration::from_secs(600)).unwrap();
-        assert!(status.is_some_and(|status| status.success()));
-    }
-
-    #[test]
-    fn a_relay_copies_all_and_ends_also_when_nothing_was_opened() {
-        let folder = tempfile::tempdir().unwrap();
-        let to = File::create(folder.path().join("copy")).unwrap();
-        let relay = Relay::start(folder.path().join("pipe"), to.as_fd()).unwrap();
-        fs::write(folder.path().join("pipe"), "no line's end").unwrap();
-        relay.finish().unwrap();
-        assert_eq!(fs::read(folder.path().join("copy")).unwrap(), b"no line's end");
-        // Written by another meanwhile, it is not overwritten.
-        let relay = Relay::start(folder.path().join("third"), to.as_fd()).unwrap();
-        (&to).write_all(b", others' text, ").unwrap();
-        fs::write(folder.path().join("third"), "the rest").unwrap();
-        relay.finish().unwrap();
-        let all = fs::read_to_string(folder.path().join("copy")).unwrap();
-        assert_eq!(all, "no line's end, others' text, the rest");
-        Relay::start(folder.path().join("other"), to.as_fd()).unwrap().finish().unwrap();
+        let waited = wait(&mut quick, long, || false).unwrap();
+        assert!(matches!(waited, Waited::Ended(status) if status.success()), "{waited:?}");
     }
 }

@@ -19,6 +19,7 @@ mod cpio;
 mod debian;
 mod image;
 mod job;
+mod relay;
 mod suite;
 
 use std::env;
