@@ -1,7 +1,8 @@
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use siphon_peers::{CephTree, PeerError, Release};
 
 use crate::root;
@@ -15,9 +16,27 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("mmdebstrap", "mmdebstrap"),
 ];
 
+/// What the RDMA machine is built with, and what its tests run. Among the programs are files, where a
+/// package has no program of its own.
+const RDMA_PROGRAMS: [(&str, &str); 13] = [
+    ("busybox", "busybox-static"),
+    ("modprobe", "kmod"),
+    ("setpriv", "util-linux"),
+    ("xz", "xz-utils"),
+    ("strip", "binutils"),
+    ("gcc", "gcc"),
+    ("make", "make"),
+    ("ip", "iproute2"),
+    ("rdma", "iproute2"),
+    ("/etc/libibverbs.d/rxe.driver", "ibverbs-providers"),
+    ("ibv_rc_pingpong", "ibverbs-utils"),
+    ("rping", "rdmacm-utils"),
+    ("ib_send_bw", "perftest"),
+];
+
 /// Installs and unpacks the peers; returns why some cannot be had here.
 pub(crate) fn peers() -> Result<Vec<String>> {
-    let mut missing = packages()?;
+    let mut missing = packages(&PROGRAMS)?;
     for release in Release::ALL {
         match CephTree::of(release) {
             Ok(tree) => println!("Ceph {release} is in {}", tree.root().display()),
@@ -28,9 +47,22 @@ pub(crate) fn peers() -> Result<Vec<String>> {
     Ok(missing)
 }
 
+/// Installs what the RDMA machine needs; returns what cannot be had here.
+pub(crate) fn rdma_vm() -> Result<Vec<String>> {
+    packages(&RDMA_PROGRAMS)
+}
+
+/// Installs what modules of a version of Debian's kernel are built with.
+pub(crate) fn kernel_headers(version: &str) -> Result<()> {
+    let makefile = format!("/usr/src/linux-headers-{version}/Makefile");
+    let missing = packages(&[(&makefile, &format!("linux-headers-{version}"))])?;
+    ensure!(missing.is_empty(), "{}", missing.join("; "));
+    Ok(())
+}
+
 /// Installs the packages that are missing, where that is possible.
-fn packages() -> Result<Vec<String>> {
-    let mut packages: Vec<&str> = PROGRAMS
+fn packages(programs: &[(&str, &str)]) -> Result<Vec<String>> {
+    let mut packages: Vec<&str> = programs
         .iter()
         .filter(|(program, _)| find(program).is_none())
         .map(|(_, package)| *package)
@@ -45,11 +77,12 @@ fn packages() -> Result<Vec<String>> {
     }
     let apt = || {
         let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive");
+        // Our standard output may be that of a job.
+        command.env("DEBIAN_FRONTEND", "noninteractive").stdout(io::stderr());
         command
     };
     call(apt().args(["update", "--quiet"]))?;
-    let install = ["install", "--quiet", "--yes", "--no-install-recommends"];
+    let install = ["install", "--quiet", "--yes", "--no-install-recommends", "--no-remove"];
     call(apt().args(install).args(packages))?;
     Ok(Vec::new())
 }
@@ -97,8 +130,8 @@ pub(crate) fn cargo_fuzz() -> Result<PathBuf> {
     Ok(ours)
 }
 
-/// An executable by its name, in the search path or where cargo installs.
-fn find(program: &str) -> Option<PathBuf> {
+/// An executable by its name, in the search path or where cargo installs; or any file by its path.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     std::env::split_paths(&path)
@@ -108,7 +141,7 @@ fn find(program: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-fn is_root() -> Result<bool> {
+pub(crate) fn is_root() -> Result<bool> {
     use std::os::unix::fs::MetadataExt;
     // This process's own entry belongs to its effective user.
     Ok(Path::new("/proc/self").metadata()?.uid() == 0)

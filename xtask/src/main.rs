@@ -1,10 +1,11 @@
 //! The project's chores: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask bench`,
-//! `cargo xtask sim`, `cargo xtask fuzz`, `cargo xtask peers`.
+//! `cargo xtask sim`, `cargo xtask fuzz`, `cargo xtask peers`, `cargo xtask rdma-vm`.
 #![allow(clippy::disallowed_methods, reason = "tells how long its steps take")]
 
 mod bench;
 mod fuzz;
 mod install;
+mod rdma_vm;
 mod steps;
 mod test;
 mod tidy;
@@ -39,6 +40,8 @@ enum Chore {
     Fuzz(fuzz::Args),
     /// Install and unpack the real Ceph peers of tests and benchmarks
     Peers,
+    /// Run a command in a virtual machine with RDMA devices
+    RdmaVm(rdma_vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Chore::Peers => install::peers().map(|skipped| {
             skipped.iter().for_each(|reason| println!("not available: {reason}"));
         }),
+        Chore::RdmaVm(args) => return rdma_vm::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,7 +2,7 @@ use anyhow::Result;
 
 use crate::install::{self, Deny};
 use crate::steps::{Steps, call, cargo};
-use crate::{fuzz, tidy};
+use crate::{fuzz, rdma_vm, tidy};
 
 /// Seeds of each verification; a search has more.
 const SIMULATED_SEEDS: &str = "3000";
@@ -29,6 +29,7 @@ pub(crate) fn run(advisories: bool) -> Result<()> {
     })?;
     // With the examples of the documentation.
     steps.step("test", |_| call(&mut cargo(&["test", "--workspace", "--locked"])))?;
+    steps.step("rdma", rdma_vm::step)?;
     steps.step("loom", |_| ["siphon-net", "siphon-proto"].into_iter().try_for_each(loom))?;
     steps.step("sim", |_| simulate(&["--seeds".to_owned(), SIMULATED_SEEDS.to_owned()]))?;
     steps.step("fuzz", fuzz::briefly)?;

@@ -1,0 +1,177 @@
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::boot::{Ended, Machine};
+use super::cache::Cache;
+use super::image::Image;
+use super::job::{Job, quoted};
+use super::{Accel, cpus_here, missing};
+use crate::root;
+use crate::steps::{Steps, cargo, output};
+
+/// The tests that need RDMA devices, which all run in one boot. Add a line for each crate.
+const TESTS: &[Tests] = &[];
+
+/// Whether the machine has what it promises.
+const SMOKE: &str = include_str!("smoke.sh");
+/// For all tests together, and the boot.
+const LIMIT: Duration = Duration::from_secs(600);
+/// In MiB.
+const MEMORY: u32 = 4096;
+
+/// Tests of one crate.
+struct Tests {
+    package: &'static str,
+    /// What selects the test binaries, as `cargo test` has it: `--lib`, `--test NAME`.
+    targets: &'static [&'static str],
+    /// What the names of the tests begin with or contain; with nothing, all of them.
+    filter: &'static str,
+}
+
+/// A test binary, with the folder that cargo would run it in.
+#[derive(Debug, PartialEq, Eq)]
+struct Binary {
+    executable: PathBuf,
+    package: PathBuf,
+    filter: &'static str,
+}
+
+/// The step of the whole verification.
+pub(crate) fn step(steps: &mut Steps) -> Result<()> {
+    let cache = Cache::open()?;
+    let missing = missing(&cache)?;
+    if !missing.is_empty() {
+        return missing.into_iter().try_for_each(|reason| steps.skip(reason));
+    }
+    let machine = Machine {
+        cpus: cpus_here(),
+        memory: MEMORY,
+        limit: LIMIT,
+        shares: Vec::new(),
+        accel: Accel::best(),
+    };
+    let image = Image::open(&cache)?;
+    run(&cache, &image, &machine)
+}
+
+/// Builds the tests, then runs them in the machine.
+pub(super) fn run(cache: &Cache, image: &Image, machine: &Machine) -> Result<()> {
+    let mut binaries = Vec::new();
+    for tests in TESTS {
+        binaries.extend(tests.build()?);
+    }
+    let command = ["sh".into(), "-c".into(), script(&binaries)];
+    let job = Job { command: &command, dir: root(), environment: env::vars_os().collect() };
+    match machine.run(cache, image, &job)? {
+        Ended::Job { code: 0 } => Ok(()),
+        Ended::Job { .. } => bail!("tests failed in the RDMA machine"),
+        ended => bail!("{ended}"),
+    }
+}
+
+impl Tests {
+    fn build(&self) -> Result<Vec<Binary>> {
+        let mut build = cargo(&["test", "--no-run", "--locked", "--message-format"]);
+        build.args(["json-render-diagnostics", "-p", self.package]).args(self.targets);
+        let messages = String::from_utf8(output(&mut build)?)?;
+        let mut binaries = Vec::new();
+        for message in messages.lines() {
+            let message = serde_json::from_str(message).context("cargo's messages")?;
+            binaries.extend(self.binary(&message));
+        }
+        if binaries.is_empty() {
+            bail!("{} has no tests {:?}", self.package, self.targets);
+        }
+        Ok(binaries)
+    }
+
+    /// The test binary that one of cargo's messages tells of.
+    fn binary(&self, message: &Value) -> Option<Binary> {
+        let is_test = message["profile"]["test"].as_bool()?;
+        let package = Path::new(message["manifest_path"].as_str()?).parent()?;
+        is_test.then_some(Binary {
+            executable: message["executable"].as_str()?.into(),
+            package: package.to_owned(),
+            filter: self.filter,
+        })
+    }
+}
+
+/// Runs everything, also after a failure; fails if any of it did.
+fn script(binaries: &[Binary]) -> OsString {
+    let smoke = quoted(SMOKE.as_ref());
+    let mut script = OsString::from("failed=0\n");
+    let mut add = |folder: &OsStr, command: &[&OsStr]| {
+        for word in [OsStr::new("(cd "), folder, OsStr::new(" &&")] {
+            script.push(word);
+        }
+        for word in command {
+            script.push(" ");
+            script.push(word);
+        }
+        script.push(") || failed=1\n");
+    };
+    add("/".as_ref(), &["sh".as_ref(), "-c".as_ref(), &smoke]);
+    for Binary { executable, package, filter } in binaries {
+        let package = quoted(package.as_ref());
+        let executable = quoted(executable.as_ref());
+        let mut variable = OsString::from("CARGO_MANIFEST_DIR=");
+        variable.push(&package);
+        add(&package, &[&variable, &executable, filter.as_ref()]);
+    }
+    script.push("exit $failed\n");
+    script
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn test_binaries_are_told_from_what_else_is_built() {
+        let tests = Tests { package: "a", targets: &["--lib"], filter: "rdma::" };
+        let message = |test: bool, executable: Value| {
+            json!({
+                "reason": "compiler-artifact",
+                "manifest_path": "/tree/crates/a/Cargo.toml",
+                "profile": { "test": test },
+                "executable": executable,
+            })
+        };
+        let binary = tests.binary(&message(true, json!("/target/a-1")));
+        let (executable, package) = ("/target/a-1".into(), "/tree/crates/a".into());
+        assert_eq!(binary, Some(Binary { executable, package, filter: "rdma::" }));
+        assert_eq!(tests.binary(&message(true, Value::Null)), None);
+        assert_eq!(tests.binary(&message(false, json!("/target/tool"))), None);
+        assert_eq!(tests.binary(&json!({ "reason": "build-finished", "success": true })), None);
+    }
+
+    #[test]
+    fn a_failure_does_not_hide_the_tests_after_it() {
+        let binary = |executable: &str, filter| Binary {
+            executable: executable.into(),
+            package: "/usr".into(),
+            filter,
+        };
+        let run = |binaries: &[Binary]| {
+            let script = script(binaries).into_string().unwrap();
+            let smoke = quoted(SMOKE.as_ref()).into_string().unwrap();
+            let script = script.replace(&smoke, "'echo smoke'");
+            let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stdout).unwrap())
+        };
+        let good = [binary("/bin/pwd", ""), binary("/bin/echo", "rdma::")];
+        assert_eq!(run(&good), (Some(0), "smoke\n/usr\nrdma::\n".to_owned()));
+        let bad = [binary("/bin/false", ""), binary("/bin/pwd", "")];
+        assert_eq!(run(&bad), (Some(1), "smoke\n/usr\n".to_owned()));
+    }
+}
