@@ -8,13 +8,14 @@ use siphon_auth::{AuthClient, ConnectionMode};
 use siphon_common::Context;
 use siphon_messages::{MOSDOpReply, TypedMessage};
 use siphon_msgr::{CloseReason, Connection, Dispatcher, Messenger, Stack};
+use siphon_proto::v2::compression::{Algorithm, CompressionOptions};
 use siphon_proto::v2::{BannerFeatures, Revision};
 use siphon_proto::{Message, Policy, Protocol};
 use siphon_wire::types::{EntityAddrVec, EntityName, EntityType, Features};
 
 use crate::cpu::CpuTime;
 use crate::measure::{Limit, Measurement, Progress, Recorder, Workload, combine};
-use crate::work;
+use crate::work::{self, Content};
 
 /// Bits of a transaction id that name the place of its operation among those in flight.
 const SLOT_BITS: u32 = 20;
@@ -30,12 +31,21 @@ pub struct ClientOptions {
     pub banner_features: BannerFeatures,
     /// How to authenticate; by method none if not said.
     pub auth: Option<Arc<dyn AuthClient>>,
+    /// How to compress frames; by the context's options if not said.
+    pub compression: Option<CompressionOptions>,
+    /// What is sent.
+    pub content: Content,
 }
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        let banner_features = BannerFeatures::ALL;
-        Self { think_time: Duration::ZERO, banner_features, auth: None }
+        Self {
+            think_time: Duration::ZERO,
+            banner_features: BannerFeatures::ALL,
+            auth: None,
+            compression: None,
+            content: Content::default(),
+        }
     }
 }
 
@@ -73,6 +83,8 @@ pub struct Client {
     jobs: Vec<Job>,
     protocol: Protocol,
     mode: ConnectionMode,
+    compression: Option<Algorithm>,
+    content: Content,
 }
 
 #[derive(Debug)]
@@ -106,18 +118,23 @@ impl Client {
             if let Some(auth) = &options.auth {
                 builder = builder.auth_client(Arc::clone(auth));
             }
+            if let Some(compression) = &options.compression {
+                builder = builder.compression(compression.clone());
+            }
             let messenger = builder.start().map_err(ClientError::Start)?;
             let connection = messenger.connect_to(EntityType::OSD, server.clone());
             connected.push(Job { messenger, connection, dispatcher });
         }
         let (mut protocol, mut mode) = (Protocol::Msgr2(Revision::Rev1), ConnectionMode::CRC);
+        let mut compression = None;
         for job in &connected {
             let ready = pollster::block_on(job.connection.attempt());
             let failed = |reason| ClientError::Connection { server: server.clone(), reason };
             let peer = ready.map_err(failed)?;
-            (protocol, mode) = (peer.protocol, peer.mode);
+            (protocol, mode, compression) = (peer.protocol, peer.mode, peer.compression);
         }
-        Ok(Self { server: server.clone(), jobs: connected, protocol, mode })
+        let (server, content) = (server.clone(), options.content);
+        Ok(Self { server, jobs: connected, protocol, mode, compression, content })
     }
 
     /// The protocol that was agreed on.
@@ -128,6 +145,16 @@ impl Client {
     /// How frames are protected: `crc` or `secure`.
     pub fn mode(&self) -> ConnectionMode {
         self.mode
+    }
+
+    /// How frames are compressed, if the server agreed to that.
+    pub fn compression(&self) -> Option<Algorithm> {
+        self.compression
+    }
+
+    /// What is sent.
+    pub fn content(&self) -> Content {
+        self.content
     }
 
     /// Measures; all jobs run at the same time. Every request is answered when this returns.
@@ -152,7 +179,7 @@ impl Client {
         if workload.size > most {
             return Err(ClientError::TooLarge { size: workload.size, most });
         }
-        let data = Bytes::from(work::data(workload.size));
+        let data = Bytes::from(self.content.bytes(workload.size));
         let started: Vec<_> = self
             .jobs
             .iter()

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::cpu::CpuTime;
 use crate::measure::{Limit, Measurement, Progress, Recorder, Workload, combine};
-use crate::work;
+use crate::work::Content;
 
 /// Least and most bytes that one read takes.
 const READ_BUFFER: [usize; 2] = [32 << 10, 1 << 20];
@@ -118,7 +118,7 @@ impl Drop for RawServer {
 fn serve(mut stream: TcpStream, peers: RawPeers, depth: usize) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = vec![0; read_buffer(peers, depth)];
-    let answers = work::data(WRITE_BUFFER.max(peers.answer));
+    let answers = Content::Counting.bytes(WRITE_BUFFER.max(peers.answer));
     let mut received = 0;
     loop {
         let len = stream.read(&mut buffer)?;
@@ -140,7 +140,7 @@ fn drive(
     progress: impl Fn(u64),
 ) -> io::Result<Recorder> {
     let mut buffer = vec![0; read_buffer(peers, workload.depth)];
-    let requests = work::data(WRITE_BUFFER.max(peers.request));
+    let requests = Content::Counting.bytes(WRITE_BUFFER.max(peers.request));
     let start = Instant::now();
     let mut recorder = Recorder::new(start);
     // Answers come in order: the oldest request is the next to be answered.

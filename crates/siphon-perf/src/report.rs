@@ -14,6 +14,9 @@ pub struct Report {
     pub mode: String,
     /// Protocol and revision.
     pub protocol: String,
+    /// How frames are compressed, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
     /// Data of each request in bytes.
     pub size_bytes: usize,
     /// Connections.
@@ -26,6 +29,15 @@ pub struct Report {
     /// What plain sockets reached, if that was measured.
     #[serde(flatten)]
     pub comparison: Option<Comparison>,
+}
+
+/// How frames are compressed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Compression {
+    /// `snappy`, `zlib`, `zstd` or `lz4`.
+    pub algorithm: String,
+    /// What it leaves of each byte of data.
+    pub ratio: f64,
 }
 
 /// The raw limit of the same run.
@@ -111,6 +123,7 @@ impl Report {
             stack,
             mode,
             protocol,
+            compression: None,
             size_bytes: workload.size,
             jobs: workload.jobs,
             depth: workload.depth,
@@ -133,6 +146,9 @@ impl fmt::Display for Report {
             if self.jobs == 1 { "" } else { "s" },
             self.depth,
         )?;
+        if let Some(Compression { algorithm, ratio }) = &self.compression {
+            writeln!(f, "  compression     {algorithm}, to {:.1} % of the data", ratio * 100.0)?;
+        }
         write!(f, "{}", self.figures)?;
         if let Some(comparison) = &self.comparison {
             writeln!(

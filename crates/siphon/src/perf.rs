@@ -11,11 +11,12 @@ use siphon_auth::{AuthClient, ConnectionMode, CryptoKey, KeyType, ModeList, Mode
 use siphon_common::{Config, Context};
 use siphon_msgr::{Messenger, Stack, SystemEnv};
 use siphon_perf::{
-    Client, ClientOptions, Comparison, Figures, Limit, Measurement, Progress, RawPeers, RawServer,
-    Report, Server, ServerOptions, Workload, wire_lengths,
+    Client, ClientOptions, Comparison, Compression, Content, Figures, Limit, Measurement, Progress,
+    RawPeers, RawServer, Report, Server, ServerOptions, Workload, wire_lengths,
 };
 use siphon_proto::Policy;
 use siphon_proto::v2::BannerFeatures;
+use siphon_proto::v2::compression::{Algorithm, CompressionOptions};
 use siphon_wire::types::{AuthName, EntityAddrVec, EntityName, EntityType};
 
 use crate::address;
@@ -84,6 +85,33 @@ struct ModeArgs {
     /// With --mode secure: the file with the key; a server makes it if it is not there
     #[arg(long, value_name = "FILE")]
     keyfile: Option<PathBuf>,
+    /// Compress frames: snappy, zlib, zstd or lz4. Server and client have to want the same; Ceph's own
+    /// tools never do
+    #[arg(long, value_name = "ALGORITHM")]
+    compress: Option<Algorithm>,
+    /// With --compress: frames with fewer bytes go as they are (ms_osd_compress_min_size)
+    #[arg(long, default_value = "1K", value_name = "SIZE")]
+    compress_min_size: Size,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Data {
+    /// Numbers that count up
+    Counting,
+    /// Lines of a log, which compress to a third or so
+    Log,
+    /// Random bytes, which do not compress
+    Random,
+}
+
+impl From<Data> for Content {
+    fn from(data: Data) -> Self {
+        match data {
+            Data::Counting => Self::Counting,
+            Data::Log => Self::Log,
+            Data::Random => Self::Random,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -108,6 +136,16 @@ impl ModeArgs {
         };
         let modes = Modes::all(&ModeList::only(ConnectionMode::SECURE));
         Ok(Some(SharedSecret::new(key, modes, Arc::new(SystemEnv))))
+    }
+
+    fn compression(&self) -> Option<CompressionOptions> {
+        Some(CompressionOptions {
+            mode: siphon_proto::v2::compression::Mode::Force,
+            algorithms: vec![self.compress?],
+            min_size: self.compress_min_size.0,
+            secure: true,
+            anybody: true,
+        })
     }
 
     fn new_key() -> Result<CryptoKey> {
@@ -146,6 +184,9 @@ struct WorkArgs {
     /// Sleep so many microseconds on the worker when an answer comes
     #[arg(long, default_value_t = 0, value_name = "US")]
     client_think_time: u64,
+    /// What the data is
+    #[arg(long, value_enum, default_value = "counting")]
+    data: Data,
     /// Don't offer revision 1 of msgr2
     #[arg(long)]
     rev0: bool,
@@ -202,9 +243,9 @@ fn run_both(args: &Args) -> Result<()> {
     let stack = Stack::new(&context)?;
     let secret = seal.secret(ModeArgs::new_key)?;
     let options = ServerOptions::default();
-    let server = start_server(&context, &stack, "127.0.0.1:0", options, secret.as_ref())?;
-    let options = work.options(auth_client(secret.as_ref())?);
-    let client = Client::connect(&context, &stack, &server.addrs(), workload.jobs, options)?;
+    let server = start_server(&context, &stack, "127.0.0.1:0", options, seal, secret.as_ref())?;
+    let options = work.options(seal, auth_client(secret.as_ref())?);
+    let client = connect(&context, &stack, &server.addrs(), &workload, options)?;
     let raw = match *baseline {
         true => {
             let (request, answer) = wire_lengths(workload.size);
@@ -231,8 +272,8 @@ fn run_client(addr: &str, work: &WorkArgs, seal: &ModeArgs, stack: &StackArgs) -
     let stack = Stack::new(&context)?;
     let no_key = || bail!("--mode secure needs --keyfile FILE: that of `siphon perf server`");
     let secret = seal.secret(no_key)?;
-    let options = work.options(auth_client(secret.as_ref())?);
-    let client = Client::connect(&context, &stack, &server, workload.jobs, options)?;
+    let options = work.options(seal, auth_client(secret.as_ref())?);
+    let client = connect(&context, &stack, &server, &workload, options)?;
     let (ours, _) = measure(&client, None, &workload)?;
     let report = report(&client, &stack, &workload, &ours);
     client.shutdown();
@@ -250,7 +291,7 @@ fn serve(addr: &str, options: ServerOptions, seal: &ModeArgs, stack: &StackArgs)
         siphon_msgr::save_secret(path, key.to_base64().as_bytes())?;
         Ok(key)
     })?;
-    let server = start_server(&context, &stack, addr, options, secret.as_ref())?;
+    let server = start_server(&context, &stack, addr, options, seal, secret.as_ref())?;
     println!("answering the benchmark at {}, until interrupted", server.addrs());
     loop {
         std::thread::park();
@@ -262,6 +303,7 @@ fn start_server(
     stack: &Stack,
     addr: &str,
     options: ServerOptions,
+    seal: &ModeArgs,
     secret: Option<&SharedSecret>,
 ) -> Result<Messenger> {
     let mut builder = Messenger::builder(context, stack, EntityName::new(EntityType::OSD, 0))
@@ -270,6 +312,9 @@ fn start_server(
     if let Some(secret) = secret {
         builder = builder.auth_server(Arc::new(secret.server(EntityType::OSD)));
     }
+    if let Some(compression) = seal.compression() {
+        builder = builder.compression(compression);
+    }
     let messenger = builder.start()?;
     let addrs: EntityAddrVec = match addr.parse::<EntityAddrVec>() {
         Ok(addrs) => addrs,
@@ -277,6 +322,27 @@ fn start_server(
     };
     messenger.bind(&addrs)?;
     Ok(messenger)
+}
+
+/// The jobs' connections; refused if the server does not compress as it was asked to.
+fn connect(
+    context: &Context,
+    stack: &Stack,
+    server: &EntityAddrVec,
+    workload: &Workload,
+    options: ClientOptions,
+) -> Result<Client> {
+    let wanted = options.compression.as_ref().and_then(|it| it.algorithms.first().copied());
+    let client = Client::connect(context, stack, server, workload.jobs, options)?;
+    if let Some(algorithm) = wanted
+        && client.compression() != wanted
+    {
+        bail!(
+            "the server does not compress by {algorithm}: start it by `siphon perf server` with \
+             --compress {algorithm}"
+        );
+    }
+    Ok(client)
 }
 
 /// Measures in rounds, in turn with the raw limit if there is one.
@@ -352,7 +418,13 @@ fn shown(
 fn report(client: &Client, stack: &Stack, workload: &Workload, rounds: &[Measurement]) -> Report {
     let protocol = client.protocol().to_string();
     let kind = stack.kind().map_or("other", |kind| kind.name());
-    Report::new(kind.to_owned(), protocol, client.mode().to_string(), workload, &sum(rounds))
+    let mode = client.mode().to_string();
+    let mut report = Report::new(kind.to_owned(), protocol, mode, workload, &sum(rounds));
+    report.compression = client.compression().map(|algorithm| Compression {
+        algorithm: algorithm.to_string(),
+        ratio: client.content().compressed(workload.size, algorithm),
+    });
+    report
 }
 
 fn compare(ours: &[Measurement], raws: &[Measurement], size: usize) -> Comparison {
@@ -401,9 +473,10 @@ impl WorkArgs {
         Ok(Workload { size: self.size.0, jobs, depth, limit })
     }
 
-    fn options(&self, auth: Option<Arc<dyn AuthClient>>) -> ClientOptions {
+    fn options(&self, seal: &ModeArgs, auth: Option<Arc<dyn AuthClient>>) -> ClientOptions {
         let banner_features = if self.rev0 { BannerFeatures::NONE } else { BannerFeatures::ALL };
         let think_time = Duration::from_micros(self.client_think_time);
-        ClientOptions { think_time, banner_features, auth }
+        let (compression, content) = (seal.compression(), self.data.into());
+        ClientOptions { think_time, banner_features, auth, compression, content }
     }
 }
