@@ -9,11 +9,12 @@ use crate::root;
 use crate::steps::{call, cargo};
 
 /// The programs that tests use, and Debian's packages that have them.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("ceph-mon", "ceph-mon"),
     ("ceph", "ceph-common"),
     ("monmaptool", "ceph-common"),
     ("mmdebstrap", "mmdebstrap"),
+    ("tc", "iproute2"),
 ];
 
 /// What the RDMA machine is built with, and what its tests run. Among the programs are files, where a

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::Missing;
 use crate::scratch::Scratch;
-use crate::{CephTree, Leash, PeerError, Release, free_ports, run};
+use crate::{CephTree, Leash, PeerError, Release, free_ports, is_root, run};
 
 const TOOL_TIMEOUT: Duration = Duration::from_secs(60);
 const START_TIMEOUT: Duration = Duration::from_secs(90);
@@ -276,10 +276,4 @@ impl Files {
         );
         fs::write(dir.join("ceph.conf"), text)
     }
-}
-
-fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    // This process's own entry belongs to its effective user.
-    fs::metadata("/proc/self").is_ok_and(|entry| entry.uid() == 0)
 }

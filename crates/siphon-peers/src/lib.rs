@@ -3,8 +3,9 @@
 //! - [`CephMon`]: a throw-away monitor, from the `ceph-mon` package of the system.
 //! - [`CephTree`]: Ceph's own test programs (`ceph_perf_msgr_server` and others), of another release
 //!   than the system's, unpacked beside it and run without installing anything.
-//! - [`Cluster`]: a throw-away cluster of one of three releases, with cephx: monitor, manager, OSD.
+//! - [`Cluster`]: a throw-away cluster of one of four releases, with cephx: monitor, manager, OSD.
 //! - [`ceph`]: the system's `ceph` command line.
+//! - [`Hosts`]: two hosts with a cable of a certain rate between them.
 //! - [`Leash`]: a process that ends, at the latest, when ours does.
 //!
 //! A peer that this machine cannot have is [`PeerError::Unavailable`]; one that it has but that does
@@ -26,6 +27,7 @@
 mod apt;
 mod cluster;
 mod error;
+mod hosts;
 mod leash;
 mod mon;
 mod ports;
@@ -36,6 +38,7 @@ use std::process::Command;
 
 pub use cluster::{Cluster, ClusterOptions};
 pub use error::{Missing, PeerError, require};
+pub use hosts::Hosts;
 pub use leash::{Leash, run};
 pub use mon::{CephMon, MonOptions, MonProtocols};
 pub use ports::free_ports;
@@ -90,4 +93,11 @@ fn clean(mut command: Command) -> Command {
         command.env_remove(variable);
     }
     command
+}
+
+/// Whether this process has the rights of root.
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    // This process's own entry belongs to its effective user.
+    std::fs::metadata("/proc/self").is_ok_and(|entry| entry.uid() == 0)
 }
