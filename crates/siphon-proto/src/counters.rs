@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 macro_rules! counters {
     ($($name:ident, $doc:literal;)*) => {
         /// How often what happened to sessions; shared by the connections of a messenger. Nothing
-        /// here is counted on the way of a message but those that are sent again.
+        /// here is counted on the way of a message but those that are sent again or compressed.
         #[derive(Debug, Default)]
         pub struct SessionCounters {
             $($name: AtomicU64,)*
@@ -56,6 +56,11 @@ counters! {
     superseded, "Lossy sessions that ended for a newer one of the same peer.";
     replayed, "Messages sent again over a new link.";
     repeated, "Messages that arrived again and were dropped.";
+    compressed, "Frames that were sent compressed.";
+    compressed_from, "Bytes that the segments of these had.";
+    compressed_to, "Bytes that they were compressed to.";
+    incompressible, "Frames that compression would not have made shorter, and that went as they are.";
+    decompressed, "Frames that came compressed.";
 }
 
 impl fmt::Display for SessionCounts {

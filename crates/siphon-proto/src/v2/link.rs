@@ -1,6 +1,7 @@
 //! One transport's lifetime with msgr2: banner, framing and handshake.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use bytes::{Bytes, BytesMut};
@@ -676,8 +677,9 @@ impl Link2 {
         };
         if let (Some(agreed), Wire::Framed { rx, tx, .. }) = (agreed, &mut self.wire) {
             self.compression = Some(agreed.algorithm);
-            tx.compress(agreed);
-            rx.decompress(agreed.algorithm);
+            let counters = || Arc::clone(&self.config.counters);
+            tx.compress(agreed, counters());
+            rx.decompress(agreed.algorithm, counters());
         }
         self.stage = Stage::Opening { peer, rounds: 0 };
         Ok(())

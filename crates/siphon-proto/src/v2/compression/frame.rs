@@ -1,7 +1,10 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use siphon_wire::buf::Rope;
 
 use super::{Agreed, Compressor};
+use crate::SessionCounters;
 use crate::v2::frame::MAX_SEGMENTS;
 
 /// Decides for every frame whether it is sent compressed, and compresses it.
@@ -16,31 +19,13 @@ use crate::v2::frame::MAX_SEGMENTS;
 pub struct FrameCompressor {
     compressor: Compressor,
     min_size: usize,
-    counts: CompressionCounts,
-}
-
-/// What compression was good for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CompressionCounts {
-    /// Frames that were compressed.
-    pub compressed: u64,
-    /// Frames that were long enough, and went as they are since they did not become shorter.
-    pub incompressible: u64,
-    /// Bytes of the segments of compressed frames.
-    pub bytes_before: u64,
-    /// Bytes that these were compressed to.
-    pub bytes_after: u64,
+    counters: Arc<SessionCounters>,
 }
 
 impl FrameCompressor {
-    /// For a link on which this was agreed.
-    pub fn new(agreed: Agreed) -> Self {
-        Self {
-            compressor: Compressor::new(agreed.algorithm),
-            min_size: agreed.min_size,
-            counts: CompressionCounts::default(),
-        }
+    /// For a link on which this was agreed; what it does is counted.
+    pub fn new(agreed: Agreed, counters: Arc<SessionCounters>) -> Self {
+        Self { compressor: Compressor::new(agreed.algorithm), min_size: agreed.min_size, counters }
     }
 
     /// The segments of a frame compressed; `None` if they go as they are. Segments that the frame
@@ -52,20 +37,15 @@ impl FrameCompressor {
         }
         let packed = self.shorter(segments, before);
         match &packed {
-            None => self.counts.incompressible += 1,
+            None => self.counters.incompressible(1),
             Some(packed) => {
                 let after: usize = packed.iter().map(Bytes::len).sum();
-                self.counts.compressed += 1;
-                self.counts.bytes_before += before as u64;
-                self.counts.bytes_after += after as u64;
+                self.counters.compressed(1);
+                self.counters.compressed_from(before as u64);
+                self.counters.compressed_to(after as u64);
             }
         }
         packed
-    }
-
-    /// What was compressed so far.
-    pub fn counts(&self) -> CompressionCounts {
-        self.counts
     }
 
     /// Gives up what it works with: frames are not expected soon.
@@ -91,19 +71,11 @@ impl FrameCompressor {
     }
 }
 
-impl std::ops::AddAssign for CompressionCounts {
-    fn add_assign(&mut self, other: Self) {
-        self.compressed += other.compressed;
-        self.incompressible += other.incompressible;
-        self.bytes_before += other.bytes_before;
-        self.bytes_after += other.bytes_after;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Algorithm;
     use super::*;
+    use crate::SessionCounts;
 
     fn segments(lengths: [usize; MAX_SEGMENTS]) -> [Rope; MAX_SEGMENTS] {
         lengths.map(|length| Bytes::from(vec![b'a'; length]).into())
@@ -112,14 +84,16 @@ mod tests {
     #[test]
     fn the_minimum_is_of_all_segments_together() {
         for algorithm in Algorithm::ALL {
-            let mut frames = FrameCompressor::new(Agreed { algorithm, min_size: 1024 });
+            let counters = Arc::new(SessionCounters::default());
+            let agreed = Agreed { algorithm, min_size: 1024 };
+            let mut frames = FrameCompressor::new(agreed, Arc::clone(&counters));
             assert_eq!(frames.compress(&segments([41, 0, 0, 982])), None);
-            assert_eq!(frames.counts(), CompressionCounts::default());
+            assert_eq!(counters.counts(), SessionCounts::default());
             let packed = frames.compress(&segments([41, 0, 0, 983])).unwrap();
             assert_eq!(packed.each_ref().map(Bytes::is_empty), [false, true, true, false]);
-            let counts = frames.counts();
-            assert_eq!((counts.compressed, counts.bytes_before), (1, 1024));
-            assert_eq!(counts.bytes_after, packed.iter().map(|it| it.len() as u64).sum::<u64>());
+            let counts = counters.counts();
+            assert_eq!((counts.compressed, counts.compressed_from), (1, 1024));
+            assert_eq!(counts.compressed_to, packed.iter().map(|it| it.len() as u64).sum::<u64>());
         }
     }
 
@@ -129,16 +103,18 @@ mod tests {
         let noise: Bytes = (0..=255).collect();
         let segments = [Rope::from(noise), Rope::new(), Rope::new(), Rope::new()];
         for algorithm in Algorithm::ALL {
-            let mut frames = FrameCompressor::new(Agreed { algorithm, min_size: 0 });
+            let counters = Arc::new(SessionCounters::default());
+            let agreed = Agreed { algorithm, min_size: 0 };
+            let mut frames = FrameCompressor::new(agreed, Arc::clone(&counters));
             assert_eq!(frames.compress(&segments), None, "{algorithm}");
-            assert_eq!(frames.counts().incompressible, 1);
-            assert_eq!(frames.counts().bytes_before, 0);
+            assert_eq!(counters.counts().incompressible, 1);
+            assert_eq!(counters.counts().compressed_from, 0);
         }
     }
 
     #[test]
     fn nothing_is_not_compressed() {
         let agreed = Agreed { algorithm: Algorithm::Snappy, min_size: 0 };
-        assert_eq!(FrameCompressor::new(agreed).compress(&segments([0; 4])), None);
+        assert_eq!(FrameCompressor::new(agreed, Arc::default()).compress(&segments([0; 4])), None);
     }
 }

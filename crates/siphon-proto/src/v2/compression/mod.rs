@@ -43,7 +43,7 @@ pub use algorithm::{Algorithm, CompressionMethod, Mode, UnknownName};
 pub use compressor::Compressor;
 pub use decompressor::Decompressor;
 pub use error::CompressionError;
-pub use frame::{CompressionCounts, FrameCompressor};
+pub use frame::FrameCompressor;
 pub use negotiation::{Agreed, CompressionOptions, NegotiationError};
 
 /// `FRAME_EARLY_DATA_COMPRESSED` of Ceph's `frames_v2.h`: the first of the two bytes of a preamble

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use siphon_wire::buf::{Rope, SegmentPool};
 use siphon_wire::crc32c::crc32c;
@@ -8,6 +10,7 @@ use super::{
     DEFAULT_ALIGNMENT, FLAGS_AT, Framing, INLINE, LATE_STATUS_COMPLETE, MAX_SEGMENTS,
     PAGE_ALIGNMENT, PREAMBLE, Protection, Revision, SEGMENT_SEED, Tag,
 };
+use crate::SessionCounters;
 use crate::message::Payload;
 use crate::v2::compression::{Agreed, FLAG_COMPRESSED, FrameCompressor};
 
@@ -89,8 +92,8 @@ impl Assembler {
     }
 
     /// Compresses frames from here on, where they become shorter by it.
-    pub(crate) fn compress(&mut self, agreed: Agreed) {
-        self.compressor = Some(Box::new(FrameCompressor::new(agreed)));
+    pub(crate) fn compress(&mut self, agreed: Agreed, counters: Arc<SessionCounters>) {
+        self.compressor = Some(Box::new(FrameCompressor::new(agreed, counters)));
     }
 
     /// Whether no further message may be written, since nonces would come twice before long.

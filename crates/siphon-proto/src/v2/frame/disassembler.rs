@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use siphon_wire::buf::{Rope, SegmentBuf, SegmentPool};
 use siphon_wire::crc32c::crc32c;
@@ -10,6 +12,7 @@ use super::{
     LATE_STATUS_COMPLETE, LATE_STATUS_MASK, Limits, MAX_SEGMENTS, PAGE_ALIGNMENT, PREAMBLE,
     PREAMBLE_CRC_AT, Protection, Revision, SEGMENT_SEED, SegmentName, Tag,
 };
+use crate::SessionCounters;
 use crate::message::Grants;
 use crate::v2::compression::{Algorithm, Decompressor, FLAG_COMPRESSED};
 
@@ -75,7 +78,7 @@ pub struct Disassembler {
     /// In secure mode.
     sealed: Option<Box<Sealed>>,
     /// Where compression was agreed on.
-    decompressor: Option<Box<Decompressor>>,
+    unpacking: Option<Box<Unpacking>>,
 }
 
 /// What comes next in the stream.
@@ -153,6 +156,13 @@ impl<const N: usize> Collect<N> {
     }
 }
 
+/// What unpacks compressed frames.
+#[derive(Debug)]
+struct Unpacking {
+    decompressor: Decompressor,
+    counters: Arc<SessionCounters>,
+}
+
 impl Disassembler {
     /// A disassembler at the start of a frame. Long segments come from `pool`.
     pub fn new(framing: Framing, limits: Limits, pool: SegmentPool) -> Self {
@@ -165,7 +175,7 @@ impl Disassembler {
             small: Collect::new(),
             frame: InFrame::new(),
             sealed: None,
-            decompressor: None,
+            unpacking: None,
         }
     }
 
@@ -176,15 +186,15 @@ impl Disassembler {
     }
 
     /// Frames from here on may be compressed.
-    pub(crate) fn decompress(&mut self, algorithm: Algorithm) {
-        let pool = self.pool.clone();
-        self.decompressor = Some(Box::new(Decompressor::new(algorithm, pool)));
+    pub(crate) fn decompress(&mut self, algorithm: Algorithm, counters: Arc<SessionCounters>) {
+        let decompressor = Decompressor::new(algorithm, self.pool.clone());
+        self.unpacking = Some(Box::new(Unpacking { decompressor, counters }));
     }
 
     /// Gives up what only a busy link needs.
     pub(crate) fn release(&mut self) {
-        if let Some(decompressor) = &mut self.decompressor {
-            decompressor.release();
+        if let Some(unpacking) = &mut self.unpacking {
+            unpacking.decompressor.release();
         }
     }
 
@@ -418,8 +428,10 @@ impl Disassembler {
         }
         if frame.compressed {
             let tag = frame.tag;
-            let decompressor = self.decompressor.as_mut();
-            let decompressor = decompressor.ok_or(FrameError::CompressedUnasked { tag })?;
+            let unpacking = self.unpacking.as_mut();
+            let Unpacking { decompressor, counters } =
+                &mut **unpacking.ok_or(FrameError::CompressedUnasked { tag })?;
+            counters.decompressed(1);
             for (index, part) in frame.done.iter_mut().enumerate().take(frame.count) {
                 let segment = SegmentName::of(tag, index);
                 let limit = match segment {
@@ -460,7 +472,7 @@ impl Disassembler {
         let most = if tag == Tag::MESSAGE { MAX_SEGMENTS } else { 1 };
         let count = usize::from(block[1]);
         self.frame.compressed = block[FLAGS_AT] & FLAG_COMPRESSED != 0;
-        if self.frame.compressed && self.decompressor.is_none() {
+        if self.frame.compressed && self.unpacking.is_none() {
             return Err(FrameError::CompressedUnasked { tag });
         }
         if !(1..=most).contains(&count) {
