@@ -47,6 +47,8 @@ impl Release {
         match self {
             Self::Nautilus => daemons.replace(",ceph-mgr-modules-core", ""), // not split off yet
             Self::Reef => format!("{daemons},ceph-test"),
+            // Its zlib and lz4 want it, and its package does not say so.
+            Self::Tentacle => format!("{daemons},libqatzip3"),
             _ => daemons.to_owned(),
         }
     }
@@ -62,6 +64,9 @@ impl std::fmt::Display for Release {
         })
     }
 }
+
+/// Counts the changes to what is unpacked, so that trees of old are not taken for new ones.
+const RECIPE: u32 = 2;
 /// Unpacking takes 40 s where the network is quick.
 const UNPACK_TIMEOUT: Duration = Duration::from_secs(600);
 const COMPILE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -150,7 +155,7 @@ impl CephTree {
         let platform = PLATFORMS.iter().find(|platform| platform.arch == arch);
         let platform = platform.ok_or(Missing::Architecture(arch))?;
         let folder = folder();
-        let root = folder.join(format!("ceph-{release}-{}-{arch}", release.suite()));
+        let root = folder.join(format!("ceph-{release}-{}-{RECIPE}-{arch}", release.suite()));
         fs::create_dir_all(&folder)
             .map_err(PeerError::system(format!("make the folder {}", folder.display())))?;
         if !root.exists() {
