@@ -103,7 +103,8 @@ pub struct ConnectionConfig {
     pub max_backoff: Duration,
     /// In secure mode: how many texts, of which a message takes up to three, the key of a link seals
     /// at most. A session goes on over another link, which has another key. A link that could repeat
-    /// a nonce ends in any case: revision 0 has 2^32 of them, revision 1 has 2^64.
+    /// a nonce ends in any case: revision 0 has 2^32 of them, revision 1 has 2^64. Less than 384 is
+    /// taken for 384.
     pub rekey_after: u64,
     /// The messenger's count of attempts to connect.
     pub global_seq: Arc<GlobalSeq>,

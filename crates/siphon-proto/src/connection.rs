@@ -261,7 +261,9 @@ impl Connection {
         let Some(link) = &mut self.link else {
             return;
         };
-        self.last_active = now;
+        if !link.is_exhausted() {
+            self.last_active = now; // else it has to end, whatever still comes
+        }
         if let Some(buffer) = lent {
             link.give_back(buffer);
         }
@@ -452,10 +454,12 @@ impl Connection {
         let Some(link) = &mut self.link else {
             return Ok(());
         };
-        if let Some(stamp) = self.keepalive.take() {
+        // What an exhausted key can still seal is for acknowledgements: a peer may not have it answer.
+        let lives = !link.is_exhausted();
+        if let Some(stamp) = self.keepalive.take().filter(|_| lives) {
             link.keepalive(stamp, false);
         }
-        if let Some(stamp) = self.keepalive_ack.take() {
+        if let Some(stamp) = self.keepalive_ack.take().filter(|_| lives) {
             link.keepalive(stamp, true);
         }
         loop {
@@ -471,7 +475,9 @@ impl Connection {
                 Transmitted::Again => self.config.counters.replayed(1),
             }
         }
-        if let Some(seq) = self.session.ack_due() {
+        if link.can_seal()
+            && let Some(seq) = self.session.ack_due()
+        {
             link.ack(seq);
         }
         Ok(())

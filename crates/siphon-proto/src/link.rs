@@ -249,6 +249,11 @@ impl Link {
         matches!(self, Self::V2(link) if link.is_exhausted())
     }
 
+    /// Whether a frame without a message may still be sent.
+    pub(crate) fn can_seal(&self) -> bool {
+        !matches!(self, Self::V2(link) if !link.can_seal())
+    }
+
     /// Whether messages have to wait.
     pub(crate) fn holds_messages(&self) -> bool {
         self.is_exhausted() || matches!(self, Self::V1(link) if link.awaits_seq())

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Pair, Side, client_config, message, pattern, server_config};
 use proptest::prelude::*;
 use siphon_auth::ConnectionMode;
@@ -325,6 +327,42 @@ fn a_key_that_has_sealed_enough_gives_way_before_a_nonce_repeats() {
         assert!((100..500).contains(&arrived), "{arrived}");
         assert_eq!(pair.client.conn.unsent(), 1000 - arrived, "the others are kept");
     }
+}
+
+/// Each of the peer's frames wants an answer, which takes a nonce; and the peer acknowledges nothing.
+#[test]
+fn a_peer_cannot_use_up_the_last_nonces() {
+    for features in REVISIONS {
+        let mut config = client_config(Policy::LOSSLESS_PEER);
+        (config.banner_features, config.rekey_after) = (features, 1); // which is too few to begin with
+        let mut theirs = server_config(Policy::LOSSLESS_PEER);
+        theirs.banner_features = features;
+        let mut pair = Pair::new(config, theirs).cephx("secure");
+        pair.run();
+        assert!(pair.client.ready.is_some());
+        for tid in 0..1000 {
+            pair.client.send(message(tid, b"front", &[], b"data"));
+        }
+        pair.client.drain(); // nobody gets it
+        let limit = pair.client.conn.poll_timeout().unwrap();
+        for round in 0..1000 {
+            let now = pair.now + Duration::from_millis(round);
+            pair.server.conn.keepalive(now, stamp(round));
+            pair.server.send(message(round, b"front", &[], b"data"));
+            let bytes = pair.server.drain();
+            pair.client.receive(now, &bytes);
+            pair.client.drain();
+        }
+        assert_eq!(pair.client.messages.len(), 1000);
+        assert_eq!(pair.client.conn.poll_timeout(), Some(limit), "it ends, whatever comes");
+        pair.client.conn.handle_timeout(limit);
+        pair.client.drain();
+        assert_eq!(error(&pair.client), Some(&ProtocolError::NoncesExhausted));
+    }
+}
+
+fn stamp(round: u64) -> Utime {
+    Utime::new(1, round as u32)
 }
 
 proptest! {

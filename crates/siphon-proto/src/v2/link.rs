@@ -15,6 +15,7 @@ use crate::event::{AuthAnswer, AuthEvent, Event};
 use crate::link::{Answer, Ask, Incoming, SessionFrame, Turn, Verified, learned_addr};
 use crate::message::{Grants, Payload};
 use crate::v2::compression::Algorithm;
+use crate::v2::frame::MIN_REKEY_AFTER;
 use crate::v2::payload::ControlFrame;
 use crate::v2::{
     Assembler, AuthBadMethodFrame, AuthDoneFrame, AuthPayloadFrame, AuthRequestFrame,
@@ -313,6 +314,11 @@ impl Link2 {
         matches!(&self.wire, Wire::Framed { tx, .. } if tx.is_exhausted())
     }
 
+    /// Whether there is a nonce left for a control frame.
+    pub(crate) fn can_seal(&self) -> bool {
+        !matches!(&self.wire, Wire::Framed { tx, .. } if !tx.can_seal())
+    }
+
     /// Queues a message frame.
     pub(crate) fn message(&mut self, header: &MessageHeader2, payload: &Payload) {
         if let Wire::Framed { tx, .. } = &mut self.wire {
@@ -609,7 +615,7 @@ impl Link2 {
                         .stream_keys()
                         .and_then(|keys| StreamSeal::new(&keys, *revision, is_client))
                         .ok_or(PeerMisbehaved::NoConnectionSecret)?;
-                    seal.tx.limit(self.config.rekey_after);
+                    seal.tx.limit(self.config.rekey_after.max(MIN_REKEY_AFTER));
                     // What was said in the open goes out before.
                     tx.flush(&mut self.out);
                     tx.seal(seal.tx, self.config.pool.clone());
@@ -626,12 +632,14 @@ impl Link2 {
     }
 
     fn handle_signature(&mut self, frame: &AuthSignatureFrame) -> Result<(), ProtocolError> {
-        let Stage::Sign { peer, expected } = std::mem::replace(&mut self.stage, Stage::Ready)
-        else {
+        let Stage::Sign { expected, .. } = &self.stage else {
             return Err(self.unexpected(Tag::AUTH_SIGNATURE));
         };
-        verify_slices_are_equal(&frame.signature, &expected)
+        verify_slices_are_equal(&frame.signature, expected)
             .map_err(|_| PeerMisbehaved::BadSignature)?;
+        let Stage::Sign { peer, .. } = std::mem::replace(&mut self.stage, Stage::Ready) else {
+            return Err(self.unexpected(Tag::AUTH_SIGNATURE));
+        };
         if !self.common.contains(BannerFeatures::COMPRESSION) {
             self.stage = Stage::Opening { peer, rounds: 0 };
             return Ok(());

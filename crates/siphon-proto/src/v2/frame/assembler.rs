@@ -72,6 +72,8 @@ const OWN_BUFFER_MIN: usize = 16 << 10;
 const NONCES_PER_FRAME: u64 = 3;
 /// Frames that may be written after it was seen that nonces come to an end.
 const LAST_FRAMES: u64 = 64;
+/// No key is given up sooner, in texts: a session is opened by fewer, and has some use then.
+pub(crate) const MIN_REKEY_AFTER: u64 = 2 * NONCES_PER_FRAME * LAST_FRAMES;
 
 impl Assembler {
     /// An assembler for this framing.
@@ -100,6 +102,11 @@ impl Assembler {
     pub(crate) fn is_exhausted(&self) -> bool {
         let reserve = NONCES_PER_FRAME * LAST_FRAMES;
         self.seal.as_ref().is_some_and(|seal| seal.sealer.left() < reserve)
+    }
+
+    /// Whether there is a nonce left for a control frame.
+    pub(crate) fn can_seal(&self) -> bool {
+        self.seal.as_ref().is_none_or(|seal| seal.sealer.left() >= NONCES_PER_FRAME)
     }
 
     /// What has gathered and was not flushed yet.

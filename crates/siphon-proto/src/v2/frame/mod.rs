@@ -31,6 +31,7 @@ mod tag;
 use std::fmt;
 
 pub use assembler::Assembler;
+pub(crate) use assembler::MIN_REKEY_AFTER;
 pub use disassembler::{Disassembler, Frame, MessageFrame};
 pub use header::MessageHeader2;
 pub use seal::StreamSeal;
