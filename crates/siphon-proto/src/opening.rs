@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType, Features};
+use siphon_auth::Identity;
+use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, Features};
 
 use crate::connection::{Connection, Phase};
 use crate::error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
 use crate::event::{CloseReason, Event, PeerInfo, Protocol};
 use crate::fault::FaultStage;
-use crate::link::{Answer, Ask};
+use crate::link::{Answer, Ask, Verified};
 use crate::policy::Policy;
 use crate::resolve::{Existing, ExistingStage, Request, Resolution, Terms, resolve};
 use crate::v1::own_addr;
@@ -61,11 +62,11 @@ impl Connection {
         let Some(knock) = self.knock.take() else {
             return Met::Closed;
         };
-        let kind = self.link.as_ref().and_then(|link| link.verified()).map(|peer| peer.peer_type);
+        let comes = self.link.as_ref().and_then(|link| link.verified());
         let (existing, stranger) = match existing.filter(|existing| !existing.is_closed()) {
             // Somebody else had that address, or the peer speaks another protocol now: nothing of
             // it is for this peer.
-            Some(existing) if existing.is_with_other_than(kind) => (None, true),
+            Some(existing) if existing.is_with_other_than(comes) => (None, true),
             Some(existing) if existing.is_v1 != knock.is_v1 => (None, true),
             existing => (existing, false),
         };
@@ -111,8 +112,17 @@ impl Connection {
         met
     }
 
-    fn is_with_other_than(&self, kind: Option<EntityType>) -> bool {
-        self.peer.as_ref().is_some_and(|peer| Some(peer.name.kind) != kind)
+    /// Whether the session is with somebody else than him who comes now: of another kind, or proven to
+    /// have another name. (Addresses and cookies, by which sessions are found, are what a peer says.)
+    fn is_with_other_than(&self, comes: Option<&Verified>) -> bool {
+        let Some(peer) = &self.peer else {
+            return false;
+        };
+        let name = |identity: &Option<Identity>| identity.as_ref().map(|it| it.name.clone());
+        let proven = name(&peer.identity);
+        comes.is_none_or(|comes| {
+            comes.peer_type != peer.name.kind || proven.is_some() && name(&comes.identity) != proven
+        })
     }
 
     // ---- the side that connects ----------------------------------------------------------

@@ -6,14 +6,14 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Pair, Side, client_config, message, pattern, server_config};
+use common::{Pair, Side, cephx_client_named, client_config, message, pattern, server_config};
 use proptest::prelude::*;
 use siphon_auth::ConnectionMode;
 use siphon_proto::v2::{
     Assembler, AuthRequestFrame, BannerFeatures, Disassembler, Frame, FrameError, Framing, Limits,
     Protection, Revision, Tag,
 };
-use siphon_proto::{CloseReason, Message, PeerMisbehaved, Policy, ProtocolError};
+use siphon_proto::{CloseReason, Message, Met, PeerMisbehaved, Policy, ProtocolError};
 use siphon_wire::buf::{Rope, SegmentPool};
 use siphon_wire::types::{Features, Utime};
 use siphon_wire::{Decode as _, Encode as _};
@@ -326,6 +326,23 @@ fn a_key_that_has_sealed_enough_gives_way_before_a_nonce_repeats() {
         let arrived = pair.server.messages.len();
         assert!((100..500).contains(&arrived), "{arrived}");
         assert_eq!(pair.client.conn.unsent(), 1000 - arrived, "the others are kept");
+    }
+}
+
+/// Addresses and cookies are what a peer says of itself; the name it proves.
+#[test]
+fn a_session_is_not_given_to_another_name() {
+    let config = || client_config(Policy::LOSSLESS_PEER);
+    let pair = || Pair::new(config(), server_config(Policy::LOSSLESS_PEER)).cephx("secure");
+    for (name, met) in [("client.a", Met::TakenOver), ("client.b", Met::Superseded)] {
+        let mut first = pair();
+        first.run();
+        assert!(first.server.ready.is_some());
+        let mut second = pair();
+        second.client.exchange = cephx_client_named(name, "secure");
+        second.server.known = Some(Box::new(first.server.conn));
+        second.run();
+        assert_eq!(second.server.met, Some(met), "{name}");
     }
 }
 

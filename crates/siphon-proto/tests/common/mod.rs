@@ -14,7 +14,7 @@ use siphon_auth::{
 };
 use siphon_proto::{
     AuthAnswer, AuthEvent, CloseReason, Connection, ConnectionConfig, Event, Message,
-    MessageHeader, OutMessage, Payload, PeerInfo, Policies, Policy,
+    MessageHeader, Met, OutMessage, Payload, PeerInfo, Policies, Policy,
 };
 use siphon_wire::buf::{Rope, SegmentPool};
 use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, Utime};
@@ -61,6 +61,9 @@ pub struct Side {
     /// Why the first link was lost, or the connection ended.
     pub closed: Option<CloseReason>,
     pub exchange: Exchange,
+    /// The connection that who knocks has already, and what became of him.
+    pub known: Option<Box<Connection>>,
+    pub met: Option<Met>,
     now: Instant,
 }
 
@@ -100,7 +103,12 @@ pub fn shared_secret(seed: u64, modes: &str) -> SharedSecret {
 
 /// The connecting side of cephx.
 pub fn cephx_client(modes: &str) -> Exchange {
-    let client = shared_secret(3, modes).client("client.a".parse().unwrap(), EntityType::OSD);
+    cephx_client_named("client.a", modes)
+}
+
+/// The same with another name.
+pub fn cephx_client_named(name: &str, modes: &str) -> Exchange {
+    let client = shared_secret(3, modes).client(name.parse().unwrap(), EntityType::OSD);
     Exchange::Client(client.unwrap().begin(PeerContext::new(EntityType::OSD)).unwrap())
 }
 
@@ -120,6 +128,8 @@ impl Side {
             learned: None,
             closed: None,
             exchange: Exchange::None,
+            known: None,
+            met: None,
             now,
         }
     }
@@ -139,7 +149,9 @@ impl Side {
                 // There is one transport: what comes after it is not tried.
                 Event::Connect(_) if self.closed.is_none() => self.conn.handle_connected(self.now),
                 Event::Connect(_) | Event::RemoteReset => {}
-                Event::Knock => drop(self.conn.meet(self.now, None)),
+                Event::Knock => {
+                    self.met = Some(self.conn.meet(self.now, self.known.as_deref_mut()));
+                }
                 Event::LearnedAddr(addr) => self.learned = Some(addr),
                 Event::Ready { peer, .. } => self.ready = Some(*peer),
                 Event::Message(message) => self.messages.push(message),
