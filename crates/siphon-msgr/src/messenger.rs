@@ -7,7 +7,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use futures_channel::oneshot;
-use siphon_auth::{AuthClient, AuthNone, AuthServer};
+use siphon_auth::{AuthClient, AuthNone, AuthServer, ConnectionMode, ModeList, Modes};
 use siphon_common::{Config, Context};
 use siphon_proto::v2::compression::{Algorithm, CompressionOptions, Mode};
 use siphon_proto::v2::{BannerFeatures, Limits};
@@ -19,6 +19,7 @@ use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityName, Entity
 
 use crate::bind;
 use crate::connection::{Connection, DEFAULT_LINGER, Inner};
+use crate::credentials::modes;
 use crate::dispatch_queue::DispatchQueue;
 use crate::dispatcher::{Chain, Dispatcher};
 use crate::error::BindError;
@@ -125,8 +126,8 @@ pub struct MessengerBuilder {
     limits: Limits,
     rekey_after: u64,
     compression: Option<CompressionOptions>,
-    auth_client: Arc<dyn AuthClient>,
-    auth_server: Arc<dyn AuthServer>,
+    auth_client: Option<Arc<dyn AuthClient>>,
+    auth_server: Option<Arc<dyn AuthServer>>,
     chain: Vec<Arc<dyn Dispatcher>>,
     send_bound: u64,
     cookie_seed: u64,
@@ -171,17 +172,19 @@ impl MessengerBuilder {
         self
     }
 
-    /// Authenticates connections that we make; method `none` by default.
+    /// Authenticates connections that we make; by default method `none`, where the options
+    /// `ms_*_mode` allow mode `crc`.
     #[must_use]
     pub fn auth_client(mut self, auth: Arc<dyn AuthClient>) -> Self {
-        self.auth_client = auth;
+        self.auth_client = Some(auth);
         self
     }
 
-    /// Authenticates connections that we accept; method `none` by default.
+    /// Authenticates connections that we accept; by default method `none` as above, and nobody once
+    /// there is an [`auth_client`](Self::auth_client).
     #[must_use]
     pub fn auth_server(mut self, auth: Arc<dyn AuthServer>) -> Self {
-        self.auth_server = auth;
+        self.auth_server = Some(auth);
         self
     }
 
@@ -239,8 +242,15 @@ impl MessengerBuilder {
     /// Starts the messenger.
     ///
     /// # Errors
-    /// If its dispatch thread cannot be started.
+    /// If its dispatch thread cannot be started, or an option `ms_*_mode` names no mode.
     pub fn start(self) -> std::io::Result<Messenger> {
+        let modes = modes(self.context.config()).map_err(std::io::Error::other)?;
+        let none = AuthNone::new(self.name, self.name.num.to_string()).with_modes(modes);
+        // Who shows a key to others does not let those in that have none.
+        let stranger = match self.auth_client {
+            None => none.clone(),
+            Some(_) => none.clone().with_modes(Modes::all(&ModeList::only(ConnectionMode::SECURE))),
+        };
         let chain: Chain = self.chain.into();
         let queue = DispatchQueue::new(self.context.config());
         if self.stack.has_threads() {
@@ -256,8 +266,8 @@ impl MessengerBuilder {
             limits: self.limits,
             rekey_after: self.rekey_after,
             compression: self.compression,
-            auth_client: self.auth_client,
-            auth_server: self.auth_server,
+            auth_client: self.auth_client.unwrap_or_else(|| Arc::new(none.clone())),
+            auth_server: self.auth_server.unwrap_or_else(|| Arc::new(stranger)),
             chain,
             queue,
             send_bound: self.send_bound,
@@ -278,7 +288,6 @@ impl MessengerBuilder {
 impl Messenger {
     /// A messenger for the entity `name`, over the workers of `stack`.
     pub fn builder(context: &Context, stack: &Stack, name: EntityName) -> MessengerBuilder {
-        let auth = Arc::new(AuthNone::new(name, name.num.to_string()));
         let nonce = match name.kind {
             EntityType::CLIENT => rand::random(),
             _ => 0,
@@ -293,8 +302,8 @@ impl Messenger {
             limits: Limits::SESSION,
             rekey_after: u64::MAX,
             compression: None,
-            auth_client: auth.clone(),
-            auth_server: auth,
+            auth_client: None,
+            auth_server: None,
             chain: Vec::new(),
             send_bound: DEFAULT_SEND_BOUND,
             cookie_seed: rand::random(),

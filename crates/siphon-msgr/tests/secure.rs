@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use common::{HUNG, Tell, context, message};
-use siphon_auth::{ConnectionMode, CryptoKey, KeyType, ModeList, Modes, SharedSecret};
+use siphon_auth::{AuthClient, ConnectionMode, CryptoKey, KeyType, ModeList, Modes, SharedSecret};
 use siphon_msgr::{CloseReason, Messenger, Stack, SystemEnv};
 use siphon_proto::{Policy, Protocol, ProtocolError};
 use siphon_wire::types::{EntityAddr, EntityName, EntityType};
@@ -138,4 +138,47 @@ fn another_key_and_another_mode_are_told_by_name() {
         pollster::block_on(client.shutdown());
     }
     pollster::block_on(osd.shutdown());
+}
+
+/// Without keys there is no secure mode: who insists on it does not speak in the open instead, and who
+/// has a key lets nobody in that has none.
+#[test]
+fn nobody_falls_back_to_method_none() {
+    let secure_only = context(|config| config.ms_client_mode = "secure".to_owned());
+    let plain = context(|_| {});
+    let stack = Stack::new(&plain).unwrap();
+    let osd = |auth: Option<Arc<dyn AuthClient>>| {
+        let mut builder = Messenger::builder(&plain, &stack, EntityName::osd(0))
+            .default_policy(Policy::STATELESS_SERVER);
+        if let Some(auth) = auth {
+            builder = builder.auth_client(auth);
+        }
+        let osd = builder.start().unwrap();
+        let addrs = osd.bind(&[loopback()]).unwrap();
+        (osd, addrs)
+    };
+    let key = CryptoKey::generate(KeyType::AES256K, &SystemEnv).unwrap();
+    let secret = secret(&key, "secure");
+    let with_key = secret.client("osd.0".parse().unwrap(), EntityType::OSD).unwrap();
+    let rows = [(&secure_only, None, false), (&plain, Some(with_key), false), (&plain, None, true)];
+    for (context, auth, is_let_in) in rows {
+        let (osd, addrs) = osd(auth.map(|auth| Arc::new(auth) as Arc<dyn AuthClient>));
+        let client = Messenger::builder(context, &stack, EntityName::client(7))
+            .default_policy(Policy::LOSSY_CLIENT)
+            .start()
+            .unwrap();
+        let attempt = pollster::block_on(client.connect_to(EntityType::OSD, addrs).attempt());
+        assert_eq!(attempt.is_ok(), is_let_in, "{attempt:?}");
+        if let Err(reason) = attempt {
+            let is_auth = matches!(reason, CloseReason::Protocol(ProtocolError::AuthRejected(_)));
+            assert!(is_auth, "{reason}");
+        }
+        pollster::block_on(client.shutdown());
+        pollster::block_on(osd.shutdown());
+    }
+    let mut bad = siphon_common::Config::default();
+    bad.ms_client_mode = "secret".to_owned();
+    let bad = siphon_common::Context::new(bad);
+    let error = Messenger::builder(&bad, &stack, EntityName::client(7)).start().unwrap_err();
+    assert!(error.to_string().contains("secret"), "{error}");
 }

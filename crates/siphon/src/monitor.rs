@@ -1,5 +1,6 @@
 #![expect(clippy::disallowed_methods, reason = "a person waits for the answer")]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -80,6 +81,7 @@ fn ask(args: &MonitorArgs, question: OutMessage, wanted: u16) -> Result<Message>
     config.ms_async_op_threads = 1;
     config.ms_connection_ready_timeout = timeout;
     config.ms_connection_idle_timeout = timeout;
+    let modes = siphon_msgr::modes(&config)?;
     let context = Context::new(config);
     let stack = Stack::new(&context)?;
     // Named and treated as Ceph's own clients are that have no global id yet.
@@ -88,7 +90,7 @@ fn ask(args: &MonitorArgs, question: OutMessage, wanted: u16) -> Result<Message>
     let (dispatcher, mut inbox) = Inbox::new();
     let messenger = Messenger::builder(&context, &stack, name)
         .default_policy(Policy::LOSSLESS_CLIENT)
-        .auth_client(std::sync::Arc::new(AuthNone::new(name, args.id.as_str())))
+        .auth_client(Arc::new(AuthNone::new(name, args.id.as_str()).with_modes(modes)))
         .banner_features(features)
         .dispatcher_tail(dispatcher)
         .start()?;

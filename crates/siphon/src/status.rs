@@ -148,7 +148,10 @@ impl Cluster {
         };
         let auth: Arc<dyn AuthClient> = match &cephx {
             Some(cephx) => Arc::new(cephx.clone()),
-            None => Arc::new(AuthNone::new(name, user.name.id.to_string())),
+            None => {
+                let none = AuthNone::new(name, user.name.id.to_string());
+                Arc::new(none.with_modes(siphon_msgr::modes(&config)?))
+            }
         };
         let context = Context::new(config);
         let stack = Stack::new(&context)?;

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::time::Duration;
 
 use super::error::{ConfigError, nearest};
@@ -20,7 +21,7 @@ pub struct OptionInfo {
 macro_rules! options {
     ($($name:ident: $type:ty = $default:expr, $kind:expr, $description:literal;)*) => {
         /// The options, each a typed field under Ceph's name; [`Config::options`] has the table.
-        #[derive(Clone, Debug, PartialEq)]
+        #[derive(Clone, PartialEq)]
         #[non_exhaustive]
         pub struct Config {
             $(#[doc = $description] pub $name: $type,)*
@@ -29,6 +30,17 @@ macro_rules! options {
         impl Default for Config {
             fn default() -> Self {
                 Self { $($name: $default,)* }
+            }
+        }
+
+        impl fmt::Debug for Config {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut shown = f.debug_struct("Config");
+                $(match SECRET == stringify!($name) {
+                    true => shown.field(stringify!($name), &format_args!("(not shown)")),
+                    false => shown.field(stringify!($name), &self.$name),
+                };)*
+                shown.finish()
             }
         }
 
@@ -56,6 +68,8 @@ macro_rules! options {
     };
 }
 
+/// The option whose value nobody shall read in a log.
+const SECRET: &str = "key";
 /// No wait that an option sets is longer than this: 30 days, in seconds.
 const MAX_SECONDS: u64 = 30 * 24 * 3600;
 const MAX_SIZE: u64 = 1 << 40;
@@ -258,5 +272,13 @@ mod tests {
             assert!(words.iter().all(|word| text.contains(word)), "{text}");
         }
         assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn a_key_is_not_shown() {
+        let config = Config { key: "AQAAAAAAAAAAABAAsecret".to_owned(), ..Config::default() };
+        let text = format!("{config:?}");
+        assert!(!text.contains("AQAAA"), "{text}");
+        assert!(text.contains("ms_type"));
     }
 }
