@@ -9,8 +9,7 @@ use std::{fmt, fs};
 
 use anyhow::{Context, Result, bail};
 
-use crate::root;
-use crate::steps::{call, cargo, output};
+use crate::steps::{cargo, output};
 
 /// A rule broken at a place.
 struct Finding {
@@ -40,27 +39,7 @@ pub(crate) fn run() -> Result<()> {
     if !findings.is_empty() {
         bail!("{} rules are broken", findings.len());
     }
-    wasm()
-}
-
-/// The protocol does no IO: it builds where there is none.
-fn wasm() -> Result<()> {
-    const TARGET: &str = "wasm32-unknown-unknown";
-    let mut rustc = std::process::Command::new("rustc");
-    let sysroot = output(rustc.args(["--print", "sysroot"]).current_dir(root()))?;
-    let sysroot = String::from_utf8(sysroot)?;
-    if !Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).exists() {
-        println!("not checked: siphon-proto for {TARGET} (rustup target add {TARGET})");
-        return Ok(());
-    }
-    call(&mut cargo(&[
-        "build",
-        "--quiet",
-        "--locked",
-        "--package=siphon-proto",
-        "--target",
-        TARGET,
-    ]))
+    Ok(())
 }
 
 /// All files below a folder, in order; none if there is no such folder.
