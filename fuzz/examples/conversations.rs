@@ -73,7 +73,7 @@ fn converse(client: Policy, server: Policy, addr: fn(u8) -> EntityAddr) -> [Vec<
             while sides[at].poll_transmit(&mut out, 1 << 20) {}
             let bytes = out.to_bytes();
             busy |= !bytes.is_empty() || sides[at].has_events();
-            sides[1 - at].handle_recv(now, None, &bytes);
+            sides[1 - at].handle_recv(now, None, &bytes[..]);
             said[at].extend_from_slice(&bytes);
         }
         if !busy {

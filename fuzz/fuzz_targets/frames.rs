@@ -12,7 +12,7 @@ use siphon_proto::v2::{
     Revision, Tag,
 };
 use siphon_proto::{Grants, Payload};
-use siphon_wire::buf::{Rope, SegmentPool};
+use siphon_wire::buf::{Input, Rope, SegmentPool};
 use siphon_wire::crc32c::crc32c;
 
 /// Long enough that segments are lent, short enough to be quick.
@@ -33,6 +33,8 @@ const DAMAGE: u8 = 8;
 const LEND: u8 = 16;
 /// Messages wait for their admission.
 const GATE: u8 = 32;
+/// The bytes come in buffers that can be shared.
+const SHARE: u8 = 64;
 
 fuzz_target!(|input: &[u8]| {
     let mut script = Script::new(input);
@@ -76,7 +78,7 @@ impl From<Frame> for Said {
             Frame::Control { tag, payload } => Self::Control(tag, payload),
             Frame::Message(message) => Self::Message {
                 header: message.header,
-                parts: [message.front, message.middle, message.data],
+                parts: [message.front, message.middle, message.data.to_bytes()],
                 wire_len: message.wire_len,
             },
             Frame::Aborted => Self::Aborted,
@@ -87,7 +89,7 @@ impl From<Frame> for Said {
 fn at_once(framing: Framing, stream: &[u8]) -> Outcome {
     let mut disassembler = Disassembler::new(framing, LIMITS, SegmentPool::new(0));
     let mut outcome = Outcome::default();
-    let mut input = stream;
+    let mut input = Input::from(stream);
     loop {
         let before = input.len();
         match disassembler.feed(&mut input) {
@@ -132,13 +134,18 @@ fn in_pieces(framing: Framing, flags: u8, stream: &[u8], pieces: Pieces<'_>) -> 
             disassembler.give_back(buffer);
             input = after;
         }
-        feed_all(&mut disassembler, input, &mut outcome);
+        if flags & SHARE != 0 {
+            let chunk = Bytes::copy_from_slice(input);
+            feed_all(&mut disassembler, Input::from(&chunk), &mut outcome);
+        } else {
+            feed_all(&mut disassembler, Input::from(input), &mut outcome);
+        }
     }
     outcome.between_frames = disassembler.is_between_frames();
     outcome
 }
 
-fn feed_all(disassembler: &mut Disassembler, mut input: &[u8], outcome: &mut Outcome) {
+fn feed_all(disassembler: &mut Disassembler, mut input: Input<'_>, outcome: &mut Outcome) {
     loop {
         match disassembler.feed(&mut input) {
             Ok(Some(frame)) => outcome.frames.push(frame.into()),

@@ -128,7 +128,7 @@ impl World {
                 self.pipes[pipe].closed[1 - side] && self.pipes[pipe].bytes[side].is_empty();
             if let Some(connection) = self.connection(pipe, side) {
                 if !bytes.is_empty() {
-                    connection.handle_recv(now, None, &bytes);
+                    connection.handle_recv(now, None, &bytes[..]);
                 } else if ended {
                     connection.handle_eof(now);
                 }

@@ -129,9 +129,9 @@ fn converse_with(
             0xfe => connection.handle_eof(now),
             0xfd => {
                 let bytes = well_formed(&mut input);
-                connection.handle_recv(now, None, &bytes);
+                connection.handle_recv(now, None, &bytes[..]);
             }
-            0xfc => connection.handle_recv(now, None, hello),
+            0xfc => connection.handle_recv(now, None, &hello[..]),
             len => {
                 let mut piece = input.take(1 + usize::from(len) * usize::from(len) / 16);
                 let mut lent = (len % 2 == 0).then(|| connection.lend_buffer()).flatten();
@@ -141,7 +141,7 @@ fn converse_with(
                     buffer.advance(part);
                     piece = &piece[part..];
                 }
-                connection.handle_recv(now, lent, piece);
+                connection.handle_recv(now, lent, &piece[..]);
             }
         }
     }

@@ -139,7 +139,8 @@ impl Client {
         let key = keyring.get(&name).unwrap().key.clone();
         let modes = Modes::all(&ModeList::only(way.mode));
         let cephx = CephxClient::new(name, key, modes, Arc::new(SystemEnv));
-        let context = context(|_| {});
+        // A machine that runs five clusters at once may be slow to answer.
+        let context = context(|config| config.ms_connection_ready_timeout = HUNG);
         let stack = Stack::new(&context).unwrap();
         let (sender, answers) = channel();
         let auth: Arc<dyn AuthClient> = Arc::new(cephx.clone());

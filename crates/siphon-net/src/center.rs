@@ -134,6 +134,11 @@ impl EventCenter {
         self.driver.recv(id, fill);
     }
 
+    /// As [`Driver::fills`].
+    pub fn fills(&self) -> bool {
+        self.driver.fills()
+    }
+
     /// As [`Driver::send`].
     pub fn send(&mut self, id: SocketId, rope: &mut Rope) -> SendStatus {
         self.driver.send(id, rope)

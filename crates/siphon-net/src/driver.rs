@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use std::task::Waker;
 use std::time::Instant;
 
-use siphon_wire::buf::Rope;
+use siphon_wire::buf::{Input, Rope};
 
 use crate::FillBuf;
 
@@ -89,6 +89,11 @@ pub trait Driver {
     /// `bytes`. A stack that has its own buffers may leave `fill` empty and deliver everything in
     /// `bytes`: `fill` is a hint about where a large segment is wanted. It comes back either way.
     fn recv(&mut self, id: SocketId, fill: Option<FillBuf>);
+
+    /// Whether a receive may fill the buffer given with it; if not, it is not worth giving one.
+    fn fills(&self) -> bool {
+        true
+    }
 
     /// Sends all of `rope`, which is left empty.
     ///
@@ -235,8 +240,9 @@ pub enum Completion<'a> {
         result: io::Result<usize>,
         /// The buffer given, advanced by what it took; with an error it may be missing.
         fill: Option<FillBuf>,
-        /// What came behind the part in `fill`. Valid during the call only.
-        bytes: &'a [u8],
+        /// What came behind the part in `fill`: valid during the call only, unless the stack's own
+        /// buffer can be shared.
+        bytes: Input<'a>,
     },
     /// The end of a [`Driver::send`] that was pending: the system has taken all of it.
     Sent {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 
-use siphon_wire::buf::Rope;
+use siphon_wire::buf::{Input, Rope};
 
 use crate::FillBuf;
 use crate::driver::{
@@ -158,6 +158,10 @@ impl Driver for FaultyDriver {
         Ok(accepted)
     }
 
+    fn fills(&self) -> bool {
+        self.inner.fills()
+    }
+
     fn recv(&mut self, id: SocketId, fill: Option<FillBuf>) {
         if self.strikes(id) {
             self.break_now(id);
@@ -265,7 +269,7 @@ impl Driver for FaultyDriver {
                         socket,
                         result: Err(injected()),
                         fill: None,
-                        bytes: &[],
+                        bytes: Input::default(),
                     },
                     Operation::Send => Completion::Sent { socket, result: Err(injected()) },
                 },

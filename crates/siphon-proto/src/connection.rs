@@ -2,8 +2,7 @@ use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-use siphon_wire::buf::{Rope, SegmentBuf};
+use siphon_wire::buf::{Input, Rope, SegmentBuf};
 use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityType, Utime};
 
 use crate::config::{ConnectionConfig, Role, Throttles};
@@ -86,7 +85,7 @@ pub struct Connection {
     pub(crate) events: VecDeque<Event>,
     /// Bytes behind a step of the handshake that is not answered yet, or behind a message that is not
     /// admitted yet.
-    pub(crate) stash: BytesMut,
+    pub(crate) stash: Rope,
     /// What bounds messages of the peer.
     pub(crate) throttles: Throttles,
     /// What the next message holds already, while it waits for the rest.
@@ -172,7 +171,7 @@ impl Connection {
             peer: None,
             knock: None,
             events: VecDeque::new(),
-            stash: BytesMut::new(),
+            stash: Rope::new(),
             throttles: Throttles::default(),
             grants: Grants::default(),
             throttled: false,
@@ -255,8 +254,15 @@ impl Connection {
         self.link.as_mut()?.lend()
     }
 
-    /// Bytes arrived: first those in the `lent` buffer, then `bytes`.
-    pub fn handle_recv(&mut self, now: Instant, lent: Option<SegmentBuf>, bytes: &[u8]) {
+    /// Bytes arrived: first those in the `lent` buffer, then `input`. Of buffers that can be shared,
+    /// messages keep their parts where they are.
+    pub fn handle_recv<'a>(
+        &mut self,
+        now: Instant,
+        lent: Option<SegmentBuf>,
+        input: impl Into<Input<'a>>,
+    ) {
+        let input = input.into();
         let wants = self.wants_recv();
         let Some(link) = &mut self.link else {
             return;
@@ -267,7 +273,10 @@ impl Connection {
         if let Some(buffer) = lent {
             link.give_back(buffer);
         }
-        let result = if wants { self.consume(now, bytes) } else { self.stash(bytes) };
+        let result = if wants { self.consume(now, input) } else { self.stash(input) };
+        if let Some(copied) = self.link.as_mut().map(Link::take_copied).filter(|it| *it > 0) {
+            self.config.counters.copied(copied);
+        }
         if let Err(error) = result {
             self.fail(now, error);
         }
@@ -483,24 +492,30 @@ impl Connection {
         Ok(())
     }
 
-    fn stash(&mut self, bytes: &[u8]) -> Result<(), ProtocolError> {
-        let waiting = self.stash.len() + bytes.len();
+    fn stash(&mut self, mut input: Input<'_>) -> Result<(), ProtocolError> {
+        let waiting = self.stash.len() + input.len();
         // Behind a message that waits comes no more than was read already.
         if waiting > MAX_STASH && !self.throttled {
             return Err(PeerMisbehaved::UnansweredFlood { bytes: waiting }.into());
         }
-        self.stash.extend_from_slice(bytes);
+        self.stash.push(input.take_bytes(input.len()));
         Ok(())
     }
 
     /// Goes on with what arrived behind a step that is answered now.
     pub(crate) fn consume_stash(&mut self, now: Instant) -> Result<(), ProtocolError> {
         let stash = std::mem::take(&mut self.stash);
-        self.consume(now, &stash)
+        // Some steps take no bytes.
+        self.consume(now, Input::default())?;
+        for piece in stash {
+            let input = Input::from(&piece);
+            // What follows a step that waits again must not overtake what it left.
+            if self.stash.is_empty() { self.consume(now, input) } else { self.stash(input) }?;
+        }
+        Ok(())
     }
 
-    fn consume(&mut self, now: Instant, bytes: &[u8]) -> Result<(), ProtocolError> {
-        let mut input = bytes;
+    fn consume(&mut self, now: Instant, mut input: Input<'_>) -> Result<(), ProtocolError> {
         while self.phase != Phase::Knocking
             && let Some(link) = &mut self.link
         {
@@ -665,7 +680,7 @@ impl Connection {
     pub(crate) fn drop_link(&mut self) {
         self.link = None;
         self.knock = None;
-        self.stash = BytesMut::new();
+        self.stash = Rope::new();
         self.grants = Grants::default();
         if std::mem::take(&mut self.throttled) {
             for throttle in [&self.throttles.bytes, &self.throttles.messages].into_iter().flatten()

@@ -3,8 +3,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
     ($($name:ident, $doc:literal;)*) => {
-        /// How often what happened to sessions; shared by the connections of a messenger. Nothing
-        /// here is counted on the way of a message but those that are sent again or compressed.
+        /// How often what happened to sessions; shared by the connections of a messenger. On the
+        /// way of a message nothing is counted but what is sent again or compressed, and once for each
+        /// receive what was copied.
         #[derive(Debug, Default)]
         pub struct SessionCounters {
             $($name: AtomicU64,)*
@@ -61,6 +62,7 @@ counters! {
     compressed_to, "Bytes that they were compressed to.";
     incompressible, "Frames that compression would not have made shorter, and that went as they are.";
     decompressed, "Frames that came compressed.";
+    copied, "Bytes of messages' parts that were copied from where they arrived.";
 }
 
 impl fmt::Display for SessionCounts {

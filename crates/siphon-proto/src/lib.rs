@@ -15,6 +15,7 @@ pub mod fault;
 mod link;
 mod message;
 mod opening;
+mod part;
 mod policy;
 mod queue;
 pub mod resolve;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use siphon_auth::{ConnectionMode, Identity};
-use siphon_wire::buf::{Rope, SegmentBuf};
+use siphon_wire::buf::{Input, Rope, SegmentBuf};
 use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityType, Features, Utime};
 
 use crate::config::{ConnectionConfig, Role};
@@ -206,7 +206,7 @@ impl Link {
     /// Takes bytes until something concerns the session, or none is left.
     pub(crate) fn feed(
         &mut self,
-        input: &mut &[u8],
+        input: &mut Input<'_>,
         events: &mut VecDeque<Event>,
     ) -> Result<Option<Incoming>, ProtocolError> {
         either!(self, link => link.feed(input, events))
@@ -214,6 +214,11 @@ impl Link {
 
     pub(crate) fn handle_auth(&mut self, answer: AuthAnswer) -> Result<(), ProtocolError> {
         either!(self, link => link.handle_auth(answer))
+    }
+
+    /// Bytes of messages' parts that were copied since it was asked last.
+    pub(crate) fn take_copied(&mut self) -> u64 {
+        either!(self, link => link.take_copied())
     }
 
     pub(crate) fn lend(&mut self) -> Option<SegmentBuf> {

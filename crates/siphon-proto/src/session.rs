@@ -258,7 +258,7 @@ impl Session {
         self.in_seq = seq;
         Ok(Some(Message {
             header: frame.header.message,
-            payload: Payload { front: frame.front, middle: frame.middle, data: frame.data.into() },
+            payload: Payload { front: frame.front, middle: frame.middle, data: frame.data },
             seq,
             grants: frame.grants,
         }))
@@ -299,7 +299,7 @@ mod tests {
             header: MessageHeader2 { seq, ack_seq, ..Default::default() },
             front: Bytes::new(),
             middle: Bytes::new(),
-            data: Bytes::new(),
+            data: siphon_wire::buf::Rope::new(),
             wire_len: 0,
             grants: crate::message::Grants::default(),
         }

@@ -252,7 +252,7 @@ fn rewrite(bytes: &[u8], change: impl Fn(Tag, &[u8]) -> Vec<u8>) -> Vec<u8> {
     let framing = Framing { revision: Revision::Rev1, protection: Protection::Crc { data: true } };
     let mut disassembler = Disassembler::new(framing, Limits::HANDSHAKE, SegmentPool::new(0));
     let (mut assembler, mut out) = (Assembler::new(framing), Rope::new());
-    let mut input = bytes;
+    let mut input = bytes.into();
     while let Ok(Some(Frame::Control { tag, payload })) = disassembler.feed(&mut input) {
         assembler.control(tag, &change(tag, &payload));
     }

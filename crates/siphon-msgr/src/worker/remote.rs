@@ -11,7 +11,7 @@ use siphon_auth::{
 use siphon_net::{Accepted, EventCenter, SendStatus, SocketId, TimerId};
 use siphon_proto::v2::Revision;
 use siphon_proto::{AuthAnswer, AuthEvent, Event, Message, Next, OutMessage, PeerInfo, Protocol};
-use siphon_wire::buf::{Rope, SegmentBuf, SegmentPool};
+use siphon_wire::buf::{Input, Rope, SegmentBuf, SegmentPool};
 use siphon_wire::types::{EntityAddr, EntityType, Features};
 
 use super::inject::{Injection, internal_delay};
@@ -195,7 +195,7 @@ impl Remote {
         now: Instant,
         result: io::Result<usize>,
         fill: Option<SegmentBuf>,
-        bytes: &[u8],
+        bytes: Input<'_>,
     ) {
         if let Some(transport) = &mut self.transport {
             transport.receiving = false;
@@ -540,7 +540,8 @@ impl Remote {
             && !self.paused
             && self.proto.wants_recv()
         {
-            center.recv(transport.socket, self.proto.lend_buffer());
+            let lent = if center.fills() { self.proto.lend_buffer() } else { None };
+            center.recv(transport.socket, lent);
             transport.receiving = true;
         }
     }

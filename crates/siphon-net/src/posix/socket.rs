@@ -9,7 +9,7 @@ use std::time::Instant;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{self, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
-use siphon_wire::buf::Rope;
+use siphon_wire::buf::{Input, Rope};
 use smallvec::SmallVec;
 
 use super::{EAGER_BYTES, MAX_DIRECT_BYTES, sys};
@@ -331,7 +331,7 @@ impl Socket {
                     fill.advance(in_fill);
                 }
                 self.readable = self.read_ended || count == 0 || count == room + scratch.len();
-                let bytes = &scratch[..count - in_fill];
+                let bytes = Input::from(&scratch[..count - in_fill]);
                 sink(now, Completion::Received { socket: id, result: Ok(count), fill, bytes });
             }
             Err(Errno::AGAIN) => {
@@ -341,7 +341,10 @@ impl Socket {
             }
             Err(errno) => {
                 let result = Err(errno.into());
-                sink(now, Completion::Received { socket: id, result, fill, bytes: &[] });
+                sink(
+                    now,
+                    Completion::Received { socket: id, result, fill, bytes: Input::default() },
+                );
             }
         }
     }

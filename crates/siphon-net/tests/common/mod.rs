@@ -35,7 +35,7 @@ impl From<Completion<'_>> for Event {
             Completion::AcceptFailed { error, .. } => Self::AcceptFailed { error },
             Completion::Connected { socket, result } => Self::Connected { socket, result },
             Completion::Received { socket, result, fill, bytes } => {
-                Self::Received { socket, result, fill, bytes: bytes.to_vec() }
+                Self::Received { socket, result, fill, bytes: bytes.rest().to_vec() }
             }
             Completion::Sent { socket, result } => Self::Sent { socket, result },
             Completion::FileReady { token, readable, writable } => {

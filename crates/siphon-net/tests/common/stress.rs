@@ -105,7 +105,7 @@ impl Handler for Stress {
                 let end = self.ends.get_mut(&socket).unwrap();
                 end.receiving = false;
                 assert_eq!(result.unwrap(), bytes.len());
-                self.answered += end.received(bytes);
+                self.answered += end.received(bytes.rest());
             }
             Completion::Sent { socket, result } => {
                 result.unwrap();

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 use siphon_auth::{AuthError, AuthMethod, ConnectionMode, Identity, Keys};
 use siphon_wire::Decode as _;
-use siphon_wire::buf::{Rope, SegmentBuf};
+use siphon_wire::buf::{Input, Rope, SegmentBuf};
 use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityType, Features, Utime};
 
 use super::stream::{InMessage, Terms, write_message};
@@ -63,6 +63,8 @@ pub(crate) struct Link1 {
     rounds: u32,
     gated: bool,
     refused: Option<ProtocolError>,
+    /// Bytes that were copied, and not yet told of.
+    copied: u64,
 }
 
 /// What comes next in the stream.
@@ -111,6 +113,7 @@ impl Link1 {
             turn: Turn::Peer,
             partial: BytesMut::new(),
             pending: VecDeque::new(),
+            copied: 0,
             gather,
             out: Rope::new(),
             verified: None,
@@ -187,7 +190,7 @@ impl Link1 {
     /// Takes bytes until something concerns the session, or none is left.
     pub(crate) fn feed(
         &mut self,
-        input: &mut &[u8],
+        input: &mut Input<'_>,
         events: &mut VecDeque<Event>,
     ) -> Result<Option<Incoming>, ProtocolError> {
         loop {
@@ -211,13 +214,13 @@ impl Link1 {
     /// One step; false if it takes more bytes.
     fn advance(
         &mut self,
-        input: &mut &[u8],
+        input: &mut Input<'_>,
         events: &mut VecDeque<Event>,
     ) -> Result<bool, ProtocolError> {
         match &mut self.stage {
             Stage::Gate(_) | Stage::Opening => return Ok(false),
             Stage::Parts(message) => {
-                if !message.fill(input, &self.config.pool) {
+                if !message.fill(input, &self.config.pool, &mut self.copied) {
                     return Ok(false);
                 }
                 if let Stage::Parts(message) = std::mem::replace(&mut self.stage, Stage::Open) {
@@ -228,9 +231,7 @@ impl Link1 {
             _ => {}
         }
         let wanted = self.wanted();
-        let taken = input.len().min(wanted - self.partial.len());
-        self.partial.extend_from_slice(&input[..taken]);
-        *input = &input[taken..];
+        self.partial.extend_from_slice(input.take(wanted - self.partial.len()));
         self.check_banner()?;
         if self.partial.len() < wanted {
             return Ok(false);
@@ -404,9 +405,13 @@ impl Link1 {
         Ok(())
     }
 
+    pub(crate) fn take_copied(&mut self) -> u64 {
+        std::mem::take(&mut self.copied)
+    }
+
     pub(crate) fn lend(&mut self) -> Option<SegmentBuf> {
         match &mut self.stage {
-            Stage::Parts(message) => message.lend(),
+            Stage::Parts(message) => message.lend(&self.config.pool),
             _ => None,
         }
     }

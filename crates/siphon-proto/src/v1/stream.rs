@@ -2,19 +2,18 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use siphon_auth::{Keys, SignedMessage};
-use siphon_wire::buf::{Rope, SegmentBuf, SegmentPool};
+use siphon_wire::buf::{Input, Rope, SegmentBuf, SegmentPool};
 use siphon_wire::crc32c::crc32c;
 use siphon_wire::types::{EntityName, Features};
 
 use super::wire::{COMPLETE, Footer, Header, NOCRC, SIGNED, tag};
 use crate::error::{PeerMisbehaved, ProtocolError};
 use crate::message::{Grants, Payload};
+use crate::part::{Part, Shape};
 use crate::v2::{FrameError, Limits, MessageFrame, MessageHeader2, SegmentName, Tag};
 
 /// Parts up to this many bytes are copied behind their headers.
 const COPY_MAX: usize = 1024;
-/// A part with at least this much still to come is worth reading straight into its place.
-const MIN_DIRECT: usize = 16 << 10;
 
 /// What both sides agreed on for the session's messages.
 #[derive(Clone, Debug)]
@@ -98,21 +97,13 @@ pub(super) fn write_message(
 pub(super) struct InMessage {
     header: Header,
     lengths: [usize; 3],
-    done: [Bytes; 3],
-    /// The part being filled; those before it are done.
+    /// The part being filled, which is `index`; those before it are done.
+    part: Part,
     index: usize,
-    filling: Filling,
+    /// Front and middle.
+    done: [Bytes; 2],
+    data: Rope,
     grants: Grants,
-}
-
-#[derive(Debug, Default)]
-enum Filling {
-    #[default]
-    None,
-    Small(BytesMut),
-    Large(SegmentBuf),
-    /// The buffer is with the transport.
-    Lent,
 }
 
 impl InMessage {
@@ -135,7 +126,9 @@ impl InMessage {
             }
         }
         let lengths = parts.map(|(_, length, _)| length as usize);
-        Ok(Self { header, lengths, ..Self::default() })
+        let mut message = Self { header, lengths, ..Self::default() };
+        message.begin_part();
+        Ok(message)
     }
 
     /// Bytes of the payload.
@@ -148,63 +141,43 @@ impl InMessage {
     }
 
     /// Moves bytes into the parts; true once all are there.
-    pub(super) fn fill(&mut self, input: &mut &[u8], pool: &SegmentPool) -> bool {
-        while let Some(len) = self.lengths.get(self.index).copied() {
-            if matches!(self.filling, Filling::None) {
-                self.filling = match len {
-                    0 => {
-                        self.index += 1;
-                        continue;
-                    }
-                    len if len < MIN_DIRECT => Filling::Small(BytesMut::with_capacity(len)),
-                    len => Filling::Large(pool.take(len)),
-                };
+    pub(super) fn fill(
+        &mut self,
+        input: &mut Input<'_>,
+        pool: &SegmentPool,
+        copied: &mut u64,
+    ) -> bool {
+        while self.index < self.lengths.len() {
+            let taken = self.part.fill(input, pool).len();
+            if self.part.copies() {
+                *copied += taken as u64;
             }
-            let missing = match &self.filling {
-                Filling::None => 0,
-                Filling::Small(buffer) => len - buffer.len(),
-                Filling::Large(buffer) => buffer.remaining(),
-                Filling::Lent => return false,
-            };
-            let (taken, rest) = input.split_at(missing.min(input.len()));
-            *input = rest;
-            match &mut self.filling {
-                Filling::None | Filling::Lent => {}
-                Filling::Small(buffer) => buffer.extend_from_slice(taken),
-                Filling::Large(buffer) => {
-                    buffer.unfilled()[..taken.len()].copy_from_slice(taken);
-                    buffer.advance(taken.len());
-                }
-            }
-            if taken.len() < missing {
+            if !self.part.is_full() {
                 return false;
             }
-            self.done[self.index] = match std::mem::take(&mut self.filling) {
-                Filling::Small(buffer) => buffer.freeze(),
-                Filling::Large(buffer) => buffer.freeze(),
-                Filling::None | Filling::Lent => Bytes::new(),
-            };
+            match self.done.get_mut(self.index) {
+                Some(done) => *done = self.part.take_bytes(),
+                None => self.data = self.part.take(),
+            }
             self.index += 1;
+            self.begin_part();
         }
         true
     }
 
-    pub(super) fn lend(&mut self) -> Option<SegmentBuf> {
-        match std::mem::replace(&mut self.filling, Filling::Lent) {
-            Filling::Large(buffer) if buffer.remaining() >= MIN_DIRECT => Some(buffer),
-            other => {
-                self.filling = other;
-                None
-            }
+    fn begin_part(&mut self) {
+        if let Some(len) = self.lengths.get(self.index).copied() {
+            let pieces = self.index == self.done.len();
+            self.part.begin(Shape { len, page_aligned: false, pieces });
         }
     }
 
+    pub(super) fn lend(&mut self, pool: &SegmentPool) -> Option<SegmentBuf> {
+        self.part.lend(pool)
+    }
+
     pub(super) fn give_back(&mut self, buffer: SegmentBuf) {
-        debug_assert!(
-            matches!(self.filling, Filling::Lent),
-            "a buffer comes back that was not lent"
-        );
-        self.filling = Filling::Large(buffer);
+        self.part.give_back(buffer);
     }
 
     /// The message, whose footer has come; none if its sender gave up on it.
@@ -224,12 +197,20 @@ impl InMessage {
         let waived = footer.flags & NOCRC != 0 && (signature.is_none() || footer.data_crc == 0);
         let checked = terms.crc_data && !waived;
         let parts = [
-            (SegmentName::Front, footer.front_crc, true),
-            (SegmentName::Middle, footer.middle_crc, true),
-            (SegmentName::Data, footer.data_crc, checked),
+            (SegmentName::Front, footer.front_crc),
+            (SegmentName::Middle, footer.middle_crc),
+            (SegmentName::Data, footer.data_crc),
         ];
-        for ((segment, expected, checked), part) in parts.into_iter().zip(&self.done) {
-            let calculated = if checked { crc32c(0, part) } else { expected };
+        let [front, middle] = &self.done;
+        let crcs = [
+            crc32c(0, front),
+            crc32c(0, middle),
+            match checked {
+                true => self.data.crc32c(0),
+                false => footer.data_crc,
+            },
+        ];
+        for ((segment, expected), calculated) in parts.into_iter().zip(crcs) {
             if calculated != expected {
                 let tag = Tag::MESSAGE;
                 return Err(FrameError::SegmentCrc { tag, segment, expected, calculated }.into());
@@ -238,7 +219,7 @@ impl InMessage {
         if signature.is_some_and(|it| it != footer.signature) {
             return Err(PeerMisbehaved::BadMessageSignature { seq: self.header.seq }.into());
         }
-        let [front, middle, data] = self.done;
+        let ([front, middle], data) = (self.done, self.data);
         let Header { seq, message, .. } = self.header;
         let header = MessageHeader2 { seq, ack_seq: 0, flags: footer.flags, message };
         Ok(Some(MessageFrame { header, front, middle, data, wire_len, grants: self.grants }))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use bytes::{Bytes, BytesMut};
 use siphon_auth::{AuthMethod, AuthRequest, BadMethod, ConnectionMode, Keys};
-use siphon_wire::buf::{Rope, SegmentBuf};
+use siphon_wire::buf::{Input, Rope, SegmentBuf};
 use siphon_wire::types::{EntityAddrVec, EntityType, Utime};
 
 use crate::config::{ConnectionConfig, Role};
@@ -174,18 +174,20 @@ impl Link2 {
     /// Takes bytes until something concerns the session, or none is left.
     pub(crate) fn feed(
         &mut self,
-        input: &mut &[u8],
+        input: &mut Input<'_>,
         events: &mut VecDeque<Event>,
     ) -> Result<Option<Incoming>, ProtocolError> {
         loop {
             if self.awaits_application() {
                 return Ok(None);
             }
-            let before = *input;
+            let before = input.rest();
             match &mut self.wire {
                 Wire::Banner(reader) => {
-                    let banner = reader.feed(input)?;
-                    self.record_received(before, input)?;
+                    let mut rest = before;
+                    let banner = reader.feed(&mut rest)?;
+                    input.take(before.len() - rest.len());
+                    self.record_received(before, rest)?;
                     let Some(banner) = banner else {
                         return Ok(None);
                     };
@@ -194,7 +196,7 @@ impl Link2 {
                 Wire::Framed { rx, .. } => {
                     let frame = rx.feed(input)?;
                     if self.transcript.is_some() {
-                        self.record_received(before, input)?;
+                        self.record_received(before, input.rest())?;
                     }
                     let Some(frame) = frame else {
                         return Ok(None);
@@ -216,6 +218,13 @@ impl Link2 {
             }
         }
         Ok(())
+    }
+
+    pub(crate) fn take_copied(&mut self) -> u64 {
+        match &mut self.wire {
+            Wire::Framed { rx, .. } => rx.take_copied(),
+            Wire::Banner(_) => 0,
+        }
     }
 
     pub(crate) fn lend(&mut self) -> Option<SegmentBuf> {

@@ -365,7 +365,9 @@ impl Done {
         match self {
             Self::Connected(result) => Completion::Connected { socket, result },
             Self::Sent(result) => Completion::Sent { socket, result },
-            Self::Received(result, fill) => Completion::Received { socket, result, fill, bytes },
+            Self::Received(result, fill) => {
+                Completion::Received { socket, result, fill, bytes: bytes.into() }
+            }
         }
     }
 }

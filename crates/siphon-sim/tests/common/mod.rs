@@ -53,7 +53,7 @@ impl Peer {
                 Completion::Sent { socket, result } => Got::Sent(socket, result),
                 Completion::Received { socket, result, fill, bytes } => {
                     let mut all = fill.map_or(Vec::new(), |fill| fill.filled().to_vec());
-                    all.extend_from_slice(bytes);
+                    all.extend_from_slice(bytes.rest());
                     assert_eq!(all.len(), *result.as_ref().unwrap_or(&0));
                     Got::Received(socket, result, all)
                 }

@@ -1,7 +1,10 @@
-//! Buffers: ropes of reference-counted segments, and pooled aligned segments to receive into.
+//! Buffers: what arrived, ropes of reference-counted segments, and pooled aligned segments to receive
+//! into.
 
+mod input;
 mod pool;
 mod rope;
 
+pub use input::Input;
 pub use pool::{SegmentBuf, SegmentPool};
 pub use rope::Rope;

@@ -15,7 +15,8 @@ use siphon_proto::v2::{
     BannerFeatures, BannerReader, Disassembler, Frame, Framing, Hello, Limits, Protection,
     Revision, Tag,
 };
-use siphon_wire::buf::{Rope, SegmentPool};
+
+use siphon_wire::buf::{Input, Rope, SegmentPool};
 use siphon_wire::types::{AddrType, EntityAddr, EntityType, Features};
 use siphon_wire::{Decode, Decoder, Encode};
 
@@ -328,7 +329,12 @@ impl Frames {
 
     /// The next frame, which must be this one.
     fn expect<T: Decode>(&mut self, line: &mut Line, expected: Tag) -> Result<T, Failure> {
-        let frame = line.parse(|input| Ok(self.rx.feed(input)?))?;
+        let frame = line.parse(|bytes| {
+            let mut input = Input::from(*bytes);
+            let frame = self.rx.feed(&mut input)?;
+            *bytes = input.rest();
+            Ok(frame)
+        })?;
         match frame {
             Frame::Control { tag, payload } if tag == expected => {
                 let parsed = T::decode(&mut Decoder::new(&payload));

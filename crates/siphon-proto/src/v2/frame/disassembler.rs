@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use siphon_wire::buf::{Rope, SegmentBuf, SegmentPool};
+use bytes::Bytes;
+use siphon_wire::buf::{Input, Rope, SegmentBuf, SegmentPool};
 use siphon_wire::crc32c::crc32c;
 
 use super::header::MessageHeader2;
@@ -14,13 +14,11 @@ use super::{
 };
 use crate::SessionCounters;
 use crate::message::Grants;
+use crate::part::{Part, Shape};
 use crate::v2::compression::{Algorithm, Decompressor, FLAG_COMPRESSED};
 
 /// The longest that a message's header is after compression, in bytes: some methods add a few.
 const MAX_PACKED_HEADER: u32 = 128;
-
-/// A segment with at least this much still to come is worth reading straight into its place.
-const MIN_DIRECT: usize = 16 << 10;
 
 /// A frame that arrived whole and undamaged.
 #[derive(Debug)]
@@ -47,8 +45,9 @@ pub struct MessageFrame {
     pub front: Bytes,
     /// Third segment.
     pub middle: Bytes,
-    /// Fourth segment; page-aligned if the sender asked for it.
-    pub data: Bytes,
+    /// Fourth segment: where it arrived, if that was in buffers that can be shared; else in one piece,
+    /// page-aligned if the sender asked for it.
+    pub data: Rope,
     /// Bytes of the whole frame on the wire.
     pub wire_len: usize,
     /// What it was admitted with; see [`Disassembler::admit`].
@@ -57,9 +56,11 @@ pub struct MessageFrame {
 
 /// Cuts a byte stream into frames.
 ///
-/// Bytes come in by [`Disassembler::feed`], and are copied once, into their segment. For a long
-/// segment [`Disassembler::lend`] hands out its buffer, to be filled by the transport itself and
-/// given back with [`Disassembler::give_back`]; until then `feed` must get no bytes.
+/// Bytes come in by [`Disassembler::feed`]. What is in buffers that can be shared stays there, where it
+/// is not sealed and not a short segment across two of them; anything else is copied once, into its
+/// segment. For a long segment [`Disassembler::lend`] hands out its buffer, to be filled by the
+/// transport itself and given back with [`Disassembler::give_back`]; until then `feed` must get no
+/// bytes.
 ///
 /// What it holds is bounded by [`Limits`]: a preamble that announces more is an error.
 #[derive(Debug)]
@@ -79,6 +80,8 @@ pub struct Disassembler {
     sealed: Option<Box<Sealed>>,
     /// Where compression was agreed on.
     unpacking: Option<Box<Unpacking>>,
+    /// Bytes that were copied, and not yet told of.
+    copied: u64,
 }
 
 /// What comes next in the stream.
@@ -111,25 +114,13 @@ struct InFrame {
     crcs: [u32; MAX_SEGMENTS],
     /// A message's first segment, which is short and of known length.
     header: Collect<{ MessageHeader2::LEN }>,
-    done: [Bytes; MAX_SEGMENTS],
-    filling: Filling,
+    /// The segment that is being filled, unless it is the header.
+    part: Part,
+    /// All but the fourth.
+    done: [Bytes; MAX_SEGMENTS - 1],
+    data: Rope,
     wire_len: usize,
     grants: Grants,
-}
-
-/// Where the bytes of the current segment go.
-#[derive(Debug)]
-enum Filling {
-    None,
-    /// Into `InFrame::header`.
-    Header,
-    /// Invariant: capacity is the segment's length, so it never moves.
-    Small(BytesMut),
-    Large(SegmentBuf),
-    /// The buffer is with the transport; so many bytes were in it.
-    Lent {
-        filled: usize,
-    },
 }
 
 /// Up to `N` bytes that arrive in pieces. Invariant: `len <= N`.
@@ -146,12 +137,11 @@ impl<const N: usize> Collect<N> {
 
     /// Takes what is missing to `wanted` bytes; true once they are there.
     #[inline]
-    fn take(&mut self, wanted: usize, input: &mut &[u8]) -> bool {
+    fn take(&mut self, wanted: usize, input: &mut Input<'_>) -> bool {
         debug_assert!(self.len <= wanted && wanted <= N, "len <= wanted <= N");
-        let (taken, rest) = input.split_at((wanted - self.len).min(input.len()));
+        let taken = input.take(wanted - self.len);
         self.bytes[self.len..self.len + taken.len()].copy_from_slice(taken);
         self.len += taken.len();
-        *input = rest;
         self.len == wanted
     }
 }
@@ -176,6 +166,7 @@ impl Disassembler {
             frame: InFrame::new(),
             sealed: None,
             unpacking: None,
+            copied: 0,
         }
     }
 
@@ -237,7 +228,7 @@ impl Disassembler {
     /// # Errors
     /// If the bytes break a rule of the framing. The stream has no meaning after that: all further
     /// bytes are swallowed.
-    pub fn feed(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+    pub fn feed(&mut self, input: &mut Input<'_>) -> Result<Option<Frame>, FrameError> {
         let result = self.advance(input);
         if result.is_err() {
             self.stage = Stage::Failed;
@@ -254,16 +245,7 @@ impl Disassembler {
         if let Some(sealed) = &mut self.sealed {
             return sealed.lend();
         }
-        match std::mem::replace(&mut self.frame.filling, Filling::None) {
-            Filling::Large(buffer) if buffer.remaining() >= MIN_DIRECT => {
-                self.frame.filling = Filling::Lent { filled: buffer.filled().len() };
-                Some(buffer)
-            }
-            other => {
-                self.frame.filling = other;
-                None
-            }
-        }
+        self.frame.part.lend(&self.pool)
     }
 
     /// Takes back what [`Disassembler::lend`] gave, with what the transport filled in.
@@ -271,19 +253,21 @@ impl Disassembler {
         if let Some(sealed) = &mut self.sealed {
             return sealed.give_back(buffer);
         }
-        let Filling::Lent { filled } = self.frame.filling else {
-            debug_assert!(false, "a buffer comes back that was not lent");
-            return;
-        };
         let index = self.frame.index;
+        let filled = self.frame.part.give_back(buffer);
         if self.framing.data_crc() || index == 0 {
             let crc = &mut self.frame.crcs[index];
-            *crc = crc32c(*crc, &buffer.filled()[filled..]);
+            *crc = crc32c(*crc, filled);
         }
-        self.frame.filling = Filling::Large(buffer);
     }
 
-    fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+    /// Bytes of segments that were copied since it was asked last: all but those that are where they
+    /// arrived, or that a transport filled in.
+    pub fn take_copied(&mut self) -> u64 {
+        std::mem::take(&mut self.copied)
+    }
+
+    fn advance(&mut self, input: &mut Input<'_>) -> Result<Option<Frame>, FrameError> {
         loop {
             match self.stage {
                 Stage::Preamble => {
@@ -302,9 +286,11 @@ impl Disassembler {
                     return self.advance_sealed(input);
                 }
                 Stage::Segment | Stage::Rest => {
-                    if !self.frame.fill(self.framing, input) {
+                    self.copied += self.frame.fill(self.framing, input, &self.pool);
+                    if !self.frame.is_filled() {
                         return Ok(None);
                     }
+                    self.frame.keep_segment();
                     let own_crc = self.framing.revision == Revision::Rev1
                         && self.frame.index == 0
                         && self.frame.lengths[0] > 0;
@@ -334,7 +320,7 @@ impl Disassembler {
                     return self.finish(complete).map(Some);
                 }
                 Stage::Failed => {
-                    *input = &[];
+                    *input = Input::default();
                     return Ok(None);
                 }
             }
@@ -350,14 +336,17 @@ impl Disassembler {
     fn next_segment(&mut self) {
         self.frame.index += 1;
         if self.frame.index < self.frame.count {
-            self.frame.begin_segment(&self.pool);
+            self.frame.begin_segment();
             self.next_is(Stage::Segment);
         } else {
             self.next_is(Stage::Epilogue);
         }
     }
 
-    fn take_preamble(&mut self, input: &mut &[u8]) -> Result<Option<[u8; PREAMBLE]>, FrameError> {
+    fn take_preamble(
+        &mut self,
+        input: &mut Input<'_>,
+    ) -> Result<Option<[u8; PREAMBLE]>, FrameError> {
         match &mut self.sealed {
             Some(sealed) => sealed.take_head(input),
             None => Ok(self.small.take(PREAMBLE, input).then_some(self.small.bytes)),
@@ -368,7 +357,7 @@ impl Disassembler {
     fn begin_payload(&mut self) {
         let frame = &mut self.frame;
         let Some(sealed) = &mut self.sealed else {
-            frame.begin_segment(&self.pool);
+            frame.begin_segment();
             return self.next_is(Stage::Segment);
         };
         let is_rev0 = self.framing.revision == Revision::Rev0;
@@ -387,11 +376,14 @@ impl Disassembler {
     }
 
     /// Goes on with a sealed text, and returns the frame once it is whole.
-    fn advance_sealed(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+    fn advance_sealed(&mut self, input: &mut Input<'_>) -> Result<Option<Frame>, FrameError> {
         let (Some(sealed), frame) = (&mut self.sealed, &mut self.frame) else {
             return Ok(None);
         };
-        if !sealed.fill(input) {
+        let before = input.len();
+        let whole = sealed.fill(input);
+        self.copied += (before - input.len()) as u64;
+        if !whole {
             return Ok(None);
         }
         let revision = self.framing.revision;
@@ -401,7 +393,9 @@ impl Disassembler {
         if revision == Revision::Rev0 || frame.count > 1 {
             let (segments, late) = sealed.finish_body(lengths)?;
             complete = is_complete(revision, late)?;
-            frame.done = segments;
+            let [first, front, middle, data] = segments;
+            frame.done = [first, front, middle];
+            frame.data = data.into();
         }
         if revision == Revision::Rev1 {
             frame.done[0] = match self.stage {
@@ -423,6 +417,7 @@ impl Disassembler {
         let frame = &mut self.frame;
         if !complete {
             frame.done = Default::default();
+            frame.data.clear();
             frame.grants = Grants::default();
             return Ok(Frame::Aborted);
         }
@@ -432,17 +427,20 @@ impl Disassembler {
             let Unpacking { decompressor, counters } =
                 &mut **unpacking.ok_or(FrameError::CompressedUnasked { tag })?;
             counters.decompressed(1);
-            for (index, part) in frame.done.iter_mut().enumerate().take(frame.count) {
+            let mut unpack = |index: usize, packed: &Rope| {
                 let segment = SegmentName::of(tag, index);
                 let limit = match segment {
                     SegmentName::Header => MessageHeader2::LEN,
                     _ => self.limits.of(segment) as usize,
                 };
-                let packed = Rope::from(std::mem::take(part));
-                let unpacked = decompressor.decompress(&packed, limit);
-                let unpacked =
-                    unpacked.map_err(|error| FrameError::Compression { tag, segment, error })?;
-                *part = unpacked.to_bytes();
+                let unpacked = decompressor.decompress(packed, limit);
+                unpacked.map_err(|error| FrameError::Compression { tag, segment, error })
+            };
+            for (index, part) in frame.done.iter_mut().enumerate().take(frame.count) {
+                *part = unpack(index, &Rope::from(std::mem::take(part)))?.to_bytes();
+            }
+            if frame.count == MAX_SEGMENTS {
+                frame.data = unpack(MAX_SEGMENTS - 1, &frame.data)?;
             }
             if tag == Tag::MESSAGE {
                 let header = &frame.done[0][..];
@@ -532,65 +530,56 @@ impl InFrame {
             index: 0,
             crcs: [SEGMENT_SEED; MAX_SEGMENTS],
             header: Collect::new(),
+            part: Part::default(),
             done: Default::default(),
-            filling: Filling::None,
+            data: Rope::new(),
             wire_len: 0,
             grants: Grants::default(),
         }
     }
 
-    fn begin_segment(&mut self, pool: &SegmentPool) {
-        let length = self.lengths[self.index] as usize;
-        self.wire_len += length;
-        self.filling = if self.tag == Tag::MESSAGE && self.index == 0 && !self.compressed {
-            Filling::Header
-        } else if length == 0 {
-            Filling::None
-        } else if self.page_aligned[self.index] || length >= MIN_DIRECT {
-            Filling::Large(pool.take(length))
-        } else {
-            Filling::Small(BytesMut::with_capacity(length))
-        };
+    /// Whether the current segment is a message's first, as it is.
+    fn is_header(&self) -> bool {
+        self.tag == Tag::MESSAGE && self.index == 0 && !self.compressed
     }
 
-    /// Moves bytes into the current segment; true once it is full, and then it is in `done`.
-    fn fill(&mut self, framing: Framing, input: &mut &[u8]) -> bool {
-        let length = self.lengths[self.index] as usize;
-        let missing = match &self.filling {
-            Filling::None => 0,
-            Filling::Header => length - self.header.len,
-            Filling::Small(buffer) => length - buffer.len(),
-            Filling::Large(buffer) => buffer.remaining(),
-            Filling::Lent { .. } => {
-                debug_assert!(input.is_empty(), "bytes overtake a lent buffer");
-                return false;
-            }
+    fn begin_segment(&mut self) {
+        let len = self.lengths[self.index] as usize;
+        self.wire_len += len;
+        if !self.is_header() {
+            let page_aligned = self.page_aligned[self.index];
+            self.part.begin(Shape { len, page_aligned, pieces: self.index == MAX_SEGMENTS - 1 });
+        }
+    }
+
+    /// Moves bytes into the current segment; returns how many of them were copied.
+    fn fill(&mut self, framing: Framing, input: &mut Input<'_>, pool: &SegmentPool) -> u64 {
+        let taken = if self.is_header() {
+            let before = input.rest();
+            self.header.take(MessageHeader2::LEN, input);
+            &before[..before.len() - input.len()]
+        } else {
+            self.part.fill(input, pool)
         };
-        let (taken, rest) = input.split_at(missing.min(input.len()));
         if self.index == 0 || framing.data_crc() {
             self.crcs[self.index] = crc32c(self.crcs[self.index], taken);
         }
-        match &mut self.filling {
-            Filling::None | Filling::Lent { .. } => {}
-            Filling::Header => {
-                self.header.take(length, &mut &taken[..]);
-            }
-            Filling::Small(buffer) => buffer.extend_from_slice(taken),
-            Filling::Large(buffer) => {
-                buffer.unfilled()[..taken.len()].copy_from_slice(taken);
-                buffer.advance(taken.len());
-            }
+        if !self.is_header() && self.part.copies() { taken.len() as u64 } else { 0 }
+    }
+
+    fn is_filled(&self) -> bool {
+        match self.is_header() {
+            true => self.header.len == MessageHeader2::LEN,
+            false => self.part.is_full(),
         }
-        *input = rest;
-        if taken.len() < missing {
-            return false;
+    }
+
+    /// Puts the current segment, which is filled, to those that are done.
+    fn keep_segment(&mut self) {
+        match self.done.get_mut(self.index) {
+            Some(done) => *done = self.part.take_bytes(),
+            None => self.data = self.part.take(),
         }
-        self.done[self.index] = match std::mem::replace(&mut self.filling, Filling::None) {
-            Filling::Small(buffer) => buffer.freeze(),
-            Filling::Large(buffer) => buffer.freeze(),
-            Filling::None | Filling::Header | Filling::Lent { .. } => Bytes::new(),
-        };
-        true
     }
 
     fn check_crc(&self, index: usize, expected: u32) -> Result<(), FrameError> {
@@ -622,7 +611,8 @@ impl InFrame {
 
     /// The frame, whose segments are all done.
     fn finish(&mut self) -> Frame {
-        let [first, front, middle, data] = std::mem::take(&mut self.done);
+        let [first, front, middle] = std::mem::take(&mut self.done);
+        let data = std::mem::take(&mut self.data);
         if self.tag != Tag::MESSAGE {
             return Frame::Control { tag: self.tag, payload: first };
         }

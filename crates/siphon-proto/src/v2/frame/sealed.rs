@@ -2,7 +2,7 @@
 //! frame, and one or two sealed texts behind it.
 
 use bytes::{Bytes, BytesMut};
-use siphon_wire::buf::{SegmentBuf, SegmentPool};
+use siphon_wire::buf::{Input, SegmentBuf, SegmentPool};
 
 use super::seal::{BLOCK, Forged, Opener, TAG, padded};
 use super::{FrameError, INLINE, MAX_SEGMENTS, PREAMBLE, Revision};
@@ -71,13 +71,12 @@ impl Sealed {
     /// only decrypted in revision 0, which seals a frame as a whole.
     pub(super) fn take_head(
         &mut self,
-        input: &mut &[u8],
+        input: &mut Input<'_>,
     ) -> Result<Option<[u8; PREAMBLE]>, FrameError> {
         let wanted = self.head_len();
-        let (taken, rest) = input.split_at((wanted - self.head_len).min(input.len()));
+        let taken = input.take(wanted - self.head_len);
         self.head[self.head_len..self.head_len + taken.len()].copy_from_slice(taken);
         self.head_len += taken.len();
-        *input = rest;
         if self.head_len < wanted {
             return Ok(None);
         }
@@ -136,7 +135,7 @@ impl Sealed {
     }
 
     /// Moves bytes into the text; true once it is whole.
-    pub(super) fn fill(&mut self, input: &mut &[u8]) -> bool {
+    pub(super) fn fill(&mut self, input: &mut Input<'_>) -> bool {
         let missing = match &self.text {
             Text::None => 0,
             Text::Small { bytes, wanted } => wanted - bytes.len(),
@@ -146,7 +145,7 @@ impl Sealed {
                 return false;
             }
         };
-        let (taken, rest) = input.split_at(missing.min(input.len()));
+        let taken = input.take(missing);
         match &mut self.text {
             Text::None | Text::Lent { .. } => {}
             Text::Small { bytes, .. } => bytes.extend_from_slice(taken),
@@ -155,7 +154,6 @@ impl Sealed {
                 buffer.advance(taken.len());
             }
         }
-        *input = rest;
         taken.len() == missing
     }
 
@@ -273,7 +271,7 @@ mod tests {
         let framing = Framing { revision, protection: Protection::Secure };
         let mut disassembler = Disassembler::new(framing, Limits::SESSION, SegmentPool::new(0));
         disassembler.seal(stream(false, revision).rx);
-        disassembler.feed(&mut &bytes[..])
+        disassembler.feed(&mut bytes.into())
     }
 
     #[test]
