@@ -15,7 +15,8 @@ use crate::root;
 use crate::steps::{Steps, cargo, output};
 
 /// The tests that need RDMA devices, which all run in one boot. Add a line for each crate.
-const TESTS: &[Tests] = &[];
+const TESTS: &[Tests] =
+    &[Tests { package: "siphon-verbs", targets: &["--test", "devices"], filter: "" }];
 
 /// Whether the machine has what it promises.
 const SMOKE: &str = include_str!("smoke.sh");
