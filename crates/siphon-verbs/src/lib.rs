@@ -18,7 +18,7 @@
 //! A chunk that was posted is gone:
 //!
 //! ```compile_fail,E0382
-//! # fn f(queue: &mut siphon_verbs::SharedReceiveQueue, chunk: siphon_verbs::Chunk) {
+//! # fn f(queue: &siphon_verbs::SharedReceiveQueue, chunk: siphon_verbs::Chunk) {
 //! let mut chunks = vec![chunk];
 //! queue.post(&mut chunks).unwrap();
 //! println!("{:?}", &chunk[..]); // moved into `chunks`, and from there to the device
@@ -28,7 +28,7 @@
 //! A completion can't be used twice:
 //!
 //! ```compile_fail,E0382
-//! # fn f(queue: &mut siphon_verbs::SharedReceiveQueue, done: siphon_verbs::WorkCompletion) {
+//! # fn f(queue: &siphon_verbs::SharedReceiveQueue, done: siphon_verbs::WorkCompletion) {
 //! let first = queue.complete(done);
 //! let second = queue.complete(done);
 //! # }
@@ -65,7 +65,7 @@ pub use error::VerbsError;
 pub use ffi::LoadError;
 pub use memory::{Chunk, PageKind, ProtectionDomain, Region, fork_init, memlock_limit};
 pub use queue::{
-    Batch, PathTo, Piece, Posted, QueuePair, QueuePairOptions, QueuePairState, Unsent,
+    Batch, PathTo, Piece, Posted, QueuePair, QueuePairOptions, QueuePairState, SendRefused, Unsent,
 };
 pub use receive::{Received, SharedReceiveQueue};
 pub use sysfs::{Gid, GidEntry, GidType, NotAGid};

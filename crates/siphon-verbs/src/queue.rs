@@ -411,6 +411,17 @@ pub struct Batch<'a> {
     queue: &'a mut QueuePair,
 }
 
+/// Why a send can't be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendRefused {
+    /// The queue is full until some of it ends.
+    NoRoom,
+    /// It has more pieces than the queue pair was made for.
+    TooManyPieces,
+    /// A piece is not registered with the queue pair's domain, and the whole too long to go inline.
+    NotRegistered,
+}
+
 /// Sends that the device did not take.
 #[derive(Debug)]
 pub struct Unsent {
@@ -430,13 +441,12 @@ impl Batch<'_> {
     /// tells of its end, and of all before it.
     ///
     /// # Errors
-    /// The pieces, if there are more than the queue pair was made for, if it has no room, or if some
-    /// are neither registered with its domain nor short enough to go inline.
+    /// What does not fit. The pieces are left then.
     pub fn send(
         &mut self,
-        pieces: SmallVec<[Piece; 3]>,
+        pieces: &mut SmallVec<[Piece; 3]>,
         signaled: bool,
-    ) -> Result<(), SmallVec<[Piece; 3]>> {
+    ) -> Result<(), SendRefused> {
         let queue = &mut *self.queue;
         let options = queue.options;
         let len: usize = pieces.iter().map(Piece::len).sum();
@@ -450,13 +460,16 @@ impl Batch<'_> {
             }
             Piece::Inline(_) => inline,
         };
-        if queue.room() == 0
-            || pieces.len() > options.max_send_sge as usize
-            || u32::try_from(len).is_err()
-            || !pieces.iter().all(fits)
-        {
-            return Err(pieces);
+        if queue.room() == 0 {
+            return Err(SendRefused::NoRoom);
         }
+        if pieces.len() > options.max_send_sge as usize {
+            return Err(SendRefused::TooManyPieces);
+        }
+        if u32::try_from(len).is_err() || !pieces.iter().all(fits) {
+            return Err(SendRefused::NotRegistered);
+        }
+        let pieces = std::mem::take(pieces);
         for piece in &pieces {
             queue.sges.push(match piece {
                 Piece::Chunk(chunk, len) => chunk.sge(*len),

@@ -81,7 +81,7 @@ impl SharedReceiveQueue {
     ///
     /// # Errors
     /// What the device says: the chunks that it did not take are left.
-    pub fn post(&mut self, chunks: &mut Vec<Chunk>) -> Result<(), VerbsError> {
+    pub fn post(&self, chunks: &mut Vec<Chunk>) -> Result<(), VerbsError> {
         let raw = self.shared.raw.as_ptr();
         let post = self.shared.domain.context().ops().post_srq_recv;
         let domain = &self.shared.domain;
@@ -96,7 +96,7 @@ impl SharedReceiveQueue {
     ///
     /// # Errors
     /// The completion, if it is not of this queue.
-    pub fn complete(&mut self, done: WorkCompletion) -> Result<Received, WorkCompletion> {
+    pub fn complete(&self, done: WorkCompletion) -> Result<Received, WorkCompletion> {
         complete(&mut self.shared.slots(), self.id, done)
     }
 
