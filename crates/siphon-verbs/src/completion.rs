@@ -78,6 +78,8 @@ impl WorkStatus {
     pub const FLUSHED: Self = Self(5);
     /// The peer's chunk was too short.
     pub const REMOTE_INVALID_REQUEST: Self = Self(9);
+    /// The peer could not do its part.
+    pub const REMOTE_OPERATION: Self = Self(11);
     /// The peer did not answer.
     pub const RETRIES_EXCEEDED: Self = Self(12);
     /// The peer had nothing posted for too long.

@@ -1,4 +1,5 @@
 //! On the RDMA devices of the machine that `cargo xtask rdma-vm` boots.
+#![allow(clippy::disallowed_methods, reason = "waits for devices by the clock")]
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -246,7 +247,9 @@ fn a_message_longer_than_the_chunk_for_it_ends_the_connection() {
     let len = large[0].len();
     send(&mut from, [Piece::Chunk(large.remove(0), len)]);
     let posted = from.complete_send(a.next(), &mut |_| {}).unwrap();
-    assert_eq!(posted.status, WorkStatus::REMOTE_INVALID_REQUEST, "{}", posted.status);
+    // The standard has the first; rxe says the second.
+    let expected = [WorkStatus::REMOTE_INVALID_REQUEST, WorkStatus::REMOTE_OPERATION];
+    assert!(expected.contains(&posted.status), "{}", posted.status);
     let done = b.next();
     assert!(!done.status().is_success(), "{}", done.status());
     let received = b.receives.complete(done).unwrap();
