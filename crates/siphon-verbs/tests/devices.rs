@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "waits for devices by the clock")]
 
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use siphon_verbs::{
@@ -16,13 +17,14 @@ const HUNG: Duration = Duration::from_secs(30);
 const OPTIONS: QueuePairOptions =
     QueuePairOptions { max_send_wr: 64, max_recv_wr: 0, max_send_sge: 3, max_inline: 64 };
 
-/// Whether there are devices; elsewhere a test skips.
-fn has_devices() -> bool {
+/// The devices, for one test at a time, since some count what there is; elsewhere a test skips.
+fn devices() -> Option<MutexGuard<'static, ()>> {
+    static ALONE: Mutex<()> = Mutex::new(());
     if std::env::var_os("SIPHON_RDMA_VM").is_some() {
-        return true;
+        return Some(ALONE.lock().unwrap_or_else(PoisonError::into_inner));
     }
     println!("SKIPPED: needs RDMA devices: cargo xtask rdma-vm --suite");
-    false
+    None
 }
 
 /// A device with queues to be used.
@@ -150,9 +152,7 @@ fn resources() -> String {
 
 #[test]
 fn devices_tell_what_they_are() {
-    if !has_devices() {
-        return;
-    }
+    let Some(_alone) = devices() else { return };
     let verbs = Verbs::load().unwrap();
     let devices = verbs.devices().unwrap();
     for (name, transport) in [("rxe0", Transport::InfiniBand), ("siw0", Transport::Iwarp)] {
@@ -172,9 +172,7 @@ fn devices_tell_what_they_are() {
 
 #[test]
 fn messages_go_between_devices_in_chains_of_pieces() {
-    if !has_devices() {
-        return;
-    }
+    let Some(_alone) = devices() else { return };
     for peer in [("rxe0", "10.77.0.1"), ("rxe1", "10.77.0.2")] {
         let (mut a, mut b) = (Side::open("rxe0"), Side::open(peer.0));
         let (mut from, mut to) = (a.queue_pair(), b.queue_pair());
@@ -216,9 +214,7 @@ fn messages_go_between_devices_in_chains_of_pieces() {
 
 #[test]
 fn what_a_dying_queue_pair_had_comes_back() {
-    if !has_devices() {
-        return;
-    }
+    let Some(_alone) = devices() else { return };
     let (mut a, b) = (Side::open("rxe0"), Side::open("rxe0"));
     let (mut from, mut to) = (a.queue_pair(), b.queue_pair());
     connect((&mut from, a.gid("10.77.0.1")), (&mut to, b.gid("10.77.0.1")));
@@ -237,9 +233,7 @@ fn what_a_dying_queue_pair_had_comes_back() {
 
 #[test]
 fn a_message_longer_than_the_chunk_for_it_ends_the_connection() {
-    if !has_devices() {
-        return;
-    }
+    let Some(_alone) = devices() else { return };
     let (mut a, mut b) = (Side::open("rxe0"), Side::open("rxe0"));
     let (mut from, mut to) = (a.queue_pair(), b.queue_pair());
     connect((&mut from, a.gid("10.77.0.1")), (&mut to, b.gid("10.77.0.1")));
@@ -270,9 +264,7 @@ fn until<T>(channel: &EventChannel, mut take: impl FnMut(CmEvent) -> Option<T>) 
 
 #[test]
 fn rdma_cm_connects_by_addresses() {
-    if !has_devices() {
-        return;
-    }
+    let Some(_alone) = devices() else { return };
     let verbs = Verbs::load().unwrap();
     for (device, ip) in [("rxe0", "10.77.0.1"), ("siw0", "10.77.1.1")] {
         let (here, there) =
@@ -331,9 +323,7 @@ fn rdma_cm_connects_by_addresses() {
 
 #[test]
 fn a_thousand_queue_pairs_leave_nothing_behind() {
-    if !has_devices() {
-        return;
-    }
+    let Some(_alone) = devices() else { return };
     let side = Side::open("rxe1");
     let before = resources();
     for _ in 0..1000 {
@@ -350,9 +340,7 @@ fn a_thousand_queue_pairs_leave_nothing_behind() {
 
 #[test]
 fn memory_that_may_not_be_locked_is_told_with_what_to_do() {
-    if !has_devices() {
-        return;
-    }
+    let Some(_alone) = devices() else { return };
     // Root may lock what it likes, so it is somebody else, in a process of its own.
     if std::env::var_os("SIPHON_TEST_MEMLOCK").is_some() {
         let side = Verbs::load().unwrap().open("rxe0").unwrap();
