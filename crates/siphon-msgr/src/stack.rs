@@ -1,11 +1,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use siphon_common::Context;
+use siphon_common::{Config, Context};
 use siphon_net::{
-    Driver, EventCenter, Handler, MailSender, NetworkStack, StackKind, Wait, Worker, Workers,
-    mailbox,
+    Driver, EventCenter, GidChoice, Handler, MailSender, NetworkStack, RdmaConnect, RdmaCounters,
+    RdmaCounts, RdmaOptions, StackKind, Wait, Worker, Workers, mailbox, rdma_gid,
 };
 use siphon_wire::types::{EntityAddrVec, EntityType};
 
@@ -24,6 +24,7 @@ pub struct Stack {
 struct Inner {
     /// None for a stack that the caller brought.
     kind: Option<StackKind>,
+    rdma: Option<Arc<RdmaCounters>>,
     senders: Vec<MailSender<Mail>>,
     loads: Arc<[Load]>,
     workers: Mutex<Option<Workers<Mail>>>,
@@ -61,13 +62,20 @@ impl Stack {
         let count = config.ms_async_op_threads as usize;
         let loads: Arc<[Load]> = (0..count).map(|_| Load::default()).collect();
         let for_workers = Arc::clone(&loads);
-        let stack = NetworkStack::new(kind)
-            .with_socket_failures(config.ms_inject_socket_failures, rand::random());
+        let (stack, rdma) = match kind {
+            StackKind::Rdma => {
+                let (stack, counters) = NetworkStack::rdma(rdma_options(config)?)?;
+                (stack, Some(counters))
+            }
+            kind => (NetworkStack::new(kind), None),
+        };
+        let stack = stack.with_socket_failures(config.ms_inject_socket_failures, rand::random());
         let workers = stack.spawn(count, move |index, peers| {
             MessengerWorker::new(index, peers, Arc::clone(&for_workers))
         })?;
         let senders = workers.senders().to_vec();
-        let inner = Inner { kind: Some(kind), senders, loads, workers: Mutex::new(Some(workers)) };
+        let workers = Mutex::new(Some(workers));
+        let inner = Inner { kind: Some(kind), rdma, senders, loads, workers };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -89,13 +97,18 @@ impl Stack {
             SteppedWorker { worker: Worker::new(EventCenter::new(driver), mailbox, handler) }
         };
         let workers = drivers.into_iter().zip(mailboxes).enumerate().map(worker).collect();
-        let inner = Inner { kind: None, senders, loads, workers: Mutex::new(None) };
+        let inner = Inner { kind: None, rdma: None, senders, loads, workers: Mutex::new(None) };
         (Self { inner: Arc::new(inner) }, workers)
     }
 
     /// Which stack it is, if it is one that is built in.
     pub fn kind(&self) -> Option<StackKind> {
         self.inner.kind
+    }
+
+    /// What an RDMA stack counted; none of another.
+    pub fn rdma_counts(&self) -> Option<RdmaCounts> {
+        self.inner.rdma.as_ref().map(|counters| counters.counts())
     }
 
     /// Whether its workers have threads of their own.
@@ -134,6 +147,35 @@ impl Stack {
         };
         self.inner.senders.iter().map(send).collect()
     }
+}
+
+/// What `ms_async_rdma_*` say.
+fn rdma_options(config: &Config) -> std::io::Result<RdmaOptions> {
+    let by_cm = config.ms_async_rdma_cm || config.ms_async_rdma_type == "iwarp";
+    let gid = match (config.ms_async_rdma_local_gid.as_str(), config.ms_async_rdma_gid_idx) {
+        ("", None) => GidChoice::Sensible,
+        ("", Some(index)) => GidChoice::Index(u8::try_from(index).unwrap_or(u8::MAX)),
+        (gid, _) => rdma_gid(gid, config.ms_async_rdma_roce_ver == 1)?,
+    };
+    let byte = |value: u32| u8::try_from(value).unwrap_or(u8::MAX); // the table has their ranges
+    Ok(RdmaOptions {
+        device_name: config.ms_async_rdma_device_name.clone(),
+        port: byte(config.ms_async_rdma_port_num),
+        gid,
+        connect: if by_cm { RdmaConnect::Cm } else { RdmaConnect::Tcp },
+        buffer_size: config.ms_async_rdma_buffer_size as usize,
+        send_buffers: config.ms_async_rdma_send_buffers,
+        receive_buffers: match config.ms_async_rdma_receive_buffers {
+            0 => u32::MAX,
+            buffers => buffers,
+        },
+        receive_queue_len: config.ms_async_rdma_receive_queue_len,
+        shared_receives: config.ms_async_rdma_support_srq,
+        polling: Duration::from_micros(config.ms_async_rdma_polling_us.into()),
+        service_level: byte(config.ms_async_rdma_sl),
+        traffic_class: byte(config.ms_async_rdma_dscp),
+        huge_pages: config.ms_async_rdma_enable_hugepage,
+    })
 }
 
 /// A worker of a [`Stack::stepped`], which runs when its owner steps it.

@@ -21,7 +21,9 @@ mod driver;
 mod error;
 mod faulty;
 mod mailbox;
+mod outgoing;
 mod posix;
+mod rdma;
 mod slab;
 mod stack;
 mod sync;
@@ -40,6 +42,9 @@ pub use error::{ListenError, UnknownStack, WorkerError, WorkerFailure};
 pub use faulty::FaultyDriver;
 pub use mailbox::{MailSender, Mailbox, mailbox};
 pub use posix::{PosixDriver, SCRATCH_BYTES};
+pub use rdma::{
+    GidChoice, RdmaConnect, RdmaCounters, RdmaCounts, RdmaDriver, RdmaOptions, rdma_gid,
+};
 pub use stack::{NetworkStack, StackKind};
 pub use timers::{TimerId, Timers};
 pub use worker::{Handler, Worker, Workers};

@@ -77,6 +77,12 @@ impl<T> Slab<T> {
         if slot.generation == key.generation { slot.value.as_mut() } else { None }
     }
 
+    /// The first entry that is wanted.
+    pub(crate) fn find(&self, wanted: impl Fn(&T) -> bool) -> Option<Key> {
+        let index = self.slots.iter().position(|slot| slot.value.as_ref().is_some_and(&wanted))?;
+        Some(Key { index: index as u32, generation: self.slots[index].generation })
+    }
+
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         let slot = self.slots.get_mut(key.index as usize)?;
         if slot.generation != key.generation {

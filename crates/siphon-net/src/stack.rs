@@ -11,6 +11,7 @@ use crate::error::UnknownStack;
 use crate::faulty::FaultyDriver;
 use crate::mailbox::MailSender;
 use crate::posix::PosixDriver;
+use crate::rdma::{RdmaCounters, RdmaDevice, RdmaOptions};
 use crate::worker::{Handler, Workers};
 
 /// A way to move bytes, from which workers are started. Several can run in one process at once.
@@ -55,9 +56,32 @@ pub struct NetworkStack {
 type OpenDriver = dyn Fn(usize) -> io::Result<Box<dyn Driver>> + Send + Sync;
 
 impl NetworkStack {
-    /// A stack that is built in.
+    /// A stack that is built in; [`rdma`](Self::rdma) takes options.
     pub fn new(kind: StackKind) -> Self {
         Self::from_fn(kind.name(), move |_| kind.driver())
+    }
+
+    /// A stack of reliable RDMA connections by one device, which is opened now.
+    ///
+    /// ```no_run
+    /// use siphon_net::{NetworkStack, RdmaOptions};
+    ///
+    /// let options = RdmaOptions { device_name: "mlx5_0".into(), ..RdmaOptions::default() };
+    /// let (stack, counters) = NetworkStack::rdma(options)?;
+    /// let driver = stack.driver(0)?;
+    /// println!("{:?}", counters.counts());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What the system has not (libibverbs, with the package that brings it), the device, port or GID
+    /// that are not there, with those that are.
+    pub fn rdma(options: RdmaOptions) -> io::Result<(Self, Arc<RdmaCounters>)> {
+        let device = RdmaDevice::open(options)?;
+        let counters = device.counters();
+        let open = move |_| -> io::Result<Box<dyn Driver>> { Ok(Box::new(device.driver()?)) };
+        Ok((Self::from_fn("rdma", open), counters))
     }
 
     /// Any other stack: `open` makes the driver of the worker with the given number, and is called
@@ -128,20 +152,23 @@ pub enum StackKind {
     /// The system's TCP sockets.
     #[default]
     Posix,
+    /// Reliable connections of RDMA.
+    Rdma,
 }
 
 impl StackKind {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Posix];
+    pub const ALL: &'static [Self] = &[Self::Posix, Self::Rdma];
 
     /// Its short name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Posix => "posix",
+            Self::Rdma => "rdma",
         }
     }
 
-    /// A driver of it, for the calling thread.
+    /// A driver of it, for the calling thread; of RDMA with the default options.
     ///
     /// # Errors
     ///
@@ -149,6 +176,7 @@ impl StackKind {
     pub fn driver(self) -> io::Result<Box<dyn Driver>> {
         match self {
             Self::Posix => Ok(Box::new(PosixDriver::new()?)),
+            Self::Rdma => Ok(Box::new(RdmaDevice::open(RdmaOptions::default())?.driver()?)),
         }
     }
 }
@@ -167,6 +195,7 @@ impl FromStr for StackKind {
     fn from_str(name: &str) -> Result<Self, UnknownStack> {
         match name.strip_prefix("async+").unwrap_or(name) {
             "posix" | "async" => Ok(Self::Posix),
+            "rdma" => Ok(Self::Rdma),
             _ => Err(UnknownStack(name.to_owned())),
         }
     }

@@ -40,6 +40,9 @@ pub(crate) struct Args {
     seal: ModeArgs,
     #[command(flatten)]
     stack: StackArgs,
+    /// Where the server listens; RDMA-CM needs an address of the device
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    listen: std::net::IpAddr,
     /// Also measure, in turn with the messenger, what plain TCP sockets reach with the same bytes
     /// at the same depth
     #[arg(long)]
@@ -200,6 +203,12 @@ pub(crate) struct StackArgs {
     /// Network stack
     #[arg(long, default_value = "posix")]
     stack: String,
+    /// With --stack rdma: the device (ms_async_rdma_device_name)
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+    /// With --stack rdma: the index of our GID (ms_async_rdma_gid_idx)
+    #[arg(long, value_name = "N")]
+    gid_index: Option<u8>,
     /// Worker threads of the stack (ms_async_op_threads)
     #[arg(long, value_name = "N")]
     workers: Option<u16>,
@@ -212,6 +221,12 @@ impl StackArgs {
     pub(crate) fn context(&self) -> Result<Context> {
         let mut config = Config::default();
         config.set("ms_type", &self.stack)?;
+        if let Some(device) = &self.device {
+            config.set("ms_async_rdma_device_name", device)?;
+        }
+        if let Some(index) = self.gid_index {
+            config.set("ms_async_rdma_gid_idx", &index.to_string())?;
+        }
         if let Some(workers) = self.workers {
             config.set("ms_async_op_threads", &workers.to_string())?;
         }
@@ -237,13 +252,14 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 fn run_both(args: &Args) -> Result<()> {
-    let Args { work, seal, stack, baseline, .. } = args;
+    let Args { work, seal, stack, baseline, listen, .. } = args;
     let workload = work.workload()?;
     let context = stack.context()?;
     let stack = Stack::new(&context)?;
     let secret = seal.secret(ModeArgs::new_key)?;
     let options = ServerOptions::default();
-    let server = start_server(&context, &stack, "127.0.0.1:0", options, seal, secret.as_ref())?;
+    let addr = std::net::SocketAddr::new(*listen, 0).to_string();
+    let server = start_server(&context, &stack, &addr, options, seal, secret.as_ref())?;
     let options = work.options(seal, auth_client(secret.as_ref())?);
     let client = connect(&context, &stack, &server.addrs(), &workload, options)?;
     let raw = match *baseline {

@@ -168,6 +168,38 @@ options! {
         "A file with a key and nothing else; comes before keyring";
     key: String = String::new(), OptionKind::Text,
         "A key, in base64; comes before keyfile, and is seen by whoever may list processes";
+    ms_async_rdma_device_name: String = String::new(), OptionKind::Text,
+        "RDMA device; if empty, the first that has an active port and an address";
+    ms_async_rdma_enable_hugepage: bool = false, OptionKind::Bool,
+        "Register huge pages for RDMA, as far as there are any";
+    ms_async_rdma_buffer_size: u64 = 128 << 10, OptionKind::Size { min: 4096, max: 16 << 20 },
+        "Bytes of a buffer, and of the longest message of RDMA; both sides need the same";
+    ms_async_rdma_send_buffers: u32 = 1 << 10, OptionKind::Integer { min: 2, max: 1 << 20 },
+        "Buffers that each worker sends from, at most";
+    ms_async_rdma_receive_buffers: u32 = 32 << 10, OptionKind::Integer { min: 0, max: 1 << 20 },
+        "Buffers that each worker receives into, at most; 0 means no limit";
+    ms_async_rdma_receive_queue_len: u32 = 4 << 10, OptionKind::Integer { min: 8, max: 1 << 20 },
+        "Buffers that each worker has posted to receive into, at most";
+    ms_async_rdma_support_srq: bool = true, OptionKind::Bool,
+        "Queue pairs share a receive queue, where the device can";
+    ms_async_rdma_port_num: u32 = 1, OptionKind::Integer { min: 1, max: 255 },
+        "Port of the RDMA device";
+    ms_async_rdma_polling_us: u32 = 1000, OptionKind::Integer { min: 0, max: 1_000_000 },
+        "How long a worker polls before it sleeps, in microseconds";
+    ms_async_rdma_gid_idx: Option<u16> = None, OptionKind::Integer { min: 0, max: 255 },
+        "Index of our GID; if not set, that of an IP address, by RoCE v2 if possible";
+    ms_async_rdma_local_gid: String = String::new(), OptionKind::Text,
+        "Our GID, or the IP address that it is of; comes before the index";
+    ms_async_rdma_roce_ver: u32 = 1, OptionKind::Integer { min: 0, max: 1 },
+        "With ms_async_rdma_local_gid: 0 is RoCE v1, 1 is RoCE v2";
+    ms_async_rdma_sl: u32 = 3, OptionKind::Integer { min: 0, max: 15 },
+        "Service level of packets";
+    ms_async_rdma_dscp: u32 = 96, OptionKind::Integer { min: 0, max: 255 },
+        "Traffic class of packets: DSCP in the upper six bits, ECN below";
+    ms_async_rdma_cm: bool = false, OptionKind::Bool,
+        "Connect by RDMA-CM, and not by an exchange over TCP";
+    ms_async_rdma_type: String = "ib".to_owned(), OptionKind::Words(&["ib", "iwarp"]),
+        "Kind of RDMA: ib is InfiniBand or RoCE; iwarp connects by RDMA-CM always";
     ms_async_op_threads: u32 = 3, OptionKind::Integer { min: 1, max: 24 },
         "Workers (threads with an event center each) of a network stack";
 }

@@ -112,6 +112,22 @@ macro_rules! number {
 
 number!(u16 u32 u64);
 
+/// Nothing is not set.
+impl OptionValue for Option<u16> {
+    fn parse(&mut self, kind: OptionKind, text: &str) -> Result<(), ValueError> {
+        let mut value = 0u16;
+        if !text.is_empty() {
+            value.parse(kind, text)?;
+        }
+        *self = (!text.is_empty()).then_some(value);
+        Ok(())
+    }
+
+    fn render(&self) -> String {
+        self.map_or(String::new(), |value| value.to_string())
+    }
+}
+
 impl OptionValue for f64 {
     fn parse(&mut self, _: OptionKind, text: &str) -> Result<(), ValueError> {
         let value: Self = text.parse().map_err(|_| ValueError::NotANumber)?;

@@ -15,13 +15,11 @@ use smallvec::SmallVec;
 use super::{EAGER_BYTES, MAX_DIRECT_BYTES, sys};
 use crate::FillBuf;
 use crate::driver::{Completion, SendStatus, SocketId};
+use crate::outgoing::{MAX_SLICES, Outgoing};
 
 /// Most bytes that one send, or one turn in a wait, gives to the system. A peer that takes all we
 /// have, as fast as we can copy it, is left for the others after this much.
 const SEND_TURN_BYTES: usize = 1 << 20;
-
-/// Most slices of one system call: Linux's `UIO_MAXIOV`.
-const MAX_SLICES: usize = 1024;
 
 /// A socket and what is in flight on it.
 ///
@@ -262,7 +260,7 @@ impl Socket {
     /// Writes until all is out, the system takes no more, or the turn is used up. Whether all is out.
     fn flush(&mut self) -> Result<bool, Errno> {
         let mut turn_left = SEND_TURN_BYTES;
-        while self.writable && turn_left > 0 && self.outgoing.remaining > 0 {
+        while self.writable && turn_left > 0 && !self.outgoing.is_empty() {
             let mut slices = SmallVec::<[IoSlice<'_>; MAX_SLICES]>::new();
             let asked = self.outgoing.slices(turn_left, &mut slices);
             let mut control = SendAncillaryBuffer::default();
@@ -279,7 +277,7 @@ impl Socket {
                 Err(errno) => return Err(errno),
             }
         }
-        Ok(self.outgoing.remaining == 0)
+        Ok(self.outgoing.is_empty())
     }
 
     fn finish_send(&mut self) {
@@ -353,102 +351,5 @@ impl Socket {
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-/// The rope being sent and how far it is.
-///
-/// Invariant: with `remaining > 0`, `offset < rope.segments()[segment].len()`, and `remaining` is
-/// what lies behind that position.
-#[derive(Debug, Default)]
-struct Outgoing {
-    rope: Rope,
-    segment: usize,
-    offset: usize,
-    remaining: usize,
-}
-
-impl Outgoing {
-    /// Takes `rope`, leaving the empty one of the send before in its place.
-    fn load(&mut self, rope: &mut Rope) {
-        debug_assert!(self.rope.is_empty());
-        mem::swap(&mut self.rope, rope);
-        self.segment = 0;
-        self.offset = 0;
-        self.remaining = self.rope.len();
-    }
-
-    fn clear(&mut self) {
-        self.rope.clear();
-        self.remaining = 0;
-    }
-
-    /// Adds slices of what is to be sent, `limit` bytes at most. Gives their length in sum.
-    fn slices<'a>(
-        &'a self,
-        limit: usize,
-        slices: &mut SmallVec<[IoSlice<'a>; MAX_SLICES]>,
-    ) -> usize {
-        let mut asked = 0;
-        let mut offset = self.offset;
-        for segment in &self.rope.segments()[self.segment..] {
-            if asked == limit || slices.len() == MAX_SLICES {
-                break;
-            }
-            let end = segment.len().min(offset + (limit - asked));
-            slices.push(IoSlice::new(&segment[offset..end]));
-            asked += end - offset;
-            offset = 0;
-        }
-        asked
-    }
-
-    /// Notes that `sent` more bytes, of those in [`slices`](Self::slices), are out.
-    fn advance(&mut self, mut sent: usize) {
-        self.remaining -= sent;
-        while sent > 0 {
-            let left = self.rope.segments()[self.segment].len() - self.offset;
-            if sent < left {
-                self.offset += sent;
-                return;
-            }
-            sent -= left;
-            self.segment += 1;
-            self.offset = 0;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-
-    #[test]
-    fn outgoing_gives_every_byte_once_at_any_split() {
-        for limit in 1..=9 {
-            for sent in 1..=limit {
-                let mut rope = Rope::new();
-                for part in ["a", "bcd", "ef", "ghij"] {
-                    rope.push(Bytes::from_static(part.as_bytes()));
-                }
-                let mut outgoing = Outgoing::default();
-                outgoing.load(&mut rope);
-                assert!(rope.is_empty());
-                let mut out = Vec::new();
-                while outgoing.remaining > 0 {
-                    let mut slices = SmallVec::new();
-                    let asked = outgoing.slices(limit, &mut slices);
-                    assert_eq!(asked, limit.min(outgoing.remaining));
-                    let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
-                    drop(slices);
-                    assert_eq!(bytes.len(), asked);
-                    let sent = sent.min(asked);
-                    out.extend_from_slice(&bytes[..sent]);
-                    outgoing.advance(sent);
-                }
-                assert_eq!(out, b"abcdefghij");
-            }
-        }
     }
 }

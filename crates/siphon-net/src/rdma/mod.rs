@@ -1,0 +1,43 @@
+//! The `rdma` stack: reliable connections of RDMA, by InfiniBand, RoCE or iWARP.
+//!
+//! Queue pairs are connected by Ceph's exchange of text records over TCP, or by RDMA-CM. Bytes go in
+//! messages of SEND, each into a chunk of registered memory that the other side has posted; one of no
+//! bytes is the end of the stream. What arrives is delivered in the chunk it arrived in, which is
+//! posted again when the last reference to it is dropped; what is sent goes from where it is if that is
+//! registered memory, and is copied into a chunk if not.
+//!
+//! Each worker has a completion queue, by whose channel it sleeps, a shared receive queue, and a
+//! [`PosixDriver`](crate::PosixDriver) for the exchange and for everything else that has a descriptor.
+
+mod counters;
+mod device;
+mod driver;
+mod dying;
+mod pool;
+mod record;
+mod socket;
+
+use std::io;
+use std::sync::Arc;
+
+pub use counters::{RdmaCounters, RdmaCounts};
+pub use device::{GidChoice, RdmaConnect, RdmaOptions, rdma_gid};
+pub use driver::RdmaDriver;
+
+/// A device that is open for the workers of a stack.
+#[derive(Clone, Debug)]
+pub(crate) struct RdmaDevice(Arc<device::Device>);
+
+impl RdmaDevice {
+    pub(crate) fn open(options: RdmaOptions) -> io::Result<Self> {
+        Ok(Self(Arc::new(device::Device::open(options)?)))
+    }
+
+    pub(crate) fn counters(&self) -> Arc<RdmaCounters> {
+        Arc::clone(&self.0.counters)
+    }
+
+    pub(crate) fn driver(&self) -> io::Result<RdmaDriver> {
+        RdmaDriver::new(Arc::clone(&self.0))
+    }
+}

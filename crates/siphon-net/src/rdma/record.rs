@@ -1,0 +1,80 @@
+//! What two sides tell each other over TCP before they speak by RDMA (`send_cm_meta` and
+//! `recv_cm_meta` of Ceph's `msg/async/rdma/Infiniband.cc`).
+
+use siphon_verbs::Gid;
+
+/// Where a side's queue pair is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) lid: u16,
+    pub(super) qp_num: u32,
+    /// The number of its first packet.
+    pub(super) psn: u32,
+    /// The number of the other side's queue pair; 0 until it is known.
+    pub(super) peer_qp_num: u32,
+    pub(super) gid: Gid,
+}
+
+impl Record {
+    /// Bytes of a record: hexadecimal digits with colons, and a NUL.
+    pub(super) const LEN: usize = 4 + 1 + 3 * (8 + 1) + 32 + 1;
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let Self { lid, qp_num, psn, peer_qp_num, gid } = self;
+        let mut text = format!("{lid:04x}:{qp_num:08x}:{psn:08x}:{peer_qp_num:08x}:");
+        for byte in gid.0 {
+            text.push_str(&format!("{byte:02x}"));
+        }
+        text.push('\0');
+        text.into_bytes()
+    }
+
+    pub(super) fn decode(bytes: &[u8; Self::LEN]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes.strip_suffix(b"\0")?).ok()?;
+        let mut fields = text.split(':');
+        let mut number = |digits: usize| {
+            let field = fields.next().filter(|field| field.len() == digits)?;
+            u32::from_str_radix(field, 16).ok()
+        };
+        let lid = u16::try_from(number(4)?).ok()?;
+        let (qp_num, psn, peer_qp_num) = (number(8)?, number(8)?, number(8)?);
+        let gid = fields.next().filter(|field| field.len() == 32 && field.is_ascii())?;
+        let gid = u128::from_str_radix(gid, 16).ok()?;
+        let gid = Gid(gid.to_be_bytes());
+        Some(Self { lid, qp_num, psn, peer_qp_num, gid })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_as_ceph_writes_it() {
+        // From a ceph-mon 16.2.15 on rxe0.
+        let text = b"0000:00000011:002d5c32:00000000:00000000000000000000ffff0a4d0001\0";
+        assert_eq!(text.len(), Record::LEN);
+        let record = Record {
+            lid: 0,
+            qp_num: 0x11,
+            psn: 0x2d_5c32,
+            peer_qp_num: 0,
+            gid: "10.77.0.1".parse().unwrap(),
+        };
+        assert_eq!(Record::decode(text), Some(record));
+        assert_eq!(record.encode(), text);
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused() {
+        let good = b"0000:00000011:002d5c32:00000000:00000000000000000000ffff0a4d0001\0";
+        for at in 0..Record::LEN {
+            for byte in [b'x', b':', 0, 0xff, b'+', b' '] {
+                let mut bad = *good;
+                bad[at] = byte;
+                let same = bad == *good;
+                assert_eq!(Record::decode(&bad).is_some(), same, "{byte} at {at}");
+            }
+        }
+    }
+}
