@@ -26,6 +26,10 @@ const MIN_REGISTERED: usize = 512;
 const SIGNAL_EVERY: usize = 8;
 /// Work requests that are kept free, to tell the peer of our end.
 const RESERVED: usize = 1;
+/// What there is to send goes in so many messages of RDMA, so that the peer begins on the first while
+/// the others are under way; none is shorter than this for it.
+const PARTS: usize = 4;
+const MIN_MESSAGE: usize = 16 << 10;
 /// Work requests that are handed to the device at once.
 const MAX_BATCH: usize = 64;
 
@@ -366,7 +370,7 @@ fn gather(
         outgoing.advance(all);
         return Some(pieces);
     }
-    let mut room = device.options.buffer_size;
+    let mut room = (outgoing.remaining() / PARTS).max(MIN_MESSAGE).min(device.options.buffer_size);
     let mut bytes = 0;
     while room > 0 && pieces.len() < most_pieces && !outgoing.is_empty() {
         let (segments, offset) = outgoing.segments();
