@@ -5,6 +5,7 @@ mod corpus_walk;
 
 use corpus_walk::{Exact, check, row};
 use siphon_auth::CryptoKey;
+use siphon_auth::cephx::database::{AuthChange, KeyServerChange, KeyServerData};
 use siphon_auth::cephx::wire::{
     AuthCaps, AuthTicket, Authenticate, Authorize, AuthorizeChallenge, AuthorizeReply,
     ChallengeBlob, ExpiringCryptoKey, RequestHeader, ResponseHeader, RotatingSecrets,
@@ -33,5 +34,9 @@ fn cephx_is_as_ceph_encodes_it() {
         row::<StoredAuth>("EntityAuth", Exact::Since(18, 2)),
         row::<ExpiringCryptoKey>("ExpiringCryptoKey", Exact::Always),
         row::<RotatingSecrets>("RotatingSecrets", Exact::Always),
+        row::<KeyServerData>("KeyServer", Exact::Since(18, 2)),
+        row::<KeyServerData>("KeyServerData", Exact::Since(18, 2)),
+        row::<KeyServerChange>("KeyServerData::Incremental", Exact::Since(18, 2)),
+        row::<AuthChange>("AuthMonitor::Incremental", Exact::Always),
     ]);
 }

@@ -6,6 +6,7 @@
 //! it could read the ticket.
 
 mod client;
+pub mod database;
 mod envelope;
 mod keyserver;
 mod server;
