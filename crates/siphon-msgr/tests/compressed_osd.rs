@@ -85,7 +85,7 @@ impl Peer {
     fn question(&self, tid: u64) -> OutMessage {
         let blank = " ".repeat(4096);
         let cmd = vec![format!(r#"{{"prefix": "config show",{blank}"format": "json"}}"#).into()];
-        let mut question = MCommand { fsid: self.fsid, cmd }.into_out();
+        let mut question = MCommand { fsid: self.fsid, cmd, ..Default::default() }.into_out();
         question.header.tid = tid;
         question
     }

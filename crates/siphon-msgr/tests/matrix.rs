@@ -246,7 +246,7 @@ impl Client {
     /// Addresses within what a command prints.
     fn addrs_in(&mut self, mon: &Connection, prefix: &str, path: &[&str]) -> EntityAddrVec {
         let cmd = format!(r#"{{"prefix": "{prefix}", "format": "json"}}"#);
-        let command = MMonCommand { fsid: self.fsid, cmd: vec![cmd.into()] };
+        let command = MMonCommand { fsid: self.fsid, cmd: vec![cmd.into()], ..Default::default() };
         let answer = self.ask(mon, command.into_out(), MMonCommandAck::TYPE);
         let output = MMonCommandAck::from_message(&answer).unwrap().output;
         let json: serde_json::Value = serde_json::from_slice(&output).unwrap();
@@ -291,7 +291,7 @@ impl Client {
 
     fn command(&self) -> OutMessage {
         let cmd = vec![r#"{"prefix": "version"}"#.into()];
-        let mut question = MCommand { fsid: self.fsid, cmd }.into_out();
+        let mut question = MCommand { fsid: self.fsid, cmd, ..Default::default() }.into_out();
         question.header.tid = self.tid;
         question
     }

@@ -27,7 +27,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Measure the messenger: rate, bandwidth, latency, CPU time
-    Perf(perf::Args),
+    Perf(Box<perf::Args>),
     /// Be a messenger that answers pings and the benchmark
     Echo(echo::Args),
     /// Ask a daemon how it is
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let result = siphon_common::logging::install(cli.log.as_deref())
         .map_err(anyhow::Error::from)
         .and_then(|()| match cli.command {
-            Command::Perf(args) => perf::run(args),
+            Command::Perf(args) => perf::run(*args),
             Command::Echo(args) => echo::run(&args),
             Command::Ping { target } => monitor::ping(&target),
             Command::Monmap(args) => monitor::monmap(&args),

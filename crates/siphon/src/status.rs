@@ -245,7 +245,7 @@ impl Cluster {
     /// A monitor command's output as JSON.
     fn command_json(&mut self, prefix: &str) -> Result<Value> {
         let cmd = json!({ "prefix": prefix, "format": "json" }).to_string();
-        let command = MMonCommand { fsid: self.fsid, cmd: vec![cmd.into()] };
+        let command = MMonCommand { fsid: self.fsid, cmd: vec![cmd.into()], ..Default::default() };
         let mut question = command.into_out();
         question.header.tid = self.tid();
         let answer = MMonCommandAck::from_message(&self.ask(question, MMonCommandAck::TYPE)?)?;
@@ -302,7 +302,9 @@ impl Cluster {
         let opened = pollster::block_on(connection.attempt());
         let result = opened.map_err(anyhow::Error::from).map(|peer| {
             let cmd = json!({ "prefix": "version" }).to_string();
-            let mut question = MCommand { fsid: self.fsid, cmd: vec![cmd.into()] }.into_out();
+            let mut question =
+                MCommand { fsid: self.fsid, cmd: vec![cmd.into()], ..Default::default() }
+                    .into_out();
             question.header.tid = self.tid();
             let answer = connection.send(question).ok().and_then(|()| {
                 let answered = next_of(&mut inbox, &connection, MCommandReply::TYPE);

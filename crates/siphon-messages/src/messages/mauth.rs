@@ -3,7 +3,7 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::Features;
 
-use super::{decode_front, front_only, put_paxos, skip_paxos};
+use super::{decode_front, front_only, paxos_version, put_paxos};
 use crate::{TypedMessage, msg_type};
 
 /// A step of authentication with a monitor, as a message: all of it over msgr1, and the renewal of
@@ -26,7 +26,7 @@ impl TypedMessage for MAuth {
 
     fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
         front_only(features, |enc| {
-            put_paxos(enc);
+            put_paxos(enc, 0);
             enc.u32(self.protocol);
             enc.value(&self.auth_payload);
             enc.u32(self.monmap_epoch);
@@ -35,7 +35,7 @@ impl TypedMessage for MAuth {
 
     fn decode_payload(_header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {
         decode_front(&payload.front, "MAuth", |dec| {
-            skip_paxos(dec)?;
+            paxos_version(dec)?;
             let (protocol, auth_payload) = (dec.u32()?, dec.value()?);
             let monmap_epoch = if dec.remaining() > 0 { dec.u32()? } else { 0 };
             Ok(Self { protocol, auth_payload, monmap_epoch })

@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::{ByteString, Features, Uuid};
@@ -12,6 +13,8 @@ pub struct MCommand {
     pub fsid: Uuid,
     /// One JSON object: `{"prefix": "version"}`.
     pub cmd: Vec<ByteString>,
+    /// What the command takes besides: a file, as `-i` of Ceph's command line has it.
+    pub input: Bytes,
 }
 
 impl TypedMessage for MCommand {
@@ -21,15 +24,17 @@ impl TypedMessage for MCommand {
     const COMPAT_VERSION: u16 = 1;
 
     fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        front_only(features, |enc| {
+        let head = front_only(features, |enc| {
             enc.value(&self.fsid);
             enc.value(&self.cmd);
-        })
+        });
+        Payload { data: self.input.clone().into(), ..head }
     }
 
     fn decode_payload(_header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {
         decode_front(&payload.front, "MCommand", |dec| {
-            Ok(Self { fsid: dec.value()?, cmd: dec.value()? })
+            let (fsid, cmd) = (dec.value()?, dec.value()?);
+            Ok(Self { fsid, cmd, input: payload.data.to_bytes() })
         })
     }
 }

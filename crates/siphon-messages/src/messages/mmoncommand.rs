@@ -1,8 +1,9 @@
+use bytes::Bytes;
 use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::{ByteString, Features, Uuid};
 
-use super::{decode_front, front_only, put_paxos, skip_paxos};
+use super::{decode_front, front_only, paxos_version, put_paxos};
 use crate::{TypedMessage, msg_type};
 
 /// A command to the monitors, answered by an [`MMonCommandAck`](super::MMonCommandAck) of the same
@@ -13,6 +14,8 @@ pub struct MMonCommand {
     pub fsid: Uuid,
     /// One JSON object: `{"prefix": "osd dump", "format": "json"}`.
     pub cmd: Vec<ByteString>,
+    /// What the command takes besides: a file, as `-i` of Ceph's command line has it.
+    pub input: Bytes,
 }
 
 impl TypedMessage for MMonCommand {
@@ -22,17 +25,19 @@ impl TypedMessage for MMonCommand {
     const COMPAT_VERSION: u16 = 1;
 
     fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        front_only(features, |enc| {
-            put_paxos(enc);
+        let head = front_only(features, |enc| {
+            put_paxos(enc, 0);
             enc.value(&self.fsid);
             enc.value(&self.cmd);
-        })
+        });
+        Payload { data: self.input.clone().into(), ..head }
     }
 
     fn decode_payload(_header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {
         decode_front(&payload.front, "MMonCommand", |dec| {
-            skip_paxos(dec)?;
-            Ok(Self { fsid: dec.value()?, cmd: dec.value()? })
+            paxos_version(dec)?;
+            let (fsid, cmd) = (dec.value()?, dec.value()?);
+            Ok(Self { fsid, cmd, input: payload.data.to_bytes() })
         })
     }
 }

@@ -3,12 +3,14 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::{ByteString, Features};
 
-use super::{decode_front, front_only, put_paxos, skip_paxos};
+use super::{decode_front, front_only, paxos_version, put_paxos};
 use crate::{TypedMessage, msg_type};
 
 /// The monitors' answer to an [`MMonCommand`](super::MMonCommand).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MMonCommandAck {
+    /// Of the map that the command was about, where it was about one.
+    pub version: u64,
     /// 0, or a negative errno.
     pub result: i32,
     /// What a person is told of the result.
@@ -27,7 +29,7 @@ impl TypedMessage for MMonCommandAck {
 
     fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
         let head = front_only(features, |enc| {
-            put_paxos(enc);
+            put_paxos(enc, self.version);
             enc.i32(self.result);
             enc.value(&self.status);
             enc.value(&self.cmd);
@@ -37,8 +39,8 @@ impl TypedMessage for MMonCommandAck {
 
     fn decode_payload(_header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {
         decode_front(&payload.front, "MMonCommandAck", |dec| {
-            skip_paxos(dec)?;
             Ok(Self {
+                version: paxos_version(dec)?,
                 result: dec.i32()?,
                 status: dec.value()?,
                 cmd: dec.value()?,

@@ -59,16 +59,18 @@ fn decode_front<T>(
     Ok(value)
 }
 
-/// What every message to the monitors' services begins with, and nobody reads any more
-/// (`paxos_encode` of Ceph's `messages/PaxosServiceMessage.h`).
-fn put_paxos(enc: &mut Encoder) {
-    enc.u64(0); // version
+/// What every message to the monitors' services begins with (`paxos_encode` of Ceph's
+/// `messages/PaxosServiceMessage.h`): a version, and what nobody reads any more.
+fn put_paxos(enc: &mut Encoder, version: u64) {
+    enc.u64(version);
     enc.i16(-1); // deprecated_session_mon
     enc.u64(0); // deprecated_session_mon_tid
 }
 
-fn skip_paxos(dec: &mut Decoder<'_>) -> Result<(), DecodeError> {
-    dec.skip(8 + 2 + 8)
+fn paxos_version(dec: &mut Decoder<'_>) -> Result<u64, DecodeError> {
+    let version = dec.u64()?;
+    dec.skip(2 + 8)?;
+    Ok(version)
 }
 
 /// Refuses versions outside of `oldest..=newest`. Unlike a versioned section, a message's front
