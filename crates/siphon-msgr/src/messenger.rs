@@ -100,6 +100,8 @@ pub(crate) struct Shared {
     /// from others.
     directory: Mutex<HashMap<EntityAddr, Weak<Inner>>>,
     loopback: Mutex<Weak<Inner>>,
+    /// Workers that have sessions with peers of these hosts, which could not be moved to them.
+    steered: Mutex<HashMap<IpAddr, usize>>,
     global_seq: Arc<GlobalSeq>,
     counters: Arc<SessionCounters>,
     /// Drawn from for each connection.
@@ -274,6 +276,7 @@ impl MessengerBuilder {
             addrs: Mutex::default(),
             directory: Mutex::default(),
             loopback: Mutex::default(),
+            steered: Mutex::default(),
             global_seq: Arc::default(),
             counters: Arc::default(),
             cookie_seed: AtomicU64::new(self.cookie_seed),
@@ -534,6 +537,20 @@ impl Shared {
         let addrs = lock(&self.addrs);
         let is_here = |addr: &&EntityAddr| addr.port() == local.port();
         addrs.mine.iter().find(is_here).map_or(AddrType::MSGR2, EntityAddr::kind)
+    }
+
+    /// The next peer that comes from this host is taken to this worker.
+    pub(crate) fn steer(&self, host: IpAddr, worker: usize) {
+        /// Hosts of which this is known at once; of others it is found out again.
+        const MAX_STEERED: usize = 1024;
+        let mut steered = lock(&self.steered);
+        if steered.len() < MAX_STEERED {
+            steered.insert(host, worker);
+        }
+    }
+
+    pub(crate) fn take_steered(&self, host: IpAddr) -> Option<usize> {
+        lock(&self.steered).remove(&host)
     }
 
     /// The connection that a peer has already; if there is none, and `register` says so, it has

@@ -10,11 +10,11 @@ use std::os::fd::AsRawFd;
 
 use common::{Event, Net};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use siphon_net::{StackKind, Wait};
+use siphon_net::Wait;
 
 #[test]
 fn accepting_pauses_without_descriptors_and_goes_on_with_them() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let (_, addr) = net.listen("127.0.0.1:0");
         let stream = TcpStream::connect(addr).unwrap();

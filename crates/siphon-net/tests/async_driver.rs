@@ -13,7 +13,7 @@ use std::time::Instant;
 use common::{Event, Net};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::pipe::{PipeFlags, pipe_with};
-use siphon_net::{Completion, EventCenter, Handler, Interest, NetworkStack, StackKind, Wait};
+use siphon_net::{Completion, EventCenter, Handler, Interest, NetworkStack, Wait};
 
 fn ready(net: &mut Net) -> (u64, bool, bool) {
     net.until(|event| match event {
@@ -29,7 +29,7 @@ fn assert_quiet(net: &mut Net) {
 
 #[test]
 fn pipe_test() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         let id = net.driver.register_file(reader.as_fd(), Interest::READABLE, 7).unwrap();
@@ -56,7 +56,7 @@ fn pipe_test() {
 #[test]
 fn network_socket_test() {
     const ROUNDS: usize = 30;
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -102,7 +102,7 @@ fn network_socket_test() {
 #[test]
 fn file_event_expansion() {
     const FILES: u64 = 300;
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let files: Vec<_> =
             (0..FILES).map(|_| eventfd(1, EventfdFlags::CLOEXEC).unwrap()).collect();
@@ -158,7 +158,7 @@ impl Handler for Dispatch {
 /// Each round waits for both workers, which sleep in between or not: no wakeup may be lost.
 #[test]
 fn dispatch_test() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let (told, counter) = mpsc::channel();
         let workers = NetworkStack::new(kind)
             .spawn(2, move |_, _| Dispatch { told: told.clone(), done: false })

@@ -10,13 +10,13 @@ use std::io;
 
 use bytes::Bytes;
 use common::{Net, pattern};
-use siphon_net::{ListenError, ListenOptions, SendStatus, SocketOptions, StackKind};
+use siphon_net::{ListenError, ListenOptions, SendStatus, SocketOptions};
 use siphon_wire::buf::Rope;
 
 /// A connection between two workers, and one that a third accepts for them.
 #[test]
 fn simple_test() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let (mut acceptor, mut server, mut client) =
             (Net::new(kind), Net::new(kind), Net::new(kind));
         let (listener, addr) = acceptor.listen("127.0.0.1:0");
@@ -55,7 +55,7 @@ fn connect_failed_test() {
     .unwrap();
     rustix::net::bind(&bound, &std::net::SocketAddrV4::new([127, 0, 0, 1].into(), 0)).unwrap();
     let closed = rustix::net::getsockname(&bound).unwrap().try_into().unwrap();
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let id = net.connect(closed);
         // What is asked for before the outcome ends with it, without a completion.
@@ -76,7 +76,7 @@ fn connect_failed_test() {
 
 #[test]
 fn listen_test() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let (first, addr) = net.listen("127.0.0.1:0");
         assert_ne!(addr.port(), 0);
@@ -95,7 +95,7 @@ fn listen_test() {
 
 #[test]
 fn accept_and_close_test() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let (listener, addr) = net.listen("127.0.0.1:0");
 
@@ -125,7 +125,7 @@ fn accept_and_close_test() {
 fn complex_test() {
     const PART: usize = 10_240;
     const PARTS: usize = 100;
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let (cli, srv) = net.pair("127.0.0.1:0", &SocketOptions::default());
         let part = Bytes::from(pattern(PART));
@@ -147,7 +147,7 @@ fn complex_test() {
 /// Sixteen clients and as many echoing servers on two workers.
 #[test]
 fn stress_test() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         stress::run(kind);
     }
 }

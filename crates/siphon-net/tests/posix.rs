@@ -34,7 +34,7 @@ fn reset(stream: TcpStream) {
 
 #[test]
 fn a_send_beyond_the_buffers_completes_when_the_peer_reads() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let tiny = SocketOptions { send_buffer: 4096, ..Default::default() };
         let (cli, srv) = net.pair(LOOPBACK, &tiny);
@@ -58,7 +58,7 @@ fn a_send_beyond_the_buffers_completes_when_the_peer_reads() {
 /// More than a turn's share goes on by itself, without the system telling again that it may.
 #[test]
 fn a_send_beyond_a_turn_goes_on_by_itself() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let (cli, srv) = net.pair(LOOPBACK, &SocketOptions::default());
         let bytes = pattern(16 << 20);
@@ -71,7 +71,7 @@ fn a_send_beyond_a_turn_goes_on_by_itself() {
 
 #[test]
 fn both_directions_are_full_at_once() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let (cli, srv) = net.pair(LOOPBACK, &SocketOptions::default());
         let bytes = pattern(16 << 20);
@@ -86,7 +86,7 @@ fn both_directions_are_full_at_once() {
 
 #[test]
 fn the_fill_is_filled_first_and_the_rest_is_beside() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let (cli, srv) = net.pair(LOOPBACK, &SocketOptions::default());
         let pool = SegmentPool::new(0);
@@ -121,7 +121,7 @@ fn the_fill_is_filled_first_and_the_rest_is_beside() {
 /// that nothing is left, and yet the end must come: no event tells of it again.
 #[test]
 fn the_end_of_file_behind_a_short_read_comes() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let (id, mut stream) = with_stream(&mut net);
         stream.write_all(b"last words").unwrap();
@@ -140,7 +140,7 @@ fn the_end_of_file_behind_a_short_read_comes() {
 
 #[test]
 fn a_reset_ends_the_receive_and_the_sends() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let (id, stream) = with_stream(&mut net);
         net.driver.recv(id, Some(SegmentPool::new(0).take(10)));
@@ -158,7 +158,7 @@ fn a_reset_ends_the_receive_and_the_sends() {
 
 #[test]
 fn a_reset_ends_a_send_in_flight() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let (id, stream) = with_stream(&mut net);
         assert_eq!(net.send(id, vec![0; 64 << 20]), SendStatus::Pending);
@@ -169,7 +169,7 @@ fn a_reset_ends_a_send_in_flight() {
 
 #[test]
 fn after_close_comes_nothing() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let (id, mut stream) = with_stream(&mut net);
         stream.write_all(b"unread").unwrap();
@@ -194,7 +194,7 @@ fn after_close_comes_nothing() {
 
 #[test]
 fn ops_before_connected_start_then() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let listener = TcpListener::bind(LOOPBACK).unwrap();
         let id = net.connect(listener.local_addr().unwrap());
@@ -214,7 +214,7 @@ fn ops_before_connected_start_then() {
 
 #[test]
 fn an_end_asked_for_while_connecting_follows_alone() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let listener = TcpListener::bind(LOOPBACK).unwrap();
         let id = net.connect(listener.local_addr().unwrap());
@@ -230,7 +230,7 @@ fn ipv6_and_ipv4_have_a_port_each() {
     if !has_ipv6() {
         return;
     }
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let (cli, srv) = net.pair("[::1]:0", &SocketOptions::default());
         assert!(net.driver.peer_addr(srv).unwrap().is_ipv6());
@@ -257,7 +257,7 @@ fn ipv6_and_ipv4_have_a_port_each() {
 fn a_burst_of_connections_is_accepted_to_the_last() {
     // More than a listener accepts in one wait.
     const BURST: usize = 100;
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let (_, addr) = net.listen(LOOPBACK);
         let streams: Vec<_> = (0..BURST).map(|_| TcpStream::connect(addr).unwrap()).collect();
@@ -271,7 +271,7 @@ fn a_burst_of_connections_is_accepted_to_the_last() {
 
 #[test]
 fn a_connection_of_another_stack_is_refused() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let addr: SocketAddr = LOOPBACK.parse().unwrap();
         let foreign = Accepted::new(addr, addr, "not a socket");
@@ -283,7 +283,7 @@ fn a_connection_of_another_stack_is_refused() {
 /// Each socket with something gets one turn in a wait, whatever the others have.
 #[test]
 fn every_readable_socket_is_served_in_one_wait() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let pairs: Vec<_> = (0..8).map(|_| with_stream(&mut net)).collect();
         // Once a socket is known to have more than a receive takes, no event tells of it again.
@@ -318,7 +318,7 @@ fn a_second_send_in_flight_is_a_bug() {
 
 #[test]
 fn a_wake_ends_the_wait_before_and_during_it() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let waker = net.driver.waker();
         // Before: each wake is an edge, also when the one before it was never looked at.
@@ -347,7 +347,7 @@ fn a_wake_ends_the_wait_before_and_during_it() {
 /// What the first worker did not read, the second does.
 #[test]
 fn a_detached_socket_goes_on_at_another_worker_with_what_had_arrived() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let (mut first, mut second) = (Net::new(kind), Net::new(kind));
         let (id, mut stream) = with_stream(&mut first);
         stream.write_all(b"first").unwrap();
@@ -373,7 +373,7 @@ fn a_detached_socket_goes_on_at_another_worker_with_what_had_arrived() {
 
 #[test]
 fn a_socket_at_work_cannot_be_detached() {
-    for &kind in StackKind::ALL {
+    for &kind in common::SYSTEM_STACKS {
         let mut net = Net::new(kind);
         let (id, mut stream) = with_stream(&mut net);
         net.driver.recv(id, None);

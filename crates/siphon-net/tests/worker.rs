@@ -185,7 +185,7 @@ fn timers_expire_in_order_unless_cancelled() {
 
 #[test]
 fn a_timer_ends_a_real_wait() {
-    for &kind in StackKind::ALL {
+    for kind in [StackKind::Posix] {
         let mut center = EventCenter::new(kind.driver().unwrap());
         let deadline = Instant::now() + Duration::from_millis(5);
         center.set_timer(deadline, 5);
@@ -279,7 +279,7 @@ impl Handler for Told {
 
 #[test]
 fn a_panic_of_one_worker_is_reported_and_leaves_the_others() {
-    for &kind in StackKind::ALL {
+    for kind in [StackKind::Posix] {
         let workers = NetworkStack::new(kind)
             .spawn(2, |index, _| {
                 let name = format!("msgr-worker-{index}");

@@ -45,7 +45,7 @@ impl MessengerWorker {
         let visitor = if existing.is_at(&self.peers[self.index]) {
             Visitor::Here(id)
         } else {
-            match self.give_up(center, id) {
+            match self.give_up(center, id, &existing) {
                 Some(moved) => Visitor::Moved(Box::new(moved)),
                 None => return,
             }
@@ -53,12 +53,18 @@ impl MessengerWorker {
         existing.meet(visitor);
     }
 
-    /// Takes a connection out of this worker. Where its stack cannot move sockets, it ends, and the
-    /// peer comes again.
-    fn give_up(&mut self, center: &mut EventCenter, id: ConnectionId) -> Option<Moved> {
+    /// Takes a connection out of this worker, for that of `existing`. Where its stack cannot move
+    /// sockets, it ends, and the next that comes from the peer's host is taken there.
+    fn give_up(
+        &mut self,
+        center: &mut EventCenter,
+        id: ConnectionId,
+        existing: &Connection,
+    ) -> Option<Moved> {
         let Some(Owned::Remote(mut remote)) = self.remove(id) else {
             return None;
         };
+        let worker = self.peers.iter().position(|worker| existing.is_at(worker));
         let mut io = self.io(center);
         match remote.detach(&mut io) {
             Ok(accepted) => {
@@ -67,6 +73,10 @@ impl MessengerWorker {
                 Some(Moved { messenger, proto: remote.proto, accepted })
             }
             Err(error) => {
+                let host = remote.handle.target().front().socket_addr().map(|addr| addr.ip());
+                if let (Some(worker), Some(host)) = (worker, host) {
+                    remote.handle.messenger().steer(host, worker);
+                }
                 let source = Arc::new(error);
                 remote.close(&mut io, CloseReason::Transport { doing: "moving", source });
                 None

@@ -353,7 +353,13 @@ impl MessengerWorker {
 
     /// Finds a worker for a new peer; gives the mail back if that is this one.
     fn accepted(&self, messenger: &Arc<Shared>, accepted: Accepted) -> Option<Mail> {
-        let worker = stack::place(&self.loads);
+        let worker = match messenger.take_steered(accepted.peer_addr().ip()) {
+            Some(worker) => {
+                self.loads[worker].add();
+                worker
+            }
+            None => stack::place(&self.loads),
+        };
         let mail = Mail::Adopt(Arc::clone(messenger), accepted);
         if worker == self.index {
             return Some(mail);

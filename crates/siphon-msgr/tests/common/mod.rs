@@ -16,6 +16,9 @@ use siphon_msgr::{CloseReason, Connection, Dispatcher, Messenger, Stack};
 use siphon_proto::{Message, MessageHeader, OutMessage, Payload, Policy};
 use siphon_wire::types::{EntityAddrVec, EntityName, EntityType};
 
+/// The variable with options for all that tests start: another network stack.
+const OPTIONS: &str = "SIPHON_TEST_OPTIONS";
+
 /// How long a test waits for what must come.
 pub const HUNG: Duration = Duration::from_secs(30);
 
@@ -52,6 +55,10 @@ pub fn context(change: impl FnOnce(&mut Config)) -> Context {
     config.ms_bind_port_min = 0;
     config.ms_bind_port_max = 0;
     config.ms_async_op_threads = 2;
+    for option in std::env::var(OPTIONS).unwrap_or_default().split_whitespace() {
+        let (name, value) = option.split_once('=').expect("NAME=VALUE");
+        config.set(name, value).unwrap();
+    }
     change(&mut config);
     Context::new(config)
 }

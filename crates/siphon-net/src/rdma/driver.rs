@@ -951,7 +951,8 @@ impl Driver for RdmaDriver {
     fn peer_addr(&self, id: SocketId) -> io::Result<SocketAddr> {
         let socket = self.sockets.get(Key::from_bits(id.bits()));
         let socket = socket.ok_or(io::ErrorKind::NotConnected)?;
-        if socket.is_open() { Ok(socket.peer) } else { Err(io::ErrorKind::NotConnected.into()) }
+        let known = socket.accepted || matches!(socket.stage, Stage::Open);
+        if known { Ok(socket.peer) } else { Err(io::ErrorKind::NotConnected.into()) }
     }
 
     fn register_file(

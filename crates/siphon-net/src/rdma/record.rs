@@ -32,13 +32,14 @@ impl Record {
     pub(super) fn decode(bytes: &[u8; Self::LEN]) -> Option<Self> {
         let text = std::str::from_utf8(bytes.strip_suffix(b"\0")?).ok()?;
         let mut fields = text.split(':');
+        let is_hex = |field: &&str| field.bytes().all(|byte| byte.is_ascii_hexdigit());
         let mut number = |digits: usize| {
-            let field = fields.next().filter(|field| field.len() == digits)?;
+            let field = fields.next().filter(|field| field.len() == digits).filter(is_hex)?;
             u32::from_str_radix(field, 16).ok()
         };
         let lid = u16::try_from(number(4)?).ok()?;
         let (qp_num, psn, peer_qp_num) = (number(8)?, number(8)?, number(8)?);
-        let gid = fields.next().filter(|field| field.len() == 32 && field.is_ascii())?;
+        let gid = fields.next().filter(|field| field.len() == 32).filter(is_hex)?;
         let gid = u128::from_str_radix(gid, 16).ok()?;
         let gid = Gid(gid.to_be_bytes());
         Some(Self { lid, qp_num, psn, peer_qp_num, gid })

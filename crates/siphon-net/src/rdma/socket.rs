@@ -81,6 +81,8 @@ pub(super) struct Socket {
     sending: bool,
     shutdown: bool,
     said_end: bool,
+    /// It was sent after the end.
+    too_late: bool,
     /// It waits for a chunk, or room in its queue.
     pub(super) starved: bool,
     /// Whether the driver's turn queue holds it.
@@ -109,6 +111,7 @@ impl Socket {
             sending: false,
             shutdown: false,
             said_end: false,
+            too_late: false,
             starved: false,
             queued: false,
         }
@@ -170,7 +173,8 @@ impl Socket {
     /// Whether a [`turn`](Self::turn) would do anything.
     pub(super) fn wants_turn(&self) -> bool {
         let failed = self.failure.is_some();
-        let sends = self.sending && (failed || (self.is_open() && !self.starved));
+        let goes = self.is_open() && !self.starved;
+        let sends = self.sending && (failed || self.too_late || goes);
         let receives = !self.incoming.is_empty() || self.ended || failed;
         let open = matches!(self.stage, Stage::Open);
         self.connected.is_some()
@@ -193,6 +197,10 @@ impl Socket {
         assert!(!self.sending, "one send at a time for a socket");
         self.outgoing.load(rope);
         self.sending = true;
+        if self.shutdown {
+            self.too_late = true;
+            return SendStatus::Pending;
+        }
         if self.is_open() {
             self.pump(device, pool);
             if self.outgoing.is_empty() && self.failure.is_none() {
@@ -229,10 +237,14 @@ impl Socket {
         if matches!(self.stage, Stage::Dead) {
             return;
         }
-        if self.sending && self.is_open() {
+        if self.sending && self.is_open() && !self.too_late {
             self.pump(device, pool);
         }
-        if self.sending
+        if mem::take(&mut self.too_late) {
+            self.finish_send();
+            let result = Err(io::ErrorKind::BrokenPipe.into());
+            sink(now, Completion::Sent { socket: id, result });
+        } else if self.sending
             && let Some(error) = self.error()
         {
             self.finish_send();

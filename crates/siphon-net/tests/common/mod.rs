@@ -1,4 +1,4 @@
-//! What the stacks' tests share. Each runs for every stack of `StackKind::ALL`.
+//! What the stacks' tests share. Each runs for every stack of [`SYSTEM_STACKS`].
 
 #![allow(dead_code, reason = "no test file uses all of it")]
 
@@ -16,6 +16,10 @@ use siphon_wire::buf::Rope;
 
 /// A test that hangs fails after this long. None passes or fails by being faster or slower.
 const HUNG: Duration = Duration::from_secs(60);
+
+/// Stacks whose connections the system makes and ends by itself, so that one side can be stepped
+/// without the other.
+pub(crate) const SYSTEM_STACKS: &[StackKind] = &[StackKind::Posix];
 
 /// A completion that owns its bytes.
 #[derive(Debug)]
