@@ -11,7 +11,7 @@ use siphon_proto::{Message, Policy, Priority};
 use siphon_wire::types::{EntityAddrVec, EntityName, EntityType};
 
 use crate::address;
-use crate::perf::StackArgs;
+use crate::stack::StackArgs;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -6,6 +6,7 @@ mod monitor;
 mod perf;
 mod probe;
 mod size;
+mod stack;
 mod status;
 
 use std::process::ExitCode;

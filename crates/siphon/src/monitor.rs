@@ -16,6 +16,7 @@ use siphon_proto::{Message, OutMessage, Policy};
 use siphon_wire::types::{EntityAddrVec, EntityName, EntityType};
 
 use crate::address;
+use crate::stack::StackArgs;
 
 /// How soon a monitor that hung up is asked again.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
@@ -39,6 +40,8 @@ pub(crate) struct MonitorArgs {
     /// Don't offer revision 1 of msgr2
     #[arg(long)]
     rev0: bool,
+    #[command(flatten)]
+    stack: StackArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -79,6 +82,7 @@ fn ask(args: &MonitorArgs, question: OutMessage, wanted: u16) -> Result<Message>
     // One question needs one worker, and the messenger's own times end the waiting.
     let mut config = Config::default();
     config.ms_async_op_threads = 1;
+    config = args.stack.config(config)?;
     config.ms_connection_ready_timeout = timeout;
     config.ms_connection_idle_timeout = timeout;
     let modes = siphon_msgr::modes(&config)?;
