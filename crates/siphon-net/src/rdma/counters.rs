@@ -2,15 +2,15 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 macro_rules! counters {
     ($($name:ident $doc:literal,)*) => {
-        /// What an RDMA stack did; `AsyncMessenger::RDMADispatcher` and `RDMAWorker` of Ceph, whose
-        /// names these are where Ceph has them.
+        /// Shared by the workers of a stack.
         #[derive(Debug, Default)]
-        pub struct RdmaCounters {
+        pub(super) struct RdmaCounters {
             $(pub(super) $name: AtomicU64,)*
             pub(super) active_queue_pair: AtomicI64,
         }
 
-        /// The state of [`RdmaCounters`] at a time.
+        /// What an RDMA stack did until a time: `AsyncMessenger::RDMADispatcher` and `RDMAWorker` of
+        /// Ceph, whose names these are where Ceph has them.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct RdmaCounts {
@@ -20,8 +20,7 @@ macro_rules! counters {
         }
 
         impl RdmaCounters {
-            /// What was counted until now.
-            pub fn counts(&self) -> RdmaCounts {
+            pub(super) fn counts(&self) -> RdmaCounts {
                 RdmaCounts {
                     $($name: self.$name.load(Ordering::Relaxed),)*
                     active_queue_pair: self.active_queue_pair.load(Ordering::Relaxed),

@@ -15,7 +15,7 @@ use siphon_verbs::{
 };
 use siphon_wire::buf::Rope;
 
-use super::counters::{RdmaCounters, add};
+use super::counters::add;
 use super::device::{Device, MAX_INLINE, RdmaConnect};
 use super::dying::Dying;
 use super::pool::{ReceivePool, SendPool, grow};
@@ -163,11 +163,6 @@ impl RdmaDriver {
         driver.grow()?;
         driver.refill();
         Ok(driver)
-    }
-
-    /// What was counted by all workers of the stack.
-    pub fn counters(&self) -> &Arc<RdmaCounters> {
-        &self.device.counters
     }
 
     fn socket(&mut self, id: SocketId) -> Option<&mut Socket> {

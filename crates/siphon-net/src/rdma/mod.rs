@@ -9,6 +9,7 @@
 //! Each worker has a completion queue, by whose channel it sleeps, a shared receive queue, and a
 //! [`PosixDriver`](crate::PosixDriver) for the exchange and for everything else that has a descriptor.
 
+mod buffer;
 mod counters;
 mod device;
 mod driver;
@@ -20,24 +21,40 @@ mod socket;
 use std::io;
 use std::sync::Arc;
 
-pub use counters::{RdmaCounters, RdmaCounts};
+pub use buffer::RegisteredBuffer;
+pub use counters::RdmaCounts;
 pub use device::{GidChoice, RdmaConnect, RdmaOptions, rdma_gid};
 pub use driver::RdmaDriver;
 
-/// A device that is open for the workers of a stack.
+/// A device that is open for the workers of a stack. Clones are the same.
 #[derive(Clone, Debug)]
-pub(crate) struct RdmaDevice(Arc<device::Device>);
+pub struct RdmaDevice {
+    device: Arc<device::Device>,
+    buffers: Arc<buffer::Buffers>,
+}
 
 impl RdmaDevice {
     pub(crate) fn open(options: RdmaOptions) -> io::Result<Self> {
-        Ok(Self(Arc::new(device::Device::open(options)?)))
+        let device = Arc::new(device::Device::open(options)?);
+        Ok(Self { device, buffers: Arc::default() })
     }
 
-    pub(crate) fn counters(&self) -> Arc<RdmaCounters> {
-        Arc::clone(&self.0.counters)
+    /// What was counted until now, by all workers.
+    pub fn counts(&self) -> RdmaCounts {
+        self.device.counters.counts()
+    }
+
+    /// A registered buffer of `len` bytes, to send from without a copy.
+    ///
+    /// # Errors
+    ///
+    /// If it is longer than 64 MiB, if `send_buffers` times `buffer_size` bytes are registered for this
+    /// already, or what the system says.
+    pub fn buffer(&self, len: usize) -> io::Result<RegisteredBuffer> {
+        self.buffers.take(&self.device, len)
     }
 
     pub(crate) fn driver(&self) -> io::Result<RdmaDriver> {
-        RdmaDriver::new(Arc::clone(&self.0))
+        RdmaDriver::new(Arc::clone(&self.device))
     }
 }
