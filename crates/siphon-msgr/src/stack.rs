@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use siphon_common::{Config, Context};
 use siphon_net::{
-    Driver, EventCenter, GidChoice, Handler, MailSender, NetworkStack, RdmaConnect, RdmaCounters,
-    RdmaCounts, RdmaOptions, StackKind, Wait, Worker, Workers, mailbox, rdma_gid,
+    Driver, EventCenter, GidChoice, Handler, MailSender, NetworkStack, RdmaConnect, RdmaDevice,
+    RdmaOptions, StackKind, Wait, Worker, Workers, mailbox, rdma_gid,
 };
 use siphon_wire::types::{EntityAddrVec, EntityType};
 
@@ -24,7 +24,7 @@ pub struct Stack {
 struct Inner {
     /// None for a stack that the caller brought.
     kind: Option<StackKind>,
-    rdma: Option<Arc<RdmaCounters>>,
+    rdma: Option<RdmaDevice>,
     senders: Vec<MailSender<Mail>>,
     loads: Arc<[Load]>,
     workers: Mutex<Option<Workers<Mail>>>,
@@ -64,8 +64,8 @@ impl Stack {
         let for_workers = Arc::clone(&loads);
         let (stack, rdma) = match kind {
             StackKind::Rdma => {
-                let (stack, counters) = NetworkStack::rdma(rdma_options(config)?)?;
-                (stack, Some(counters))
+                let (stack, device) = NetworkStack::rdma(rdma_options(config)?)?;
+                (stack, Some(device))
             }
             kind => (NetworkStack::new(kind), None),
         };
@@ -106,9 +106,9 @@ impl Stack {
         self.inner.kind
     }
 
-    /// What an RDMA stack counted; none of another.
-    pub fn rdma_counts(&self) -> Option<RdmaCounts> {
-        self.inner.rdma.as_ref().map(|counters| counters.counts())
+    /// The device of an RDMA stack: what it counted, and registered buffers to send from.
+    pub fn rdma(&self) -> Option<&RdmaDevice> {
+        self.inner.rdma.as_ref()
     }
 
     /// Whether its workers have threads of their own.

@@ -43,7 +43,8 @@ pub use faulty::FaultyDriver;
 pub use mailbox::{MailSender, Mailbox, mailbox};
 pub use posix::{PosixDriver, SCRATCH_BYTES};
 pub use rdma::{
-    GidChoice, RdmaConnect, RdmaCounters, RdmaCounts, RdmaDriver, RdmaOptions, rdma_gid,
+    GidChoice, RdmaConnect, RdmaCounts, RdmaDevice, RdmaDriver, RdmaOptions, RegisteredBuffer,
+    rdma_gid,
 };
 pub use stack::{NetworkStack, StackKind};
 pub use timers::{TimerId, Timers};

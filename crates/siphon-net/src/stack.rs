@@ -11,7 +11,7 @@ use crate::error::UnknownStack;
 use crate::faulty::FaultyDriver;
 use crate::mailbox::MailSender;
 use crate::posix::PosixDriver;
-use crate::rdma::{RdmaCounters, RdmaDevice, RdmaOptions};
+use crate::rdma::{RdmaDevice, RdmaOptions};
 use crate::worker::{Handler, Workers};
 
 /// A way to move bytes, from which workers are started. Several can run in one process at once.
@@ -67,9 +67,9 @@ impl NetworkStack {
     /// use siphon_net::{NetworkStack, RdmaOptions};
     ///
     /// let options = RdmaOptions { device_name: "mlx5_0".into(), ..RdmaOptions::default() };
-    /// let (stack, counters) = NetworkStack::rdma(options)?;
+    /// let (stack, device) = NetworkStack::rdma(options)?;
     /// let driver = stack.driver(0)?;
-    /// println!("{:?}", counters.counts());
+    /// println!("{:?}", device.counts());
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///
@@ -77,11 +77,11 @@ impl NetworkStack {
     ///
     /// What the system has not (libibverbs, with the package that brings it), the device, port or GID
     /// that are not there, with those that are.
-    pub fn rdma(options: RdmaOptions) -> io::Result<(Self, Arc<RdmaCounters>)> {
+    pub fn rdma(options: RdmaOptions) -> io::Result<(Self, RdmaDevice)> {
         let device = RdmaDevice::open(options)?;
-        let counters = device.counters();
-        let open = move |_| -> io::Result<Box<dyn Driver>> { Ok(Box::new(device.driver()?)) };
-        Ok((Self::from_fn("rdma", open), counters))
+        let opened = device.clone();
+        let open = move |_| -> io::Result<Box<dyn Driver>> { Ok(Box::new(opened.driver()?)) };
+        Ok((Self::from_fn("rdma", open), device))
     }
 
     /// Any other stack: `open` makes the driver of the worker with the given number, and is called

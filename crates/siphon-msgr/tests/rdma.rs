@@ -1,0 +1,477 @@
+//! Messengers over RDMA, on the devices of the machine that `cargo xtask rdma-vm` boots.
+
+mod common;
+
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{bound, context, messenger};
+use siphon_common::{Config, Context};
+use siphon_msgr::{Connection, Dispatcher, Messenger, Stack};
+use siphon_peers::{Leash, run};
+use siphon_proto::{Message, MessageHeader, OutMessage, Payload, Policy};
+use siphon_wire::types::{EntityAddrVec, EntityType};
+
+/// How long a test waits for what must come, on emulated processors and a network that loses.
+const HUNG: Duration = Duration::from_secs(120);
+/// Its presence tells a test's program that it is the peer, and where its server is.
+const SERVER: &str = "SIPHON_TEST_SERVER";
+
+/// The devices, for one test at a time; elsewhere a test skips.
+fn devices() -> Option<MutexGuard<'static, ()>> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    if std::env::var_os("SIPHON_RDMA_VM").is_some() {
+        return Some(ALONE.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+    println!("SKIPPED: needs RDMA devices: cargo xtask rdma-vm --suite");
+    None
+}
+
+/// A way to connect, with the devices and addresses of its two sides.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    options: &'static str,
+    devices: [&'static str; 2],
+    /// Where the second side is.
+    ip: &'static str,
+}
+
+const EXCHANGE: Way = Way { options: "", devices: ["rxe0", "rxe1"], ip: "10.77.0.2" };
+const WAYS: [Way; 5] = [
+    Way { options: "", devices: ["rxe0", "rxe0"], ip: "127.0.0.1" },
+    EXCHANGE,
+    Way { options: "ms_async_rdma_support_srq=false", ..EXCHANGE },
+    Way { options: "ms_async_rdma_cm=true", devices: ["rxe0", "rxe0"], ip: "10.77.0.1" },
+    Way { options: "ms_async_rdma_type=iwarp", devices: ["siw0", "siw0"], ip: "10.77.1.1" },
+];
+
+fn rdma(device: &str, options: &str, change: impl FnOnce(&mut Config)) -> Context {
+    context(|config| {
+        config.ms_type = "async+rdma".to_owned();
+        config.ms_async_rdma_device_name = device.to_owned();
+        config.ms_async_op_threads = 1;
+        config.ms_async_rdma_polling_us = 100;
+        config.ms_async_rdma_receive_queue_len = 256;
+        for option in options.split_whitespace() {
+            let (name, value) = option.split_once('=').unwrap();
+            config.set(name, value).unwrap();
+        }
+        change(config);
+    })
+}
+
+/// What a byte of a message's data is.
+fn byte(tid: u64, at: usize) -> u8 {
+    (tid as usize * 31 + at * 7 + at / 251) as u8
+}
+
+fn data(tid: u64, len: usize) -> Bytes {
+    (0..len).map(|at| byte(tid, at)).collect()
+}
+
+fn message(tid: u64, data: Bytes) -> OutMessage {
+    let header = MessageHeader { msg_type: 42, tid, ..Default::default() };
+    OutMessage::new(header, Payload { data: data.into(), ..Payload::default() })
+}
+
+/// Checks that each message comes once, in order, with every byte as it was; answers with its data,
+/// or keeps it.
+struct Ordered {
+    answers: bool,
+    keeps: AtomicBool,
+    kept: Mutex<Vec<Message>>,
+    last: AtomicU64,
+    tell: Sender<u64>,
+}
+
+impl Ordered {
+    fn new(answers: bool) -> (Arc<Self>, Receiver<u64>) {
+        let (tell, told) = channel();
+        let (keeps, kept, last) = Default::default();
+        (Arc::new(Self { answers, keeps, kept, last, tell }), told)
+    }
+}
+
+impl Dispatcher for Ordered {
+    fn can_fast_dispatch(&self, _: &Message) -> bool {
+        true
+    }
+
+    fn fast_dispatch(&self, connection: &Connection, message: Message) {
+        let tid = message.header.tid;
+        let before = self.last.swap(tid, Ordering::Relaxed);
+        let right = message.payload.data.iter().enumerate().all(|(at, it)| it == byte(tid, at));
+        if tid != before + 1 || !right {
+            eprintln!("message {tid} after {before}, data as it was: {right}");
+            std::process::abort();
+        }
+        if self.answers {
+            let data = message.payload.data.to_bytes();
+            let _ = connection.send(self::message(tid, data)); // it may have ended
+        }
+        if self.keeps.load(Ordering::Relaxed) {
+            self.kept.lock().unwrap().push(message);
+        }
+        let _ = self.tell.send(tid);
+    }
+
+    fn handle_remote_reset(&self, connection: &Connection) {
+        eprintln!("{connection} was reset, which loses messages");
+        std::process::abort();
+    }
+}
+
+/// A server that answers.
+struct Server {
+    addrs: EntityAddrVec,
+    stack: Stack,
+    ordered: Arc<Ordered>,
+    _messenger: Messenger,
+    _told: Receiver<u64>,
+}
+
+impl Server {
+    fn start(way: &Way, answers: bool, change: impl FnOnce(&mut Config)) -> Self {
+        let context = rdma(way.devices[1], way.options, change);
+        let stack = Stack::new(&context).unwrap();
+        let (ordered, told) = Ordered::new(answers);
+        let chain: Arc<dyn Dispatcher> = Arc::clone(&ordered) as _;
+        let policy = Policy::STATEFUL_SERVER;
+        let server = messenger(&context, &stack, EntityType::MDS, policy, &[chain]);
+        let addrs = bound(&server, &[&format!("v2:{}:0/0", way.ip)]);
+        Self { addrs, stack, ordered, _messenger: server, _told: told }
+    }
+}
+
+/// A client with a session that loses nothing.
+struct Client {
+    stack: Stack,
+    messenger: Messenger,
+    told: Receiver<u64>,
+}
+
+impl Client {
+    fn start(way: &Way, change: impl FnOnce(&mut Config)) -> Self {
+        let context = rdma(way.devices[0], way.options, |config| {
+            config.ms_initial_backoff = Duration::from_millis(10);
+            config.ms_max_backoff = Duration::from_millis(500);
+            change(config);
+        });
+        let stack = Stack::new(&context).unwrap();
+        let (ordered, told) = Ordered::new(false);
+        let policy = Policy::LOSSLESS_CLIENT;
+        let messenger = messenger(&context, &stack, EntityType::CLIENT, policy, &[ordered]);
+        Self { stack, messenger, told }
+    }
+
+    /// Has messages of this length answered, `window` at a time.
+    fn exchange(&self, peer: &Connection, tids: std::ops::Range<u64>, len: usize, window: u64) {
+        let mut asked = tids.start;
+        for tid in tids.clone() {
+            while asked < tids.end && asked < tid + window {
+                peer.send(message(asked, data(asked, len))).unwrap();
+                asked += 1;
+            }
+            assert_eq!(self.told.recv_timeout(HUNG).expect("an answer in time"), tid);
+        }
+    }
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..HUNG.as_millis() / 20 {
+        if is_so() {
+            return;
+        }
+        sleep(Duration::from_millis(20));
+    }
+    panic!("not in time: {what}");
+}
+
+fn sh(script: &str) -> String {
+    let mut command = Command::new("sh");
+    command.args(["-ec", script]);
+    let output = run(command, HUNG).unwrap();
+    assert!(output.status.success(), "{script}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn every_size_arrives_byte_for_byte_in_every_way() {
+    let Some(_alone) = devices() else { return };
+    for way in &WAYS {
+        let server = Server::start(way, true, |_| {});
+        let client = Client::start(way, |_| {});
+        let peer = client.messenger.connect_to(EntityType::MDS, server.addrs.clone());
+        let mut tid = 1;
+        for len in [0, 1, 64, 4 << 10, 5000, 64 << 10, 200_000, 1 << 20, 4 << 20] {
+            let count = if len > 100_000 { 4 } else { 40 };
+            client.exchange(&peer, tid..tid + count, len, 16);
+            tid += count;
+        }
+        assert_eq!(client.messenger.session_counts().faults, 0, "{way:?}");
+        let counts = client.stack.rdma().unwrap().counts();
+        assert!(counts.rx_bytes > 10 << 20 && counts.tx_bytes > 10 << 20, "{counts:?}");
+    }
+}
+
+#[test]
+fn copies_and_work_requests_are_few() {
+    let Some(_alone) = devices() else { return };
+    let server = Server::start(&EXCHANGE, false, |_| {});
+    let client = Client::start(&EXCHANGE, |_| {});
+    let peer = client.messenger.connect_to(EntityType::MDS, server.addrs.clone());
+    pollster::block_on(peer.attempt()).unwrap();
+    let counts = || (client.stack.rdma().unwrap().counts(), server.stack.rdma().unwrap().counts());
+
+    // 64 KiB of a registered buffer: what is copied are headers.
+    let (before, _) = counts();
+    let copied_before = server._messenger.session_counts().copied;
+    for tid in 1..=100 {
+        let mut buffer = client.stack.rdma().unwrap().buffer(64 << 10).unwrap();
+        buffer.iter_mut().enumerate().for_each(|(at, it)| *it = byte(tid, at));
+        peer.send(message(tid, buffer.freeze())).unwrap();
+        assert_eq!(server._told.recv_timeout(HUNG).unwrap(), tid);
+    }
+    let (sent, received) = counts();
+    let copied = sent.tx_copied_bytes + sent.tx_inline_bytes
+        - (before.tx_copied_bytes + before.tx_inline_bytes);
+    println!("64 KiB: {} bytes copied by the sender a message", copied / 100);
+    assert!(copied < 100 * 200, "headers and acknowledgements: {copied}");
+    assert_eq!(received.rx_copied_bytes, 0);
+    let copied = server._messenger.session_counts().copied - copied_before;
+    assert!(copied < 100 * 64, "{copied} bytes of parts");
+
+    // 4 KiB, sixteen at a time.
+    let server = Server::start(&EXCHANGE, true, |_| {});
+    let peer = client.messenger.connect_to(EntityType::MDS, server.addrs.clone());
+    let fresh = Client::start(&EXCHANGE, |_| {});
+    drop(peer);
+    let peer = fresh.messenger.connect_to(EntityType::MDS, server.addrs.clone());
+    pollster::block_on(peer.attempt()).unwrap();
+    let before = fresh.stack.rdma().unwrap().counts();
+    fresh.exchange(&peer, 1..2001, 4096, 16);
+    for (side, counts, before) in [
+        ("client", fresh.stack.rdma().unwrap().counts(), before),
+        ("server", server.stack.rdma().unwrap().counts(), Default::default()),
+    ] {
+        let requests = (counts.tx_wr - before.tx_wr) as f64 / 2000.0;
+        let completions = (counts.tx_total_wc + counts.rx_total_wc
+            - before.tx_total_wc
+            - before.rx_total_wc) as f64
+            / 2000.0;
+        println!(
+            "4 KiB, depth 16, {side}: {requests:.2} work requests, {completions:.2} completions"
+        );
+    }
+}
+
+#[test]
+fn a_network_that_loses_packets_loses_no_message() {
+    let Some(_alone) = devices() else { return };
+    sh("modprobe sch_netem");
+    for percent in [1, 10] {
+        let server = Server::start(&EXCHANGE, true, |_| {});
+        let client = Client::start(&EXCHANGE, |_| {});
+        let peer = client.messenger.connect_to(EntityType::MDS, server.addrs.clone());
+        client.exchange(&peer, 1..11, 4096, 4);
+        sh(&format!("tc qdisc add dev rxe0v root netem loss {percent}%"));
+        client.exchange(&peer, 11..111, 4096, 16);
+        sh("tc qdisc del dev rxe0v root");
+        client.exchange(&peer, 111..121, 4096, 4);
+        println!("{percent} %: {}", client.messenger.session_counts());
+    }
+}
+
+#[test]
+fn a_link_that_goes_down_and_up_loses_no_message() {
+    let Some(_alone) = devices() else { return };
+    let server = Server::start(&EXCHANGE, true, |_| {});
+    let client = Client::start(&EXCHANGE, |_| {});
+    let peer = client.messenger.connect_to(EntityType::MDS, server.addrs.clone());
+    client.exchange(&peer, 1..11, 4096, 4);
+    for tid in 11..21 {
+        peer.send(message(tid, data(tid, 4096))).unwrap();
+    }
+    sh("ip link set rxe0v down");
+    for tid in 21..31 {
+        peer.send(message(tid, data(tid, 4096))).unwrap();
+    }
+    sleep(Duration::from_secs(2));
+    sh(
+        "ip link set rxe0v up; ip addr show rxe0v | grep -q 10.77.0.1 || ip addr add 10.77.0.1/24 dev rxe0v",
+    );
+    for tid in 11..31 {
+        assert_eq!(client.told.recv_timeout(HUNG).expect("an answer in time"), tid);
+    }
+    println!("{}", client.messenger.session_counts());
+}
+
+#[test]
+fn a_peer_that_is_killed_is_noticed_and_its_successor_served() {
+    if let Ok(server) = std::env::var(SERVER) {
+        let client = Client::start(&EXCHANGE, |_| {});
+        let addrs: EntityAddrVec = server.parse().unwrap();
+        let peer = client.messenger.connect_to(EntityType::MDS, addrs);
+        client.exchange(&peer, 1..u64::MAX, 4096, 8);
+        return;
+    }
+    let Some(_alone) = devices() else { return };
+    let server = Server::start(&EXCHANGE, true, |_| {});
+    let pairs = || server.stack.rdma().unwrap().counts().active_queue_pair;
+    for _ in 0..3 {
+        let name = "a_peer_that_is_killed_is_noticed_and_its_successor_served";
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([name, "--exact"]).env(SERVER, server.addrs.to_string());
+        server.ordered.last.store(0, Ordering::Relaxed);
+        let log = std::env::temp_dir().join(format!("siphon-rdma-{}.log", std::process::id()));
+        let mut child = Leash::start(command, &log).unwrap();
+        let served = || server.ordered.last.load(Ordering::Relaxed) > 50;
+        child.wait_until("served", HUNG, served).unwrap();
+        child.signal("KILL").unwrap();
+        let watch =
+            Leash::start(Command::new("sleep").arg("300").to_owned_command(), &log).unwrap();
+        watch.wait_until("gone", HUNG, || pairs() == 0).unwrap();
+        let _ = std::fs::remove_file(log);
+    }
+}
+
+#[test]
+fn an_application_that_keeps_what_arrives_stalls_nobody() {
+    let Some(_alone) = devices() else { return };
+    let small = |config: &mut Config| {
+        config.ms_async_rdma_receive_queue_len = 64;
+        config.ms_async_rdma_receive_buffers = 96;
+        config.ms_async_rdma_buffer_size = 64 << 10;
+    };
+    let server = Server::start(&EXCHANGE, true, small);
+    server.ordered.keeps.store(true, Ordering::Relaxed);
+    let client = Client::start(&EXCHANGE, small);
+    let peer = client.messenger.connect_to(EntityType::MDS, server.addrs.clone());
+    client.exchange(&peer, 1..301, 60_000, 8);
+    let counts = server.stack.rdma().unwrap().counts();
+    println!("{} of {} bytes were copied out", counts.rx_copied_bytes, counts.rx_bytes);
+    assert!(counts.rx_copied_bytes > 0 && counts.rx_bufs_total <= 96, "{counts:?}");
+    let kept = std::mem::take(&mut *server.ordered.kept.lock().unwrap());
+    let right = |kept: &Message| {
+        kept.payload.data.iter().enumerate().all(|(at, it)| it == byte(kept.header.tid, at))
+    };
+    assert!(kept.len() == 300 && kept.iter().all(right), "what is kept stays as it came");
+    drop(kept);
+    client.exchange(&peer, 301..341, 60_000, 8);
+}
+
+#[test]
+fn what_is_not_there_is_named_with_what_is() {
+    let Some(_alone) = devices() else { return };
+    let open = |options: &str| {
+        let context = rdma("", options, |_| {});
+        Stack::new(&context).map(drop).map_err(|error| error.to_string())
+    };
+    let device = |name: &str| format!("ms_async_rdma_device_name={name}");
+    let error = open(&device("mlx5_0")).unwrap_err();
+    assert!(error.contains("mlx5_0") && error.contains("rxe0"), "{error}");
+    let error = open("ms_async_rdma_gid_idx=77").unwrap_err();
+    assert!(error.contains("GID 77") && error.contains("0a4d:0001"), "{error}");
+    let error = open("ms_async_rdma_local_gid=10.9.9.9").unwrap_err();
+    assert!(error.contains("0a09:0909"), "{error}");
+    let error = open("ms_async_rdma_local_gid=nonsense").unwrap_err();
+    assert!(error.contains("nonsense"), "{error}");
+    let error = open("ms_async_rdma_port_num=9").unwrap_err();
+    assert!(error.contains("no port 9"), "{error}");
+    let error = open(&device("siw0")).unwrap_err();
+    assert!(error.contains("iwarp"), "{error}");
+    open("").unwrap();
+    open("ms_async_rdma_local_gid=10.77.0.2 ms_async_rdma_device_name=rxe1").unwrap();
+}
+
+#[test]
+fn five_hundred_connect_at_once() {
+    let Some(_alone) = devices() else { return };
+    let server = Server::start(&EXCHANGE, true, |_| {});
+    let context = rdma("rxe0", "", |config| config.ms_connection_ready_timeout = HUNG);
+    let stack = Stack::new(&context).unwrap();
+    let connections: Vec<_> = (0..500)
+        .map(|_| {
+            let client = messenger(&context, &stack, EntityType::CLIENT, Policy::LOSSY_CLIENT, &[]);
+            let peer = client.connect_to(EntityType::MDS, server.addrs.clone());
+            (client, peer)
+        })
+        .collect();
+    for (_, peer) in &connections {
+        let open = || {
+            let attempt = pollster::block_on(peer.attempt());
+            attempt.is_ok()
+        };
+        assert!((0..10).any(|_| open()), "{:?}", peer.last_fault());
+    }
+    assert_eq!(server.stack.rdma().unwrap().counts().active_queue_pair, 500);
+}
+
+#[test]
+fn thousands_of_connections_leave_nothing_behind() {
+    let Some(_alone) = devices() else { return };
+    const CYCLES: usize = 5000;
+    let server = Server::start(&EXCHANGE, true, |_| {});
+    let context = rdma("rxe0", "", |_| {});
+    let stack = Stack::new(&context).unwrap();
+    let cycle = || {
+        let client = messenger(&context, &stack, EntityType::CLIENT, Policy::LOSSY_CLIENT, &[]);
+        let peer = client.connect_to(EntityType::MDS, server.addrs.clone());
+        pollster::block_on(peer.attempt()).unwrap();
+        peer.mark_down();
+        pollster::block_on(client.shutdown_within(Duration::ZERO));
+    };
+    let pairs = |stack: &Stack| stack.rdma().unwrap().counts().active_queue_pair;
+    let settle = || until("all are gone", || pairs(&stack) + pairs(&server.stack) == 0);
+    let state = || {
+        let files = std::fs::read_dir("/proc/self/fd").unwrap().count();
+        (sh("rdma resource show"), files)
+    };
+    (0..20).for_each(|_| cycle());
+    settle();
+    let before = state();
+    (0..CYCLES).for_each(|_| cycle());
+    settle();
+    assert_eq!(state(), before);
+    let counts = server.stack.rdma().unwrap().counts();
+    println!("{CYCLES} cycles: {counts:?}");
+    assert_eq!(counts.created_queue_pair as usize, CYCLES + 20);
+}
+
+#[test]
+fn tcp_and_two_devices_serve_in_one_process_and_a_child_takes_nothing() {
+    let Some(_alone) = devices() else { return };
+    let tcp = context(|_| {});
+    let tcp_stack = Stack::new(&tcp).unwrap();
+    let (ordered, _told) = Ordered::new(true);
+    let policy = Policy::STATEFUL_SERVER;
+    let tcp_server = messenger(&tcp, &tcp_stack, EntityType::MDS, policy, &[ordered]);
+    let tcp_addrs = bound(&tcp_server, &["v2:127.0.0.1:0/0"]);
+    let (ordered, tcp_told) = Ordered::new(false);
+    let tcp_client =
+        messenger(&tcp, &tcp_stack, EntityType::CLIENT, Policy::LOSSLESS_CLIENT, &[ordered]);
+    let tcp_peer = tcp_client.connect_to(EntityType::MDS, tcp_addrs);
+
+    let ways = [EXCHANGE, Way { devices: ["rxe1", "rxe0"], ip: "10.77.0.1", ..EXCHANGE }];
+    let sides = ways.map(|way| (Server::start(&way, true, |_| {}), Client::start(&way, |_| {})));
+    let peers = sides
+        .each_ref()
+        .map(|(server, client)| client.messenger.connect_to(EntityType::MDS, server.addrs.clone()));
+    for round in 0..5 {
+        let tids = round * 10 + 1..round * 10 + 11;
+        for ((_, client), peer) in sides.iter().zip(&peers) {
+            client.exchange(peer, tids.clone(), 8192, 4);
+        }
+        for tid in tids {
+            tcp_peer.send(message(tid, data(tid, 8192))).unwrap();
+            assert_eq!(tcp_told.recv_timeout(HUNG).unwrap(), tid);
+        }
+        // The application forks: what is registered stays where the device knows it.
+        assert_eq!(sh("echo forked"), "forked\n");
+    }
+}
