@@ -18,6 +18,6 @@ pub use client::{Client, ClientError, ClientOptions};
 pub use cpu::CpuTime;
 pub use measure::{Limit, Measurement, Progress, Workload};
 pub use raw::{RawPeers, RawServer};
-pub use report::{Comparison, Compression, Figures, LatencyUs, Report};
+pub use report::{Comparison, Compression, Figures, LatencyUs, RdmaFigures, Report};
 pub use server::{Server, ServerOptions};
 pub use work::{Content, wire_lengths};

@@ -17,6 +17,9 @@ pub struct Report {
     /// How frames are compressed, if they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
+    /// What RDMA took, where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rdma: Option<RdmaFigures>,
     /// Data of each request in bytes.
     pub size_bytes: usize,
     /// Connections.
@@ -29,6 +32,19 @@ pub struct Report {
     /// What plain sockets reached, if that was measured.
     #[serde(flatten)]
     pub comparison: Option<Comparison>,
+}
+
+/// What RDMA took for an operation, in the mean, of the sides that are in this process.
+#[derive(Clone, Debug, Serialize)]
+pub struct RdmaFigures {
+    /// Work requests of sends.
+    pub work_requests_per_op: f64,
+    /// Completions, of sends and receives.
+    pub completions_per_op: f64,
+    /// Bytes that were copied into chunks to be sent.
+    pub tx_copied_bytes_per_op: f64,
+    /// Bytes that were copied out of chunks, as these ran short.
+    pub rx_copied_bytes_per_op: f64,
 }
 
 /// How frames are compressed.
@@ -124,6 +140,7 @@ impl Report {
             mode,
             protocol,
             compression: None,
+            rdma: None,
             size_bytes: workload.size,
             jobs: workload.jobs,
             depth: workload.depth,
@@ -150,6 +167,16 @@ impl fmt::Display for Report {
             writeln!(f, "  compression     {algorithm}, to {:.1} % of the data", ratio * 100.0)?;
         }
         write!(f, "{}", self.figures)?;
+        if let Some(rdma) = &self.rdma {
+            writeln!(
+                f,
+                "  RDMA            {:.2} work requests/op, {:.2} completions/op, {:.0} bytes/op copied to send, {:.0} on receipt",
+                rdma.work_requests_per_op,
+                rdma.completions_per_op,
+                rdma.tx_copied_bytes_per_op,
+                rdma.rx_copied_bytes_per_op,
+            )?;
+        }
         if let Some(comparison) = &self.comparison {
             writeln!(
                 f,

@@ -10,9 +10,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use siphon_auth::{AuthClient, ConnectionMode, CryptoKey, KeyType, ModeList, Modes, SharedSecret};
 use siphon_common::{Config, Context};
 use siphon_msgr::{Messenger, Stack, SystemEnv};
+use siphon_net::{RdmaCounts, RdmaDevice};
 use siphon_perf::{
     Client, ClientOptions, Comparison, Compression, Content, Figures, Limit, Measurement, Progress,
-    RawPeers, RawServer, Report, Server, ServerOptions, Workload, wire_lengths,
+    RawPeers, RawServer, RdmaFigures, Report, Server, ServerOptions, Workload, wire_lengths,
 };
 use siphon_proto::Policy;
 use siphon_proto::v2::BannerFeatures;
@@ -230,8 +231,9 @@ fn run_both(args: &Args) -> Result<()> {
         }
         false => None,
     };
-    let (ours, raws) = measure(&client, raw.as_ref(), &workload)?;
+    let Measured { ours, raws, rdma } = measure(&client, &stack, raw.as_ref(), &workload)?;
     let mut report = report(&client, &stack, &workload, &ours);
+    report.rdma = rdma;
     if !raws.is_empty() {
         report.comparison = Some(compare(&ours, &raws, workload.size));
     }
@@ -249,8 +251,9 @@ fn run_client(addr: &str, work: &WorkArgs, seal: &ModeArgs, stack: &StackArgs) -
     let secret = seal.secret(no_key)?;
     let options = work.options(seal, auth_client(secret.as_ref())?);
     let client = connect(&context, &stack, &server, &workload, options)?;
-    let (ours, _) = measure(&client, None, &workload)?;
-    let report = report(&client, &stack, &workload, &ours);
+    let Measured { ours, rdma, .. } = measure(&client, &stack, None, &workload)?;
+    let mut report = report(&client, &stack, &workload, &ours);
+    report.rdma = rdma;
     client.shutdown();
     print(&report, work.json)
 }
@@ -321,11 +324,19 @@ fn connect(
 }
 
 /// Measures in rounds, in turn with the raw limit if there is one.
+/// Rounds of the messenger and of plain sockets, and what RDMA took for the former.
+struct Measured {
+    ours: Vec<Measurement>,
+    raws: Vec<Measurement>,
+    rdma: Option<RdmaFigures>,
+}
+
 fn measure(
     client: &Client,
+    stack: &Stack,
     raw: Option<&(RawServer, RawPeers)>,
     workload: &Workload,
-) -> Result<(Vec<Measurement>, Vec<Measurement>)> {
+) -> Result<Measured> {
     let rounds = if raw.is_some() { ROUNDS } else { 1 };
     let round = Workload { limit: divide(workload.limit, rounds), ..*workload };
     let warm_up = Workload { limit: Limit::Time(WARM_UP), ..*workload };
@@ -336,6 +347,7 @@ fn measure(
             server.measure(*peers, &warm_up, &Arc::new(Progress::new(workload.jobs)))?;
         }
     }
+    let before = stack.rdma().map(RdmaDevice::counts);
     for _ in 0..rounds {
         ours.push(shown("siphon", &round, |progress| Ok(client.measure(&round, progress)?))?);
         if let Some((server, peers)) = raw {
@@ -343,7 +355,22 @@ fn measure(
             raws.push(shown("plain TCP", &round, run)?);
         }
     }
-    Ok((ours, raws))
+    let after = stack.rdma().map(RdmaDevice::counts);
+    let rdma = before
+        .zip(after)
+        .map(|(before, after)| rdma_figures(&before, &after, sum(&ours).operations));
+    Ok(Measured { ours, raws, rdma })
+}
+
+fn rdma_figures(before: &RdmaCounts, after: &RdmaCounts, ops: u64) -> RdmaFigures {
+    let per_op =
+        |count: fn(&RdmaCounts) -> u64| (count(after) - count(before)) as f64 / ops.max(1) as f64;
+    RdmaFigures {
+        work_requests_per_op: per_op(|it| it.tx_wr),
+        completions_per_op: per_op(|it| it.tx_total_wc + it.rx_total_wc),
+        tx_copied_bytes_per_op: per_op(|it| it.tx_copied_bytes),
+        rx_copied_bytes_per_op: per_op(|it| it.rx_copied_bytes),
+    }
 }
 
 /// Runs a measurement with a progress bar that shows the live rate, on a terminal.
