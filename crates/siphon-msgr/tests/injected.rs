@@ -14,7 +14,15 @@ use siphon_msgr::{CloseReason, Connection, Dispatcher, Stack};
 use siphon_proto::{Message, Policy};
 use siphon_wire::types::{EntityAddrVec, EntityType};
 
-const MESSAGES: u64 = 1_000_000;
+/// Of each direction; another network stack than TCP gets fewer, on emulated processors.
+fn messages() -> u64 {
+    if std::env::var("SIPHON_TEST_OPTIONS").is_ok_and(|it| !it.is_empty()) {
+        10_000
+    } else {
+        1_000_000
+    }
+}
+
 /// Messages under way.
 const WINDOW: u64 = 64;
 /// Where the child finds its server; its presence tells that we are the child.
@@ -75,17 +83,17 @@ fn client(server: &str) {
     let us = messenger(&context, &stack, EntityType::CLIENT, Policy::LOSSLESS_CLIENT, &[in_order]);
     let addrs: EntityAddrVec = server.parse().unwrap();
     let connection = us.connect_to(EntityType::MDS, addrs);
-    for tid in 1..=MESSAGES + WINDOW {
+    for tid in 1..=messages() + WINDOW {
         if tid > WINDOW {
             assert_eq!(told.recv_timeout(HUNG).unwrap(), tid - WINDOW);
         }
-        if tid <= MESSAGES {
+        if tid <= messages() {
             connection.send(message(42, tid)).unwrap();
         }
     }
     let counts = us.session_counts();
-    println!("{MESSAGES} messages each way; {counts}");
-    assert!(counts.resumed > 100 && counts.resets == 0, "{counts}");
+    println!("{} messages each way; {counts}", messages());
+    assert!(counts.resumed > messages() / 10_000 && counts.resets == 0, "{counts}");
     connection.mark_down();
     pollster::block_on(us.shutdown());
 }
@@ -112,7 +120,7 @@ fn a_million_messages_survive_socket_failures_between_two_processes() {
     let counts = server.session_counts();
     eprintln!("{output}server: {counts}");
     assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
-    assert_eq!(in_order.last.load(Ordering::Relaxed), MESSAGES);
+    assert_eq!(in_order.last.load(Ordering::Relaxed), messages());
     pollster::block_on(server.shutdown_within(Duration::ZERO));
 }
 

@@ -12,10 +12,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{bound, context, messenger};
 use siphon_common::{Config, Context};
+use siphon_messages::{MMonGetMap, MMonMap, TypedMessage};
 use siphon_msgr::{Connection, Dispatcher, Messenger, Stack};
-use siphon_peers::{Leash, run};
+use siphon_peers::{CephMon, Leash, MonOptions, MonProtocols, require, run};
 use siphon_proto::{Message, MessageHeader, OutMessage, Payload, Policy};
-use siphon_wire::types::{EntityAddrVec, EntityType};
+use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityType};
 
 /// How long a test waits for what must come, on emulated processors and a network that loses.
 const HUNG: Duration = Duration::from_secs(120);
@@ -472,4 +473,70 @@ fn tcp_and_two_devices_serve_in_one_process_and_a_child_takes_nothing() {
         // The application forks: what is registered stays where the device knows it.
         assert_eq!(sh("echo forked"), "forked\n");
     }
+}
+
+/// Counts what a monitor answers.
+struct Maps(Sender<()>);
+
+impl Dispatcher for Maps {
+    fn can_fast_dispatch(&self, _: &Message) -> bool {
+        true
+    }
+
+    fn fast_dispatch(&self, _: &Connection, message: Message) {
+        if message.header.msg_type == MMonMap::TYPE {
+            let map = MMonMap::from_message(&message).unwrap();
+            assert_eq!(map.monmap.by_rank().count(), 1);
+            let _ = self.0.send(());
+        }
+    }
+}
+
+#[test]
+fn a_real_monitor_answers_by_rdma_and_is_survived() {
+    let Some(_alone) = devices() else { return };
+    let config = [
+        "ms_type = async+rdma",
+        "ms_async_rdma_device_name = rxe0",
+        "ms_async_rdma_gid_idx = 1",
+        "ms_async_rdma_receive_queue_len = 256",
+        "ms_async_rdma_receive_buffers = 1024",
+        "ms_async_rdma_send_buffers = 64",
+    ];
+    let config = config.map(str::to_owned).to_vec();
+    let options = MonOptions { protocols: MonProtocols::V2, config, debug_ms: 0 };
+    let Some(mut mon) = require(CephMon::start(options)) else { return };
+    let addrs: EntityAddrVec = EntityAddr::msgr2(mon.addr_v2().unwrap(), 0).into();
+    let context = rdma("rxe0", "", |_| {});
+    let stack = Stack::new(&context).unwrap();
+    let (sender, told) = channel();
+    let maps = Arc::new(Maps(sender));
+    let us = messenger(&context, &stack, EntityType::CLIENT, Policy::LOSSY_CLIENT, &[maps]);
+    let ask = |count: usize| {
+        let connection = (0..50)
+            .find_map(|_| {
+                let connection = us.connect_to(EntityType::MON, addrs.clone());
+                if pollster::block_on(connection.attempt()).is_ok() {
+                    return Some(connection);
+                }
+                connection.mark_down();
+                sleep(Duration::from_millis(200)); // it may have just started
+                None
+            })
+            .expect("the monitor opens a session");
+        for at in 0..count + 16 {
+            if at < count {
+                connection.send(MMonGetMap.into_out()).unwrap();
+            }
+            if at >= 16 {
+                told.recv_timeout(HUNG).expect("an answer in time");
+            }
+        }
+        connection
+    };
+    ask(1000);
+    mon.kill().unwrap();
+    mon.restart().unwrap();
+    ask(100).mark_down();
+    println!("{:?}", stack.rdma().unwrap().counts());
 }

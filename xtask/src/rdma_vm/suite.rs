@@ -15,13 +15,26 @@ use crate::root;
 use crate::steps::{Steps, cargo, output};
 
 /// The tests that need RDMA devices, which all run in one boot. Add a line for each crate.
-const TESTS: &[Tests] =
-    &[Tests { package: "siphon-verbs", targets: &["--test", "devices"], filter: "" }];
+const TESTS: &[Tests] = &[
+    Tests::of("siphon-verbs", &["--test", "devices"]),
+    Tests::of("siphon-msgr", &["--test", "rdma"]),
+    Tests::of("ceph-perf-msgr", &["--test", "rdma"]),
+    // The scenarios of sessions, with another stack.
+    Tests { options: RDMA, ..Tests::of("siphon-msgr", &["--test", "behaviour"]) },
+    Tests { options: RDMA, ..Tests::of("siphon-msgr", &["--test", "binding"]) },
+    Tests { options: RDMA, ..Tests::of("siphon-msgr", &["--test", "secure"]) },
+    Tests { options: RDMA, ..Tests::of("siphon-msgr", &["--test", "injected"]) },
+    Tests { options: RDMA, ..Tests::of("siphon-msgr", &["--test", "reviewed"]) },
+];
+
+/// What `SIPHON_TEST_OPTIONS` has tests start.
+const RDMA: &str = "ms_type=async+rdma ms_async_rdma_device_name=rxe0 ms_async_op_threads=1 \
+                    ms_async_rdma_polling_us=100 ms_async_rdma_receive_queue_len=256";
 
 /// Whether the machine has what it promises.
 const SMOKE: &str = include_str!("smoke.sh");
 /// For all tests together, and the boot.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(1200);
 /// In MiB.
 const MEMORY: u32 = 4096;
 
@@ -30,8 +43,10 @@ struct Tests {
     package: &'static str,
     /// What selects the test binaries, as `cargo test` has it: `--lib`, `--test NAME`.
     targets: &'static [&'static str],
-    /// What the names of the tests begin with or contain; with nothing, all of them.
-    filter: &'static str,
+    /// `SIPHON_TEST_OPTIONS`.
+    options: &'static str,
+    /// What is in the names of tests that need something else.
+    skip: &'static [&'static str],
 }
 
 /// A test binary, with the folder that cargo would run it in.
@@ -39,7 +54,8 @@ struct Tests {
 struct Binary {
     executable: PathBuf,
     package: PathBuf,
-    filter: &'static str,
+    options: &'static str,
+    skip: &'static [&'static str],
 }
 
 /// The step of the whole verification.
@@ -76,6 +92,10 @@ pub(super) fn run(cache: &Cache, image: &Image, machine: &Machine) -> Result<()>
 }
 
 impl Tests {
+    const fn of(package: &'static str, targets: &'static [&'static str]) -> Self {
+        Self { package, targets, options: "", skip: &[] }
+    }
+
     fn build(&self) -> Result<Vec<Binary>> {
         let mut build = cargo(&["test", "--no-run", "--locked", "--message-format"]);
         build.args(["json-render-diagnostics", "-p", self.package]).args(self.targets);
@@ -98,7 +118,8 @@ impl Tests {
         is_test.then_some(Binary {
             executable: message["executable"].as_str()?.into(),
             package: package.to_owned(),
-            filter: self.filter,
+            options: self.options,
+            skip: self.skip,
         })
     }
 }
@@ -118,12 +139,17 @@ fn script(binaries: &[Binary]) -> OsString {
         script.push(") || failed=1\n");
     };
     add("/".as_ref(), &["sh".as_ref(), "-c".as_ref(), &smoke]);
-    for Binary { executable, package, filter } in binaries {
+    for Binary { executable, package, options, skip } in binaries {
         let package = quoted(package.as_ref());
         let executable = quoted(executable.as_ref());
-        let mut variable = OsString::from("CARGO_MANIFEST_DIR=");
-        variable.push(&package);
-        add(&package, &[&variable, &executable, filter.as_ref()]);
+        let mut folder = OsString::from("CARGO_MANIFEST_DIR=");
+        folder.push(&package);
+        let mut variable = OsString::from("SIPHON_TEST_OPTIONS=");
+        variable.push(quoted(options.as_ref()));
+        let mut command = vec![folder, variable, executable];
+        command.extend(skip.iter().flat_map(|name| ["--skip".into(), OsString::from(name)]));
+        let command: Vec<&OsStr> = command.iter().map(OsString::as_os_str).collect();
+        add(&package, &command);
     }
     script.push("exit $failed\n");
     script
@@ -139,7 +165,7 @@ mod tests {
 
     #[test]
     fn test_binaries_are_told_from_what_else_is_built() {
-        let tests = Tests { package: "a", targets: &["--lib"], filter: "rdma::" };
+        let tests = Tests { options: "o=1", skip: &["x"], ..Tests::of("a", &["--lib"]) };
         let message = |test: bool, executable: Value| {
             json!({
                 "reason": "compiler-artifact",
@@ -150,7 +176,8 @@ mod tests {
         };
         let binary = tests.binary(&message(true, json!("/target/a-1")));
         let (executable, package) = ("/target/a-1".into(), "/tree/crates/a".into());
-        assert_eq!(binary, Some(Binary { executable, package, filter: "rdma::" }));
+        let (options, skip) = ("o=1", &["x"][..]);
+        assert_eq!(binary, Some(Binary { executable, package, options, skip }));
         assert_eq!(tests.binary(&message(true, Value::Null)), None);
         assert_eq!(tests.binary(&message(false, json!("/target/tool"))), None);
         assert_eq!(tests.binary(&json!({ "reason": "build-finished", "success": true })), None);
@@ -158,10 +185,11 @@ mod tests {
 
     #[test]
     fn a_failure_does_not_hide_the_tests_after_it() {
-        let binary = |executable: &str, filter| Binary {
+        let binary = |executable: &str, skip| Binary {
             executable: executable.into(),
             package: "/usr".into(),
-            filter,
+            options: "",
+            skip,
         };
         let run = |binaries: &[Binary]| {
             let script = script(binaries).into_string().unwrap();
@@ -170,9 +198,9 @@ mod tests {
             let output = Command::new("sh").args(["-c", &script]).output().unwrap();
             (output.status.code(), String::from_utf8(output.stdout).unwrap())
         };
-        let good = [binary("/bin/pwd", ""), binary("/bin/echo", "rdma::")];
-        assert_eq!(run(&good), (Some(0), "smoke\n/usr\nrdma::\n".to_owned()));
-        let bad = [binary("/bin/false", ""), binary("/bin/pwd", "")];
+        let good = [binary("/bin/pwd", &[][..]), binary("/bin/echo", &["rdma::"][..])];
+        assert_eq!(run(&good), (Some(0), "smoke\n/usr\n--skip rdma::\n".to_owned()));
+        let bad = [binary("/bin/false", &[][..]), binary("/bin/pwd", &[][..])];
         assert_eq!(run(&bad), (Some(1), "smoke\n/usr\n".to_owned()));
     }
 }

@@ -124,6 +124,13 @@ impl SendPool {
         chunk
     }
 
+    /// Whether more than half of the chunks that there may be are being sent from.
+    pub(super) fn is_short(&self, device: &Device) -> bool {
+        let most = device.options.send_buffers as usize;
+        let used = |have: usize, free: usize| have - free > most / 2;
+        used(self.smalls, self.small.len()) || used(self.larges, self.large.len())
+    }
+
     pub(super) fn give_back(&mut self, chunk: Chunk) {
         if chunk.len() == SMALL { self.small.push(chunk) } else { self.large.push(chunk) }
     }

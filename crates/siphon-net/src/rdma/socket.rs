@@ -28,8 +28,8 @@ const SIGNAL_EVERY: usize = 8;
 const RESERVED: usize = 1;
 /// What there is to send goes in so many messages of RDMA, so that the peer begins on the first while
 /// the others are under way; none is shorter than this for it.
-const PARTS: usize = 4;
-const MIN_MESSAGE: usize = 16 << 10;
+const PARTS: usize = 2;
+const MIN_MESSAGE: usize = 32 << 10;
 /// Work requests that are handed to the device at once.
 const MAX_BATCH: usize = 64;
 
@@ -81,6 +81,8 @@ pub(super) struct Socket {
     sending: bool,
     shutdown: bool,
     said_end: bool,
+    /// Work requests since the last one that tells of its end.
+    unsignaled: usize,
     /// It was sent after the end.
     too_late: bool,
     /// It waits for a chunk, or room in its queue.
@@ -111,6 +113,7 @@ impl Socket {
             sending: false,
             shutdown: false,
             said_end: false,
+            unsignaled: 0,
             too_late: false,
             starved: false,
             queued: false,
@@ -326,8 +329,16 @@ impl Socket {
                 self.starved = more && next.is_none();
                 if let Some(mut pieces) = waiting.take() {
                     added += 1;
-                    // The last always tells, so that nothing waits for a word that never comes.
-                    let signaled = next.is_none() || added % SIGNAL_EVERY == 0;
+                    self.unsignaled += 1;
+                    // What others wait for tells of its end at once: chunks that run short, and
+                    // buffers of the application.
+                    let waited_for = pool.is_short(device)
+                        || pieces.iter().any(|piece| matches!(piece, Piece::Registered(..)));
+                    let signaled =
+                        self.unsignaled >= SIGNAL_EVERY || (waited_for && next.is_none());
+                    if signaled {
+                        self.unsignaled = 0;
+                    }
                     if let Err(refused) = batch.send(&mut pieces, signaled) {
                         unreachable!("it was made to fit: {refused:?}");
                     }
