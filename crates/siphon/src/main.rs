@@ -5,6 +5,7 @@ mod echo;
 mod monitor;
 mod perf;
 mod probe;
+mod rdma;
 mod size;
 mod stack;
 mod status;
@@ -42,6 +43,11 @@ enum Command {
     Probe(probe::Args),
     /// Open sessions with a monitor, the manager and an OSD, and tell what they speak
     Status(status::Args),
+    /// RDMA: the devices of this host
+    Rdma {
+        #[command(subcommand)]
+        command: rdma::Command,
+    },
 }
 
 fn main() -> ExitCode {
@@ -55,6 +61,7 @@ fn main() -> ExitCode {
             Command::Monmap(args) => monitor::monmap(&args),
             Command::Probe(args) => probe::run(&args),
             Command::Status(args) => status::run(&args),
+            Command::Rdma { command } => rdma::run(&command),
         });
     match result {
         Ok(()) => ExitCode::SUCCESS,
