@@ -8,13 +8,17 @@ use siphon_peers::{CephTree, PeerError, Release};
 use crate::root;
 use crate::steps::{call, cargo};
 
-/// The programs that tests use, and Debian's packages that have them.
-const PROGRAMS: [(&str, &str); 5] = [
+/// The programs that tests use, and Debian's packages that have them. Headers of C tell whether our
+/// bindings are right.
+const PROGRAMS: [(&str, &str); 8] = [
     ("ceph-mon", "ceph-mon"),
     ("ceph", "ceph-common"),
     ("monmaptool", "ceph-common"),
     ("mmdebstrap", "mmdebstrap"),
     ("tc", "iproute2"),
+    ("cc", "gcc"),
+    ("/usr/include/infiniband/verbs.h", "libibverbs-dev"),
+    ("/usr/include/rdma/rdma_cma.h", "librdmacm-dev"),
 ];
 
 /// What the RDMA machine is built with, and what its tests run. Among the programs are files, where a

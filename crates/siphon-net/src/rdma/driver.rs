@@ -9,18 +9,16 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use siphon_verbs::{
-    AsyncEventKind, Chunk, CmEvent, CmEventKind, CmId, CmKey, CompletionQueue, ConnectParameters,
-    EventChannel, PathTo, QueueId, QueuePair, QueuePairOptions, Received, SharedReceiveQueue,
-    WorkCompletion, WorkStatus,
+    Chunk, CmId, CmKey, CompletionQueue, ConnectParameters, EventChannel, QueueId,
+    SharedReceiveQueue, WorkCompletion,
 };
 use siphon_wire::buf::Rope;
 
 use super::counters::add;
-use super::device::{Device, MAX_INLINE, RdmaConnect};
+use super::device::{Device, RdmaConnect};
 use super::dying::Dying;
-use super::pool::{ReceivePool, SendPool, grow};
-use super::record::Record;
-use super::socket::{Socket, Stage, recycle};
+use super::pool::{ReceivePool, SendPool};
+use super::socket::{Socket, Stage};
 use crate::FillBuf;
 use crate::driver::{
     Accepted, Completion, Driver, FileId, Interest, ListenOptions, ListenerId, SendStatus,
@@ -29,25 +27,17 @@ use crate::driver::{
 use crate::posix::PosixDriver;
 use crate::slab::{Key, Slab};
 
-/// Chunks that are posted for each connection, up to what the options allow.
-const POSTED_EACH: usize = 32;
 /// Chunks that are posted at least.
-const POSTED_MIN: usize = 64;
-/// Completions that are taken in one wait.
-const COMPLETIONS_PER_WAIT: usize = 256;
+pub(super) const POSTED_MIN: usize = 64;
 /// How long connecting may take, from step to step.
 const CONNECTING: Duration = Duration::from_secs(10);
 /// How long a connection lives after the peer's socket of the exchange was closed: what was sent
 /// before that comes another way.
-const AFTER_TCP: Duration = Duration::from_secs(1);
+pub(super) const AFTER_TCP: Duration = Duration::from_secs(1);
 /// The same for RDMA-CM's steps, in milliseconds.
-const CM_STEP_MS: i32 = 5000;
-/// Work requests of a queue pair's sends, at most: with chunks of 128 KiB, 16 MiB that are under way.
-const SENDS_EACH: u32 = 128;
+pub(super) const CM_STEP_MS: i32 = 5000;
 /// Room of a completion queue, as Ceph has it, where the device has so much.
 const COMPLETIONS: u32 = 30_000;
-/// How far a packet may be routed, as Ceph has it.
-const HOP_LIMIT: u8 = 6;
 
 /// Tokens of our own descriptors in the inner driver; what others register comes behind.
 const TOKEN_COMPLETIONS: u64 = 0;
@@ -57,48 +47,48 @@ const TOKEN_OTHERS: u64 = 3;
 
 /// One worker's share of an RDMA stack. See [`NetworkStack::rdma`](crate::NetworkStack::rdma).
 pub struct RdmaDriver {
-    posix: PosixDriver,
-    device: Arc<Device>,
-    completions: CompletionQueue,
-    shared: Option<SharedReceiveQueue>,
-    receives: Arc<ReceivePool>,
+    pub(super) posix: PosixDriver,
+    pub(super) device: Arc<Device>,
+    pub(super) completions: CompletionQueue,
+    pub(super) shared: Option<SharedReceiveQueue>,
+    pub(super) receives: Arc<ReceivePool>,
     /// Chunks to receive into that are registered, and that may be.
-    registered: usize,
-    most_registered: usize,
-    sends: SendPool,
-    sockets: Slab<Socket>,
-    count: usize,
-    dying: Vec<Dying>,
+    pub(super) registered: usize,
+    pub(super) most_registered: usize,
+    pub(super) sends: SendPool,
+    pub(super) sockets: Slab<Socket>,
+    pub(super) count: usize,
+    pub(super) dying: Vec<Dying>,
     /// Whose a completion is.
-    queues: HashMap<QueueId, Key>,
-    numbers: HashMap<u32, Key>,
+    pub(super) queues: HashMap<QueueId, Key>,
+    pub(super) numbers: HashMap<u32, Key>,
     /// Whose a socket of the exchange is.
-    exchanges: HashMap<SocketId, Key>,
-    cm: Option<Cm>,
+    pub(super) exchanges: HashMap<SocketId, Key>,
+    pub(super) cm: Option<Cm>,
     /// What others registered: the token they gave.
-    files: HashMap<u64, (FileId, u64)>,
-    next_file: u64,
-    turns: Vec<Key>,
-    current_turns: Vec<Key>,
-    starved: Vec<Key>,
+    pub(super) files: HashMap<u64, (FileId, u64)>,
+    pub(super) next_file: u64,
+    pub(super) turns: Vec<Key>,
+    pub(super) current_turns: Vec<Key>,
+    pub(super) starved: Vec<Key>,
     /// Chunks run short: what arrives is copied out of them.
-    scarce: bool,
-    gone: bool,
+    pub(super) scarce: bool,
+    pub(super) gone: bool,
     wake: Arc<WakeFlag>,
     events: Vec<Inner>,
-    done: Vec<WorkCompletion>,
-    spare: Vec<Chunk>,
+    pub(super) done: Vec<WorkCompletion>,
+    pub(super) spare: Vec<Chunk>,
 }
 
 /// What RDMA-CM has to do with.
-struct Cm {
-    channel: EventChannel,
-    ids: HashMap<CmKey, Key>,
-    listeners: Slab<CmId>,
+pub(super) struct Cm {
+    pub(super) channel: EventChannel,
+    pub(super) ids: HashMap<CmKey, Key>,
+    pub(super) listeners: Slab<CmId>,
 }
 
 /// What a connection that RDMA-CM accepted carries to the worker that adopts it.
-struct CmTransport(CmId);
+pub(super) struct CmTransport(pub(super) CmId);
 
 /// What the inner driver completed.
 enum Inner {
@@ -174,7 +164,7 @@ impl RdmaDriver {
         self.sockets.insert(socket)
     }
 
-    fn queue_turn(&mut self, key: Key) {
+    pub(super) fn queue_turn(&mut self, key: Key) {
         if let Some(socket) = self.sockets.get_mut(key)
             && !socket.queued
             && socket.wants_turn()
@@ -184,7 +174,7 @@ impl RdmaDriver {
         }
     }
 
-    fn fail(&mut self, key: Key, error: io::Error) {
+    pub(super) fn fail(&mut self, key: Key, error: io::Error) {
         if let Some(socket) = self.sockets.get_mut(key) {
             if !matches!(socket.stage, Stage::Open) {
                 add(&self.device.counters.handshake_errors, 1);
@@ -192,107 +182,6 @@ impl RdmaDriver {
             socket.fail(error);
             self.queue_turn(key);
         }
-    }
-
-    /// A queue pair for this connection, by RDMA-CM or to be connected by an exchange.
-    fn make_queue(&mut self, key: Key) -> io::Result<()> {
-        if self.gone {
-            return Err(io::Error::new(io::ErrorKind::NotConnected, "the RDMA device is gone"));
-        }
-        let device = &self.device;
-        let own = if self.shared.is_some() { 0 } else { device.options.receive_queue_len };
-        let options = QueuePairOptions {
-            max_send_wr: device.options.send_buffers.min(SENDS_EACH) + 2,
-            max_recv_wr: own.min(POSTED_MIN as u32),
-            max_send_sge: device.max_pieces() as u32,
-            max_inline: MAX_INLINE,
-        };
-        let Some(socket) = self.sockets.get_mut(key) else {
-            return Ok(());
-        };
-        let (domain, done, shared) = (&device.domain, &self.completions, self.shared.as_ref());
-        let queue = match &socket.cm {
-            Some(id) => QueuePair::for_cm(id, domain, done, done, shared, options)?,
-            None => {
-                let mut queue = QueuePair::new(domain, done, done, shared, options)?;
-                queue.init(device.options.port)?;
-                queue
-            }
-        };
-        device.set_max_inline(queue.options().max_inline);
-        device.counters.created_queue_pair.fetch_add(1, Ordering::Relaxed);
-        device.counters.active_queue_pair.fetch_add(1, Ordering::Relaxed);
-        self.queues.insert(queue.id(), key);
-        self.numbers.insert(queue.number(), key);
-        socket.queue = Some(queue);
-        socket.psn = random_psn();
-        self.refill();
-        Ok(())
-    }
-
-    /// Sends our record by the exchange's socket.
-    fn send_record(&mut self, key: Key, peer_qp_num: u32) {
-        let Some(socket) = self.sockets.get(key) else {
-            return;
-        };
-        if let (Some(record), Some(tcp)) = (socket.record(&self.device, peer_qp_num), socket.tcp) {
-            let mut rope = Rope::from(bytes::Bytes::from(record.encode()));
-            // An error comes by its completion; 65 bytes always have room.
-            let _ = self.posix.send(tcp, &mut rope);
-        }
-    }
-
-    /// Takes a step of the exchange with what has come by its socket.
-    fn exchange(&mut self, key: Key, bytes: &[u8]) -> io::Result<()> {
-        let bad = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what.to_owned()));
-        let Some(socket) = self.sockets.get_mut(key) else {
-            return Ok(());
-        };
-        let (Stage::Record(have) | Stage::Acknowledgement(have)) = &mut socket.stage else {
-            return Ok(()); // Ceph's last word, which nobody waits for
-        };
-        have.extend_from_slice(bytes);
-        if have.len() < Record::LEN {
-            return Ok(());
-        }
-        let record = have.first_chunk().and_then(Record::decode);
-        let Some(record) = record.filter(|_| have.len() == Record::LEN) else {
-            return bad(
-                "the peer does not speak Ceph's exchange for RDMA: has it ms_type = async+rdma?",
-            );
-        };
-        if matches!(socket.stage, Stage::Acknowledgement(_)) {
-            socket.open();
-            self.queue_turn(key);
-            return Ok(());
-        }
-        let Some(gid) = &self.device.gid else {
-            return bad("no GID");
-        };
-        let path = PathTo {
-            qp_num: record.qp_num,
-            psn: record.psn,
-            lid: record.lid,
-            gid: record.gid,
-            gid_index: gid.index,
-            port: self.device.options.port,
-            mtu: self.device.mtu(),
-            service_level: self.device.options.service_level,
-            traffic_class: self.device.options.traffic_class,
-            hop_limit: HOP_LIMIT,
-        };
-        let psn = socket.psn;
-        if let Some(queue) = &mut socket.queue {
-            queue.connect(&path, psn)?;
-        }
-        if socket.accepted {
-            socket.stage = Stage::Acknowledgement(Vec::new());
-        } else {
-            socket.open();
-        }
-        self.send_record(key, record.qp_num);
-        self.queue_turn(key);
-        Ok(())
     }
 
     /// What the inner driver did.
@@ -339,339 +228,6 @@ impl RdmaDriver {
             }
             Inner::Sent(_, Ok(())) => {}
         }
-    }
-
-    fn tcp_received(&mut self, tcp: SocketId, result: io::Result<Vec<u8>>) {
-        let Some(key) = self.exchanges.get(&tcp).copied() else { return };
-        let Some(socket) = self.sockets.get_mut(key) else { return };
-        match result {
-            Ok(bytes) if !bytes.is_empty() => {
-                self.posix.recv(tcp, None);
-                if let Err(error) = self.exchange(key, &bytes) {
-                    self.fail(key, error);
-                }
-            }
-            // What the peer has sent before may still be under way.
-            Ok(_) | Err(_) if matches!(socket.stage, Stage::Open | Stage::Acknowledgement(_)) => {
-                socket.deadline = Some(self.posix.now() + AFTER_TCP);
-            }
-            Ok(_) => {
-                let message = "the peer closed the socket of the exchange";
-                self.fail(key, io::Error::new(io::ErrorKind::ConnectionReset, message));
-            }
-            Err(error) => self.fail(key, error),
-        }
-    }
-
-    fn take_async_events(&mut self) {
-        loop {
-            let event = match self.device.context.async_event() {
-                Ok(Some(event)) => event,
-                Ok(None) => return,
-                Err(error) => return self.lose_device(&error.into()),
-            };
-            add(&self.device.counters.total_async_events, 1);
-            let device = &self.device.context.device().name;
-            match event.kind {
-                AsyncEventKind::LastWqeReached => {
-                    add(&self.device.counters.async_last_wqe_events, 1);
-                }
-                AsyncEventKind::DeviceFatal => {
-                    let error = io::Error::other(format!("the RDMA device {device} is gone"));
-                    return self.lose_device(&error);
-                }
-                AsyncEventKind::PortError => {
-                    tracing::warn!(%device, port = event.port, "port down")
-                }
-                AsyncEventKind::PortActive => tracing::info!(%device, port = event.port, "port up"),
-                kind => {
-                    tracing::debug!(%device, ?kind, qp_num = event.qp_num, "RDMA event");
-                    let fatal = matches!(
-                        kind,
-                        AsyncEventKind::QpFatal
-                            | AsyncEventKind::QpRequestError
-                            | AsyncEventKind::QpAccessError
-                    );
-                    let key = event.qp_num.and_then(|number| self.numbers.get(&number).copied());
-                    if let (true, Some(key)) = (fatal, key) {
-                        self.fail(key, io::Error::other(format!("queue pair failed: {kind:?}")));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Nothing goes by it any more.
-    fn lose_device(&mut self, error: &io::Error) {
-        if mem::replace(&mut self.gone, true) {
-            return;
-        }
-        tracing::error!(%error, "RDMA device lost: its connections end");
-        let keys: Vec<Key> = self.queues.values().copied().collect();
-        for key in keys {
-            self.fail(key, io::Error::new(error.kind(), error.to_string()));
-        }
-    }
-
-    fn take_cm_events(&mut self, sink: &mut dyn FnMut(Instant, Completion<'_>)) {
-        loop {
-            let event = match self.cm.as_ref().map(|cm| cm.channel.next_event()) {
-                Some(Ok(Some(event))) => event,
-                Some(Err(error)) => return self.lose_device(&error.into()),
-                _ => return,
-            };
-            self.apply_cm(event, sink);
-        }
-    }
-
-    fn apply_cm(&mut self, event: CmEvent, sink: &mut dyn FnMut(Instant, Completion<'_>)) {
-        let Some(cm) = &self.cm else { return };
-        if let CmEventKind::ConnectRequest { id, .. } = event.kind {
-            let listener = cm.listeners.find(|it| it.key() == event.id);
-            let ours = id.device().is_some_and(|name| name == self.device.context.device().name);
-            match (listener, id.peer_addr(), id.local_addr()) {
-                (Some(key), Some(peer), Some(local)) if ours => {
-                    let listener = ListenerId::from_bits(key.bits());
-                    let accepted = Accepted::new(peer, local, CmTransport(id));
-                    sink(self.posix.now(), Completion::Accepted { listener, accepted });
-                }
-                _ => drop(id.reject(b"")), // by another device, or nobody listens any more
-            }
-            return;
-        }
-        let Some(key) = cm.ids.get(&event.id).copied() else { return };
-        let Some(socket) = self.sockets.get_mut(key) else { return };
-        let Some(id) = socket.cm.clone() else { return };
-        let refused = |message: String| io::Error::new(io::ErrorKind::ConnectionRefused, message);
-        let result = match event.kind {
-            CmEventKind::AddrResolved => {
-                socket.local = id.local_addr();
-                let name = &self.device.context.device().name;
-                match id.device() {
-                    Some(by) if by == *name => id.resolve_route(CM_STEP_MS).map_err(Into::into),
-                    by => Err(io::Error::new(
-                        io::ErrorKind::AddrNotAvailable,
-                        format!("{} is reached by {by:?} and not by {name}", socket.peer),
-                    )),
-                }
-            }
-            CmEventKind::RouteResolved => self.make_queue(key).and_then(|()| {
-                let shared_receives = self.shared.is_some();
-                let parameters = ConnectParameters { shared_receives, ..Default::default() };
-                Ok(id.connect(&parameters)?)
-            }),
-            CmEventKind::Established { .. } => {
-                if let Some(queue) = &mut socket.queue {
-                    queue.established();
-                }
-                socket.open();
-                Ok(())
-            }
-            CmEventKind::Rejected { status, .. } => {
-                Err(refused(format!("nobody accepts RDMA there, or not now (status {status})")))
-            }
-            CmEventKind::Failed(error) => Err(error),
-            CmEventKind::Disconnected => {
-                self.poll(); // what came before
-                if let Some(socket) = self.sockets.get_mut(key) {
-                    socket.end();
-                }
-                Ok(())
-            }
-            CmEventKind::DeviceRemoved => {
-                self.lose_device(&io::Error::other("the RDMA device was removed"));
-                Ok(())
-            }
-            _ => Ok(()),
-        };
-        match result {
-            Ok(()) => self.queue_turn(key),
-            Err(error) => self.fail(key, error),
-        }
-    }
-
-    /// Takes what ended; returns whether there was anything.
-    fn poll(&mut self) -> bool {
-        let mut taken = 0;
-        while taken < COMPLETIONS_PER_WAIT && !self.gone {
-            let mut done = mem::take(&mut self.done);
-            let polled = self.completions.poll(&mut |it| done.push(it));
-            for completion in done.drain(..) {
-                self.complete(completion);
-            }
-            self.done = done;
-            match polled {
-                Ok(0) => break,
-                Ok(count) => taken += count,
-                Err(error) => self.lose_device(&error.into()),
-            }
-        }
-        if taken > 0 {
-            self.refill();
-            for key in mem::take(&mut self.starved) {
-                if let Some(socket) = self.sockets.get_mut(key) {
-                    socket.starved = false;
-                    self.queue_turn(key);
-                }
-            }
-        }
-        taken > 0
-    }
-
-    fn complete(&mut self, done: WorkCompletion) {
-        if let Some(shared) = &self.shared
-            && shared.id() == done.queue()
-        {
-            if let Ok(received) = shared.complete(done) {
-                let key = self.numbers.get(&received.qp_num).copied();
-                self.received(key, received);
-            }
-            return;
-        }
-        let Some(key) = self.queues.get(&done.queue()).copied() else {
-            let now = self.posix.now();
-            let sends = &mut self.sends;
-            if let Some(dying) = self.dying.iter_mut().find(|it| it.queue().id() == done.queue()) {
-                dying.complete(now, done, &mut |piece| recycle(piece, sends));
-            }
-            return;
-        };
-        let Some(queue) = self.sockets.get_mut(key).and_then(|socket| socket.queue.as_mut()) else {
-            return;
-        };
-        let (counters, sends) = (&self.device.counters, &mut self.sends);
-        match queue.complete_receive(done) {
-            Ok(received) => self.received(Some(key), received),
-            Err(done) => {
-                let status = done.status();
-                add(&counters.tx_total_wc, 1);
-                if queue.complete_send(done, &mut |piece| recycle(piece, sends)).is_ok()
-                    && !status.is_success()
-                {
-                    add(&counters.tx_total_wc_errors, 1);
-                    match status {
-                        WorkStatus::FLUSHED => add(&counters.tx_wr_flush_errors, 1),
-                        WorkStatus::RETRIES_EXCEEDED => add(&counters.tx_retry_errors, 1),
-                        _ => {}
-                    }
-                    self.fail(key, work_failed("sending", status));
-                }
-            }
-        }
-    }
-
-    /// A chunk came back, with what the peer at `key` sent.
-    fn received(&mut self, key: Option<Key>, received: Received) {
-        let counters = &self.device.counters;
-        add(&counters.rx_total_wc, 1);
-        let Received { chunk, len, status, .. } = received;
-        let socket = key.and_then(|key| self.sockets.get_mut(key));
-        let (Some(key), Some(socket)) = (key, socket) else {
-            return self.receives.give_back(chunk);
-        };
-        if !status.is_success() {
-            add(&counters.rx_total_wc_errors, 1);
-            self.receives.give_back(chunk);
-            return self.fail(key, work_failed("receiving", status));
-        }
-        if matches!(socket.stage, Stage::Acknowledgement(_)) {
-            socket.open(); // it overtook the acknowledgement
-        }
-        if len == 0 {
-            add(&counters.rx_fin, 1);
-            self.receives.give_back(chunk);
-            socket.end();
-        } else {
-            add(&counters.rx_chunks, 1);
-            add(&counters.rx_bytes, len);
-            if self.scarce {
-                add(&counters.rx_copied_bytes, len);
-                socket.push(bytes::Bytes::copy_from_slice(&chunk[..len]));
-                self.receives.give_back(chunk);
-            } else {
-                socket.push(self.receives.lend(chunk, len));
-            }
-            if socket.unread() > MAX_UNREAD {
-                let message = format!(
-                    "{MAX_UNREAD} bytes have arrived that nobody reads, and RDMA can't ask a peer to wait"
-                );
-                return self.fail(key, io::Error::new(io::ErrorKind::OutOfMemory, message));
-            }
-        }
-        self.queue_turn(key);
-    }
-
-    fn grow(&mut self) -> io::Result<()> {
-        let len = self.device.options.buffer_size;
-        let chunks = grow(&self.device, len, &mut self.registered, self.most_registered)?;
-        add(&self.device.counters.rx_bufs_total, chunks.len());
-        self.receives.extend(chunks);
-        Ok(())
-    }
-
-    /// Posts chunks to be received into.
-    fn refill(&mut self) {
-        if self.gone {
-            return;
-        }
-        if self.shared.is_none() {
-            return self.refill_each();
-        }
-        let most = self.device.options.receive_queue_len as usize;
-        let wanted = (self.count * POSTED_EACH).max(POSTED_MIN).min(most);
-        let posted = self.shared.as_ref().map_or(0, SharedReceiveQueue::len);
-        if posted + wanted / 8 < wanted {
-            let mut chunks = self.free_chunks(wanted - posted);
-            let result = self.shared.as_ref().map_or(Ok(()), |queue| queue.post(&mut chunks));
-            self.keep(chunks);
-            if let Err(error) = result {
-                return self.lose_device(&error.into());
-            }
-        }
-        let posted = self.shared.as_ref().map_or(0, SharedReceiveQueue::len);
-        self.scarce = posted < wanted / 2;
-    }
-
-    /// The same for queue pairs that have queues of their own.
-    fn refill_each(&mut self) {
-        let wanted = (self.device.options.receive_queue_len as usize).min(POSTED_MIN);
-        let keys: Vec<Key> = self.queues.values().copied().collect();
-        self.scarce = false;
-        for key in keys {
-            let queue = self.sockets.get(key).and_then(|socket| socket.queue.as_ref());
-            let posted = queue.map_or(wanted, QueuePair::receives);
-            if posted + wanted / 8 >= wanted {
-                continue;
-            }
-            let mut chunks = self.free_chunks(wanted - posted);
-            let queue = self.sockets.get_mut(key).and_then(|socket| socket.queue.as_mut());
-            let Some(queue) = queue else { continue };
-            let result = queue.post_receives(&mut chunks);
-            self.scarce |= queue.receives() < wanted / 2;
-            self.keep(chunks);
-            if let Err(error) = result {
-                self.fail(key, error.into());
-            }
-        }
-    }
-
-    /// Up to so many chunks that are free, some of which may have to be registered for it.
-    fn free_chunks(&mut self, wanted: usize) -> Vec<Chunk> {
-        let mut chunks = mem::take(&mut self.spare);
-        self.receives.take(wanted, &mut chunks);
-        while chunks.len() < wanted && self.registered < self.most_registered {
-            if let Err(error) = self.grow() {
-                tracing::warn!(%error, "no more memory to receive into can be registered");
-                self.most_registered = self.registered;
-            }
-            self.receives.take(wanted - chunks.len(), &mut chunks);
-        }
-        chunks
-    }
-
-    fn keep(&mut self, mut chunks: Vec<Chunk>) {
-        chunks.drain(..).for_each(|chunk| self.receives.give_back(chunk));
-        self.spare = chunks;
     }
 
     /// When something has to be done without anything coming.
@@ -1003,9 +559,6 @@ impl Drop for RdmaDriver {
     }
 }
 
-/// Bytes of a connection that have arrived and that nobody reads: beyond them it ends.
-const MAX_UNREAD: usize = 1 << 30;
-
 impl From<Completion<'_>> for Inner {
     fn from(completion: Completion<'_>) -> Self {
         match completion {
@@ -1051,18 +604,4 @@ fn limit_is_over(limit: Wait, now: Instant) -> bool {
         Wait::Until(at) => at <= now,
         Wait::Forever => false,
     }
-}
-
-fn work_failed(doing: &str, status: WorkStatus) -> io::Error {
-    let kind = match status {
-        WorkStatus::RETRIES_EXCEEDED | WorkStatus::RNR_RETRIES_EXCEEDED => io::ErrorKind::TimedOut,
-        _ => io::ErrorKind::ConnectionReset,
-    };
-    io::Error::new(kind, format!("{doing} by RDMA: {status}"))
-}
-
-/// 24 bits that the connections of another time or process hardly had.
-fn random_psn() -> u32 {
-    use std::hash::{BuildHasher, Hasher};
-    std::hash::RandomState::new().build_hasher().finish() as u32 & 0x00ff_ffff
 }

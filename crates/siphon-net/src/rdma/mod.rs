@@ -10,6 +10,8 @@
 //! [`PosixDriver`](crate::PosixDriver) for the exchange and for everything else that has a descriptor.
 
 mod buffer;
+mod completing;
+mod connecting;
 mod counters;
 mod device;
 mod driver;

@@ -1,0 +1,266 @@
+//! What a device tells: work that ended, and events; and the chunks that it receives into.
+
+use std::io;
+use std::mem;
+
+use siphon_verbs::{
+    AsyncEventKind, Chunk, QueuePair, Received, SharedReceiveQueue, WorkCompletion, WorkStatus,
+};
+
+use super::counters::add;
+use super::driver::{POSTED_MIN, RdmaDriver};
+use super::pool::grow;
+use super::socket::{Stage, recycle};
+use crate::driver::Driver;
+use crate::slab::Key;
+
+/// Chunks that are posted for each connection, up to what the options allow.
+const POSTED_EACH: usize = 32;
+/// Completions that are taken in one wait.
+const COMPLETIONS_PER_WAIT: usize = 256;
+/// Bytes of a connection that have arrived and that nobody reads: beyond them it ends.
+const MAX_UNREAD: usize = 1 << 30;
+
+impl RdmaDriver {
+    pub(super) fn take_async_events(&mut self) {
+        loop {
+            let event = match self.device.context.async_event() {
+                Ok(Some(event)) => event,
+                Ok(None) => return,
+                Err(error) => return self.lose_device(&error.into()),
+            };
+            add(&self.device.counters.total_async_events, 1);
+            let device = &self.device.context.device().name;
+            match event.kind {
+                AsyncEventKind::LastWqeReached => {
+                    add(&self.device.counters.async_last_wqe_events, 1);
+                }
+                AsyncEventKind::DeviceFatal => {
+                    let error = io::Error::other(format!("the RDMA device {device} is gone"));
+                    return self.lose_device(&error);
+                }
+                AsyncEventKind::PortError => {
+                    tracing::warn!(%device, port = event.port, "port down")
+                }
+                AsyncEventKind::PortActive => tracing::info!(%device, port = event.port, "port up"),
+                kind => {
+                    tracing::debug!(%device, ?kind, qp_num = event.qp_num, "RDMA event");
+                    let fatal = matches!(
+                        kind,
+                        AsyncEventKind::QpFatal
+                            | AsyncEventKind::QpRequestError
+                            | AsyncEventKind::QpAccessError
+                    );
+                    let key = event.qp_num.and_then(|number| self.numbers.get(&number).copied());
+                    if let (true, Some(key)) = (fatal, key) {
+                        self.fail(key, io::Error::other(format!("queue pair failed: {kind:?}")));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Nothing goes by it any more.
+    pub(super) fn lose_device(&mut self, error: &io::Error) {
+        if mem::replace(&mut self.gone, true) {
+            return;
+        }
+        tracing::error!(%error, "RDMA device lost: its connections end");
+        let keys: Vec<Key> = self.queues.values().copied().collect();
+        for key in keys {
+            self.fail(key, io::Error::new(error.kind(), error.to_string()));
+        }
+    }
+
+    /// Takes what ended; returns whether there was anything.
+    pub(super) fn poll(&mut self) -> bool {
+        let mut taken = 0;
+        while taken < COMPLETIONS_PER_WAIT && !self.gone {
+            let mut done = mem::take(&mut self.done);
+            let polled = self.completions.poll(&mut |it| done.push(it));
+            for completion in done.drain(..) {
+                self.complete(completion);
+            }
+            self.done = done;
+            match polled {
+                Ok(0) => break,
+                Ok(count) => taken += count,
+                Err(error) => self.lose_device(&error.into()),
+            }
+        }
+        if taken > 0 {
+            self.refill();
+            for key in mem::take(&mut self.starved) {
+                if let Some(socket) = self.sockets.get_mut(key) {
+                    socket.starved = false;
+                    self.queue_turn(key);
+                }
+            }
+        }
+        taken > 0
+    }
+
+    pub(super) fn complete(&mut self, done: WorkCompletion) {
+        if let Some(shared) = &self.shared
+            && shared.id() == done.queue()
+        {
+            if let Ok(received) = shared.complete(done) {
+                let key = self.numbers.get(&received.qp_num).copied();
+                self.received(key, received);
+            }
+            return;
+        }
+        let Some(key) = self.queues.get(&done.queue()).copied() else {
+            let now = self.posix.now();
+            let sends = &mut self.sends;
+            if let Some(dying) = self.dying.iter_mut().find(|it| it.queue().id() == done.queue()) {
+                dying.complete(now, done, &mut |piece| recycle(piece, sends));
+            }
+            return;
+        };
+        let Some(queue) = self.sockets.get_mut(key).and_then(|socket| socket.queue.as_mut()) else {
+            return;
+        };
+        let (counters, sends) = (&self.device.counters, &mut self.sends);
+        match queue.complete_receive(done) {
+            Ok(received) => self.received(Some(key), received),
+            Err(done) => {
+                let status = done.status();
+                add(&counters.tx_total_wc, 1);
+                if queue.complete_send(done, &mut |piece| recycle(piece, sends)).is_ok()
+                    && !status.is_success()
+                {
+                    add(&counters.tx_total_wc_errors, 1);
+                    match status {
+                        WorkStatus::FLUSHED => add(&counters.tx_wr_flush_errors, 1),
+                        WorkStatus::RETRIES_EXCEEDED => add(&counters.tx_retry_errors, 1),
+                        _ => {}
+                    }
+                    self.fail(key, work_failed("sending", status));
+                }
+            }
+        }
+    }
+
+    /// A chunk came back, with what the peer at `key` sent.
+    pub(super) fn received(&mut self, key: Option<Key>, received: Received) {
+        let counters = &self.device.counters;
+        add(&counters.rx_total_wc, 1);
+        let Received { chunk, len, status, .. } = received;
+        let socket = key.and_then(|key| self.sockets.get_mut(key));
+        let (Some(key), Some(socket)) = (key, socket) else {
+            return self.receives.give_back(chunk);
+        };
+        if !status.is_success() {
+            add(&counters.rx_total_wc_errors, 1);
+            self.receives.give_back(chunk);
+            return self.fail(key, work_failed("receiving", status));
+        }
+        if matches!(socket.stage, Stage::Acknowledgement(_)) {
+            socket.open(); // it overtook the acknowledgement
+        }
+        if len == 0 {
+            add(&counters.rx_fin, 1);
+            self.receives.give_back(chunk);
+            socket.end();
+        } else {
+            add(&counters.rx_chunks, 1);
+            add(&counters.rx_bytes, len);
+            if self.scarce {
+                add(&counters.rx_copied_bytes, len);
+                socket.push(bytes::Bytes::copy_from_slice(&chunk[..len]));
+                self.receives.give_back(chunk);
+            } else {
+                socket.push(self.receives.lend(chunk, len));
+            }
+            if socket.unread() > MAX_UNREAD {
+                let message = format!(
+                    "{MAX_UNREAD} bytes have arrived that nobody reads, and RDMA can't ask a peer to wait"
+                );
+                return self.fail(key, io::Error::new(io::ErrorKind::OutOfMemory, message));
+            }
+        }
+        self.queue_turn(key);
+    }
+
+    pub(super) fn grow(&mut self) -> io::Result<()> {
+        let len = self.device.options.buffer_size;
+        let chunks = grow(&self.device, len, &mut self.registered, self.most_registered)?;
+        add(&self.device.counters.rx_bufs_total, chunks.len());
+        self.receives.extend(chunks);
+        Ok(())
+    }
+
+    /// Posts chunks to be received into.
+    pub(super) fn refill(&mut self) {
+        if self.gone {
+            return;
+        }
+        if self.shared.is_none() {
+            return self.refill_each();
+        }
+        let most = self.device.options.receive_queue_len as usize;
+        let wanted = (self.count * POSTED_EACH).max(POSTED_MIN).min(most);
+        let posted = self.shared.as_ref().map_or(0, SharedReceiveQueue::len);
+        if posted + wanted / 8 < wanted {
+            let mut chunks = self.free_chunks(wanted - posted);
+            let result = self.shared.as_ref().map_or(Ok(()), |queue| queue.post(&mut chunks));
+            self.keep(chunks);
+            if let Err(error) = result {
+                return self.lose_device(&error.into());
+            }
+        }
+        let posted = self.shared.as_ref().map_or(0, SharedReceiveQueue::len);
+        self.scarce = posted < wanted / 2;
+    }
+
+    /// The same for queue pairs that have queues of their own.
+    pub(super) fn refill_each(&mut self) {
+        let wanted = (self.device.options.receive_queue_len as usize).min(POSTED_MIN);
+        let keys: Vec<Key> = self.queues.values().copied().collect();
+        self.scarce = false;
+        for key in keys {
+            let queue = self.sockets.get(key).and_then(|socket| socket.queue.as_ref());
+            let posted = queue.map_or(wanted, QueuePair::receives);
+            if posted + wanted / 8 >= wanted {
+                continue;
+            }
+            let mut chunks = self.free_chunks(wanted - posted);
+            let queue = self.sockets.get_mut(key).and_then(|socket| socket.queue.as_mut());
+            let Some(queue) = queue else { continue };
+            let result = queue.post_receives(&mut chunks);
+            self.scarce |= queue.receives() < wanted / 2;
+            self.keep(chunks);
+            if let Err(error) = result {
+                self.fail(key, error.into());
+            }
+        }
+    }
+
+    /// Up to so many chunks that are free, some of which may have to be registered for it.
+    pub(super) fn free_chunks(&mut self, wanted: usize) -> Vec<Chunk> {
+        let mut chunks = mem::take(&mut self.spare);
+        self.receives.take(wanted, &mut chunks);
+        while chunks.len() < wanted && self.registered < self.most_registered {
+            if let Err(error) = self.grow() {
+                tracing::warn!(%error, "no more memory to receive into can be registered");
+                self.most_registered = self.registered;
+            }
+            self.receives.take(wanted - chunks.len(), &mut chunks);
+        }
+        chunks
+    }
+
+    pub(super) fn keep(&mut self, mut chunks: Vec<Chunk>) {
+        chunks.drain(..).for_each(|chunk| self.receives.give_back(chunk));
+        self.spare = chunks;
+    }
+}
+
+fn work_failed(doing: &str, status: WorkStatus) -> io::Error {
+    let kind = match status {
+        WorkStatus::RETRIES_EXCEEDED | WorkStatus::RNR_RETRIES_EXCEEDED => io::ErrorKind::TimedOut,
+        _ => io::ErrorKind::ConnectionReset,
+    };
+    io::Error::new(kind, format!("{doing} by RDMA: {status}"))
+}

@@ -1,0 +1,232 @@
+//! How queue pairs are connected: by Ceph's exchange over TCP, and by RDMA-CM.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use siphon_verbs::{CmEvent, CmEventKind, ConnectParameters, PathTo, QueuePair, QueuePairOptions};
+use siphon_wire::buf::Rope;
+
+use super::device::MAX_INLINE;
+use super::driver::{AFTER_TCP, CM_STEP_MS, CmTransport, POSTED_MIN, RdmaDriver};
+use super::record::Record;
+use super::socket::Stage;
+use crate::driver::{Accepted, Completion, Driver, ListenerId, SocketId};
+use crate::slab::Key;
+
+/// Work requests of a queue pair's sends, at most: with chunks of 128 KiB, 16 MiB that are under way.
+const SENDS_EACH: u32 = 128;
+/// How far a packet may be routed, as Ceph has it.
+const HOP_LIMIT: u8 = 6;
+
+impl RdmaDriver {
+    /// A queue pair for this connection, by RDMA-CM or to be connected by an exchange.
+    pub(super) fn make_queue(&mut self, key: Key) -> io::Result<()> {
+        if self.gone {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "the RDMA device is gone"));
+        }
+        let device = &self.device;
+        let own = if self.shared.is_some() { 0 } else { device.options.receive_queue_len };
+        let options = QueuePairOptions {
+            max_send_wr: device.options.send_buffers.min(SENDS_EACH) + 2,
+            max_recv_wr: own.min(POSTED_MIN as u32),
+            max_send_sge: device.max_pieces() as u32,
+            max_inline: MAX_INLINE,
+        };
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return Ok(());
+        };
+        let (domain, done, shared) = (&device.domain, &self.completions, self.shared.as_ref());
+        let queue = match &socket.cm {
+            Some(id) => QueuePair::for_cm(id, domain, done, done, shared, options)?,
+            None => {
+                let mut queue = QueuePair::new(domain, done, done, shared, options)?;
+                queue.init(device.options.port)?;
+                queue
+            }
+        };
+        device.set_max_inline(queue.options().max_inline);
+        device.counters.created_queue_pair.fetch_add(1, Ordering::Relaxed);
+        device.counters.active_queue_pair.fetch_add(1, Ordering::Relaxed);
+        self.queues.insert(queue.id(), key);
+        self.numbers.insert(queue.number(), key);
+        socket.queue = Some(queue);
+        socket.psn = random_psn();
+        self.refill();
+        Ok(())
+    }
+
+    /// Sends our record by the exchange's socket.
+    pub(super) fn send_record(&mut self, key: Key, peer_qp_num: u32) {
+        let Some(socket) = self.sockets.get(key) else {
+            return;
+        };
+        if let (Some(record), Some(tcp)) = (socket.record(&self.device, peer_qp_num), socket.tcp) {
+            let mut rope = Rope::from(bytes::Bytes::from(record.encode()));
+            // An error comes by its completion; 65 bytes always have room.
+            let _ = self.posix.send(tcp, &mut rope);
+        }
+    }
+
+    /// Takes a step of the exchange with what has come by its socket.
+    pub(super) fn exchange(&mut self, key: Key, bytes: &[u8]) -> io::Result<()> {
+        let bad = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what.to_owned()));
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return Ok(());
+        };
+        let (Stage::Record(have) | Stage::Acknowledgement(have)) = &mut socket.stage else {
+            return Ok(()); // Ceph's last word, which nobody waits for
+        };
+        have.extend_from_slice(bytes);
+        if have.len() < Record::LEN {
+            return Ok(());
+        }
+        let record = have.first_chunk().and_then(Record::decode);
+        let Some(record) = record.filter(|_| have.len() == Record::LEN) else {
+            return bad(
+                "the peer does not speak Ceph's exchange for RDMA: has it ms_type = async+rdma?",
+            );
+        };
+        if matches!(socket.stage, Stage::Acknowledgement(_)) {
+            socket.open();
+            self.queue_turn(key);
+            return Ok(());
+        }
+        let Some(gid) = &self.device.gid else {
+            return bad("no GID");
+        };
+        let path = PathTo {
+            qp_num: record.qp_num,
+            psn: record.psn,
+            lid: record.lid,
+            gid: record.gid,
+            gid_index: gid.index,
+            port: self.device.options.port,
+            mtu: self.device.mtu(),
+            service_level: self.device.options.service_level,
+            traffic_class: self.device.options.traffic_class,
+            hop_limit: HOP_LIMIT,
+        };
+        let psn = socket.psn;
+        if let Some(queue) = &mut socket.queue {
+            queue.connect(&path, psn)?;
+        }
+        if socket.accepted {
+            socket.stage = Stage::Acknowledgement(Vec::new());
+        } else {
+            socket.open();
+        }
+        self.send_record(key, record.qp_num);
+        self.queue_turn(key);
+        Ok(())
+    }
+
+    pub(super) fn tcp_received(&mut self, tcp: SocketId, result: io::Result<Vec<u8>>) {
+        let Some(key) = self.exchanges.get(&tcp).copied() else { return };
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        match result {
+            Ok(bytes) if !bytes.is_empty() => {
+                self.posix.recv(tcp, None);
+                if let Err(error) = self.exchange(key, &bytes) {
+                    self.fail(key, error);
+                }
+            }
+            // What the peer has sent before may still be under way.
+            Ok(_) | Err(_) if matches!(socket.stage, Stage::Open | Stage::Acknowledgement(_)) => {
+                socket.deadline = Some(self.posix.now() + AFTER_TCP);
+            }
+            Ok(_) => {
+                let message = "the peer closed the socket of the exchange";
+                self.fail(key, io::Error::new(io::ErrorKind::ConnectionReset, message));
+            }
+            Err(error) => self.fail(key, error),
+        }
+    }
+
+    pub(super) fn take_cm_events(&mut self, sink: &mut dyn FnMut(Instant, Completion<'_>)) {
+        loop {
+            let event = match self.cm.as_ref().map(|cm| cm.channel.next_event()) {
+                Some(Ok(Some(event))) => event,
+                Some(Err(error)) => return self.lose_device(&error.into()),
+                _ => return,
+            };
+            self.apply_cm(event, sink);
+        }
+    }
+
+    pub(super) fn apply_cm(
+        &mut self,
+        event: CmEvent,
+        sink: &mut dyn FnMut(Instant, Completion<'_>),
+    ) {
+        let Some(cm) = &self.cm else { return };
+        if let CmEventKind::ConnectRequest { id, .. } = event.kind {
+            let listener = cm.listeners.find(|it| it.key() == event.id);
+            let ours = id.device().is_some_and(|name| name == self.device.context.device().name);
+            match (listener, id.peer_addr(), id.local_addr()) {
+                (Some(key), Some(peer), Some(local)) if ours => {
+                    let listener = ListenerId::from_bits(key.bits());
+                    let accepted = Accepted::new(peer, local, CmTransport(id));
+                    sink(self.posix.now(), Completion::Accepted { listener, accepted });
+                }
+                _ => drop(id.reject(b"")), // by another device, or nobody listens any more
+            }
+            return;
+        }
+        let Some(key) = cm.ids.get(&event.id).copied() else { return };
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        let Some(id) = socket.cm.clone() else { return };
+        let refused = |message: String| io::Error::new(io::ErrorKind::ConnectionRefused, message);
+        let result = match event.kind {
+            CmEventKind::AddrResolved => {
+                socket.local = id.local_addr();
+                let name = &self.device.context.device().name;
+                match id.device() {
+                    Some(by) if by == *name => id.resolve_route(CM_STEP_MS).map_err(Into::into),
+                    by => Err(io::Error::new(
+                        io::ErrorKind::AddrNotAvailable,
+                        format!("{} is reached by {by:?} and not by {name}", socket.peer),
+                    )),
+                }
+            }
+            CmEventKind::RouteResolved => self.make_queue(key).and_then(|()| {
+                let shared_receives = self.shared.is_some();
+                let parameters = ConnectParameters { shared_receives, ..Default::default() };
+                Ok(id.connect(&parameters)?)
+            }),
+            CmEventKind::Established { .. } => {
+                if let Some(queue) = &mut socket.queue {
+                    queue.established();
+                }
+                socket.open();
+                Ok(())
+            }
+            CmEventKind::Rejected { status, .. } => {
+                Err(refused(format!("nobody accepts RDMA there, or not now (status {status})")))
+            }
+            CmEventKind::Failed(error) => Err(error),
+            CmEventKind::Disconnected => {
+                self.poll(); // what came before
+                if let Some(socket) = self.sockets.get_mut(key) {
+                    socket.end();
+                }
+                Ok(())
+            }
+            CmEventKind::DeviceRemoved => {
+                self.lose_device(&io::Error::other("the RDMA device was removed"));
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        match result {
+            Ok(()) => self.queue_turn(key),
+            Err(error) => self.fail(key, error),
+        }
+    }
+}
+
+/// 24 bits that the connections of another time or process hardly had.
+fn random_psn() -> u32 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish() as u32 & 0x00ff_ffff
+}
