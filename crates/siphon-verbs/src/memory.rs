@@ -348,6 +348,10 @@ impl InFlight {
         Some(chunk)
     }
 
+    pub(crate) fn into_chunks(self) -> Vec<Chunk> {
+        self.slots.into_iter().flatten().collect()
+    }
+
     pub(crate) fn complete(&mut self, done: &WorkCompletion) -> Option<Chunk> {
         self.take(done.slot())
     }

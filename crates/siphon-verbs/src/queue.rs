@@ -375,6 +375,14 @@ impl QueuePair {
         Ok(posted)
     }
 
+    /// Destroys it, and gives back what the device still had: of its sends and of its own receives.
+    pub fn destroy(mut self) -> (Vec<Piece>, Vec<Chunk>) {
+        let sends = std::mem::take(&mut self.sends);
+        let receives = std::mem::take(&mut self.receives);
+        drop(self); // the device has let go of them after this
+        (sends.into_iter().flat_map(|sent| sent.pieces).collect(), receives.into_chunks())
+    }
+
     fn modify(
         &mut self,
         call: &'static str,

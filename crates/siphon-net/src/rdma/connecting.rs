@@ -122,7 +122,15 @@ impl RdmaDriver {
     }
 
     pub(super) fn tcp_received(&mut self, tcp: SocketId, result: io::Result<Vec<u8>>) {
-        let Some(key) = self.exchanges.get(&tcp).copied() else { return };
+        let Some(key) = self.exchanges.get(&tcp).copied() else {
+            let now = self.posix.now();
+            match (result, self.dying.iter_mut().find(|dying| dying.tcp == Some(tcp))) {
+                (Ok(bytes), Some(_)) if !bytes.is_empty() => self.posix.recv(tcp, None),
+                (_, Some(dying)) => dying.peer_gone(now),
+                (_, None) => {}
+            }
+            return;
+        };
         let Some(socket) = self.sockets.get_mut(key) else { return };
         match result {
             Ok(bytes) if !bytes.is_empty() => {
@@ -133,6 +141,7 @@ impl RdmaDriver {
             }
             // What the peer has sent before may still be under way.
             Ok(_) | Err(_) if matches!(socket.stage, Stage::Open | Stage::Acknowledgement(_)) => {
+                socket.tcp_ended = true;
                 socket.deadline = Some(self.posix.now() + AFTER_TCP);
             }
             Ok(_) => {
@@ -173,7 +182,15 @@ impl RdmaDriver {
             }
             return;
         }
-        let Some(key) = cm.ids.get(&event.id).copied() else { return };
+        let Some(key) = cm.ids.get(&event.id).copied() else {
+            let now = self.posix.now();
+            if let (CmEventKind::Disconnected, Some(dying)) =
+                (event.kind, self.dying.iter_mut().find(|dying| dying.is_of(event.id)))
+            {
+                dying.peer_gone(now);
+            }
+            return;
+        };
         let Some(socket) = self.sockets.get_mut(key) else { return };
         let Some(id) = socket.cm.clone() else { return };
         let refused = |message: String| io::Error::new(io::ErrorKind::ConnectionRefused, message);

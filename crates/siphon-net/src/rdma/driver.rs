@@ -18,7 +18,7 @@ use super::counters::add;
 use super::device::{Device, RdmaConnect};
 use super::dying::Dying;
 use super::pool::{ReceivePool, SendPool};
-use super::socket::{Socket, Stage};
+use super::socket::{Socket, Stage, recycle};
 use crate::FillBuf;
 use crate::driver::{
     Accepted, Completion, Driver, FileId, Interest, ListenOptions, ListenerId, SendStatus,
@@ -247,6 +247,9 @@ impl RdmaDriver {
                 if let Some(tcp) = dying.tcp {
                     self.posix.close(tcp);
                 }
+                let (pieces, chunks) = dying.destroy();
+                pieces.into_iter().for_each(|piece| recycle(piece, &mut self.sends));
+                self.receives.extend(chunks);
                 self.device.counters.active_queue_pair.fetch_sub(1, Ordering::Relaxed);
             } else {
                 at += 1;
@@ -322,7 +325,7 @@ impl RdmaDriver {
         if let (Some(cm), Some(id)) = (&mut self.cm, &socket.cm) {
             cm.ids.remove(&id.key());
         }
-        let gracefully = socket.is_open();
+        let gracefully = socket.is_open() && !socket.tcp_ended;
         if gracefully {
             socket.say_end();
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use siphon_verbs::{CmId, Piece, QueuePair, QueuePairState, WorkCompletion};
+use siphon_verbs::{Chunk, CmId, CmKey, Piece, QueuePair, QueuePairState, WorkCompletion};
 use smallvec::SmallVec;
 
 use crate::driver::SocketId;
@@ -36,6 +36,23 @@ impl Dying {
             dying.flush(now);
         }
         dying
+    }
+
+    /// The peer's side is gone, if it is that of this: what was not acknowledged never will be.
+    pub(super) fn peer_gone(&mut self, now: Instant) {
+        if self.queue.state() != QueuePairState::Error {
+            self.flush(now);
+        }
+    }
+
+    /// Whether this is the identifier that it was connected by.
+    pub(super) fn is_of(&self, id: CmKey) -> bool {
+        self.cm.as_ref().is_some_and(|cm| cm.key() == id)
+    }
+
+    /// Ends it, with what the device still had.
+    pub(super) fn destroy(self) -> (Vec<Piece>, Vec<Chunk>) {
+        self.queue.destroy()
     }
 
     pub(super) fn queue(&self) -> &QueuePair {

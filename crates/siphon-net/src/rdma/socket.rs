@@ -81,6 +81,8 @@ pub(super) struct Socket {
     sending: bool,
     shutdown: bool,
     said_end: bool,
+    /// The exchange's socket was closed by the peer, which is as good as gone.
+    pub(super) tcp_ended: bool,
     /// Work requests since the last one that tells of its end.
     unsignaled: usize,
     /// It was sent after the end.
@@ -113,6 +115,7 @@ impl Socket {
             sending: false,
             shutdown: false,
             said_end: false,
+            tcp_ended: false,
             unsignaled: 0,
             too_late: false,
             starved: false,
