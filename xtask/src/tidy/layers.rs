@@ -44,24 +44,24 @@ pub(super) static LAYERS: &[Layer] = &[
     Layer {
         never: PROTOCOL,
         unsafe_in: &["src"],
-        ..layer(4, "siphon-verbs", "crates/siphon-verbs")
+        ..layer(3, "siphon-verbs", "crates/siphon-verbs")
     },
     Layer {
         never: PROTOCOL,
         unsafe_in: &["src", "tests", "benches"],
-        ..layer(5, "siphon-net", "crates/siphon-net")
+        ..layer(4, "siphon-net", "crates/siphon-net")
     },
     // Typed messages are for those who stand on the messenger.
-    Layer { never: &["siphon-messages"], ..layer(6, "siphon-msgr", "crates/siphon-msgr") },
-    layer(7, "siphon-perf", "crates/siphon-perf"),
-    layer(8, "siphon", "crates/siphon"),
-    layer(8, "ceph-perf-msgr", "crates/ceph-perf-msgr"),
+    Layer { never: &["siphon-messages"], ..layer(5, "siphon-msgr", "crates/siphon-msgr") },
+    layer(6, "siphon-perf", "crates/siphon-perf"),
+    layer(7, "siphon", "crates/siphon"),
+    layer(7, "ceph-perf-msgr", "crates/ceph-perf-msgr"),
     // For tests, benchmarks and chores only: others may have them as dev-dependencies.
-    layer(9, "siphon-peers", "crates/siphon-peers"),
-    layer(9, "siphon-sim", "crates/siphon-sim"),
+    layer(8, "siphon-peers", "crates/siphon-peers"),
+    layer(8, "siphon-sim", "crates/siphon-sim"),
     // Not in the workspace, so that nobody can depend on it.
-    layer(10, "siphon-fuzz", "fuzz"),
-    layer(10, "xtask", "xtask"),
+    layer(9, "siphon-fuzz", "fuzz"),
+    layer(9, "xtask", "xtask"),
 ];
 
 /// Crates that do IO, wait, or make up randomness.
