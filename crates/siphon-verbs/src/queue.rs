@@ -533,7 +533,8 @@ impl Batch<'_> {
         let result = unsafe { post(queue.raw.as_ptr(), next, &raw mut bad) };
         let taken = match result {
             0 => count,
-            _ => queue.wrs.iter().position(|wr| std::ptr::eq(wr, bad)).unwrap_or(0),
+            // A device that does not say which one it refused may have all of them.
+            _ => queue.wrs.iter().position(|wr| std::ptr::eq(wr, bad)).unwrap_or(count),
         };
         let left = queue.sends.len() - (count - taken);
         queue.wrs.clear();

@@ -152,7 +152,8 @@ pub(crate) fn post_chunks(
         link(&mut wrs, &mut sges);
         let mut bad = std::ptr::null_mut();
         if let Err(error) = post(wrs.as_mut_ptr(), &raw mut bad) {
-            let taken = wrs.iter().position(|wr| std::ptr::eq(wr, bad)).unwrap_or(0);
+            // A device that does not say which one it refused may have all of them.
+            let taken = wrs.iter().position(|wr| std::ptr::eq(wr, bad)).unwrap_or(wrs.len());
             chunks.extend(wrs[taken..].iter().filter_map(|wr| slots.take(wr.wr_id as u32)));
             return Err(error);
         }

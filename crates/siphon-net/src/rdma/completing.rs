@@ -51,21 +51,45 @@ impl RdmaDriver {
                             | AsyncEventKind::QpRequestError
                             | AsyncEventKind::QpAccessError
                     );
-                    let key = event.qp_num.and_then(|number| self.numbers.get(&number).copied());
-                    if let (true, Some(key)) = (fatal, key) {
-                        self.fail(key, io::Error::other(format!("queue pair failed: {kind:?}")));
+                    if let (true, Some(number)) = (fatal, event.qp_num) {
+                        self.device.tell_failed(number);
                     }
                 }
             }
         }
     }
 
-    /// Nothing goes by it any more.
+    /// Takes what any worker has learned of the device.
+    pub(super) fn take_news(&mut self) {
+        self.heard = self.device.heard();
+        let (lost, failed) = self.device.take_news(|number| self.numbers.contains_key(&number));
+        if let Some(lost) = lost {
+            self.end_all(&io::Error::other(lost));
+        }
+        for number in failed {
+            if let Some(key) = self.numbers.get(&number).copied() {
+                self.fail(key, io::Error::other("the device says that the queue pair failed"));
+            }
+        }
+    }
+
+    /// Nothing goes by it any more, of no worker.
     pub(super) fn lose_device(&mut self, error: &io::Error) {
+        if !self.gone {
+            tracing::error!(%error, "RDMA device lost: its connections end");
+            self.end_all(error);
+            self.device.tell_lost(error);
+        }
+    }
+
+    fn end_all(&mut self, error: &io::Error) {
         if mem::replace(&mut self.gone, true) {
             return;
         }
-        tracing::error!(%error, "RDMA device lost: its connections end");
+        // They would be ready for ever.
+        for file in mem::take(&mut self.own_files) {
+            self.posix.deregister_file(file);
+        }
         let keys: Vec<Key> = self.queues.values().copied().collect();
         for key in keys {
             self.fail(key, io::Error::new(error.kind(), error.to_string()));

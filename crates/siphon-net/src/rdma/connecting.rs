@@ -142,7 +142,7 @@ impl RdmaDriver {
             // What the peer has sent before may still be under way.
             Ok(_) | Err(_) if matches!(socket.stage, Stage::Open | Stage::Acknowledgement(_)) => {
                 socket.tcp_ended = true;
-                socket.deadline = Some(self.posix.now() + AFTER_TCP);
+                self.set_deadline(key, AFTER_TCP);
             }
             Ok(_) => {
                 let message = "the peer closed the socket of the exchange";

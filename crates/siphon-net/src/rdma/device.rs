@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::task::Waker;
 use std::time::Duration;
 
 use siphon_verbs::{
@@ -107,6 +108,17 @@ pub enum RdmaConnect {
     Cm,
 }
 
+/// What one worker learns and all have to know.
+#[derive(Default)]
+struct News {
+    lost: Option<String>,
+    failed: Vec<u32>,
+    workers: Vec<Waker>,
+}
+
+/// Failed queue pairs that are remembered until their worker hears of it.
+const MAX_FAILED: usize = 1024;
+
 /// A device that is open, for all workers of a stack.
 pub(super) struct Device {
     pub(super) context: Context,
@@ -118,6 +130,9 @@ pub(super) struct Device {
     pub(super) gid: Option<GidEntry>,
     pub(super) counters: Arc<RdmaCounters>,
     inline: AtomicUsize,
+    news: Mutex<News>,
+    /// How often there were news.
+    heard: AtomicU64,
     /// By where they begin: to find whether bytes are registered.
     regions: RwLock<BTreeMap<usize, Region>>,
 }
@@ -148,8 +163,20 @@ impl Device {
         let domain = ProtectionDomain::new(&context)?;
         tracing::info!(device = %name, gid = gid.as_ref().map(|it| it.gid.to_string()), "RDMA");
         let counters = Arc::default();
-        let (inline, regions) = (AtomicUsize::new(0), RwLock::default());
-        Ok(Self { context, domain, options, limits, port, gid, counters, inline, regions })
+        let (inline, news, heard, regions) = Default::default();
+        Ok(Self {
+            context,
+            domain,
+            options,
+            limits,
+            port,
+            gid,
+            counters,
+            inline,
+            news,
+            heard,
+            regions,
+        })
     }
 
     /// Registers chunks, which are found by [`region_of`](Self::region_of) from then on.
@@ -169,6 +196,50 @@ impl Device {
         let regions = self.regions.read().unwrap_or_else(PoisonError::into_inner);
         let (_, region) = regions.range(..=bytes.as_ptr().addr()).next_back()?;
         region.contains(bytes).then(|| region.clone())
+    }
+
+    /// A worker, which is woken when there are news.
+    pub(super) fn add_worker(&self, waker: Waker) {
+        self.news().workers.push(waker);
+    }
+
+    /// How often there were news: a worker that has seen fewer takes [`news`](Self::take_news).
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Acquire)
+    }
+
+    /// The device is gone.
+    pub(super) fn tell_lost(&self, error: &io::Error) {
+        self.tell(|news| news.lost = Some(error.to_string()));
+    }
+
+    /// A queue pair has failed, which may be any worker's: one takes the event for all.
+    pub(super) fn tell_failed(&self, qp_num: u32) {
+        self.tell(|news| {
+            if news.failed.len() == MAX_FAILED {
+                news.failed.remove(0); // it was destroyed meanwhile
+            }
+            news.failed.push(qp_num);
+        });
+    }
+
+    /// Why the device is gone, if it is; and takes the queue pairs out that have failed and are `ours`.
+    pub(super) fn take_news(&self, ours: impl Fn(u32) -> bool) -> (Option<String>, Vec<u32>) {
+        let mut news = self.news();
+        let failed = news.failed.iter().copied().filter(|number| ours(*number)).collect();
+        news.failed.retain(|number| !ours(*number));
+        (news.lost.clone(), failed)
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut News)) {
+        let mut news = self.news();
+        change(&mut news);
+        self.heard.fetch_add(1, Ordering::Release);
+        news.workers.iter().for_each(Waker::wake_by_ref);
+    }
+
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Pieces of memory that a send of ours has at most.

@@ -74,6 +74,12 @@ pub struct RdmaDriver {
     /// Chunks run short: what arrives is copied out of them.
     pub(super) scarce: bool,
     pub(super) gone: bool,
+    /// How much of the device's news it has seen.
+    pub(super) heard: u64,
+    /// Our own descriptors in the inner driver.
+    pub(super) own_files: Vec<FileId>,
+    /// Connections that end by themselves if nothing comes.
+    pub(super) timed: Vec<Key>,
     wake: Arc<WakeFlag>,
     events: Vec<Inner>,
     pub(super) done: Vec<WorkCompletion>,
@@ -111,17 +117,20 @@ impl RdmaDriver {
             false => None,
         };
         let readable = Interest::READABLE;
-        posix.register_file(completions.as_fd(), readable, TOKEN_COMPLETIONS)?;
-        posix.register_file(device.context.as_fd(), readable, TOKEN_ASYNC)?;
+        let mut own_files = vec![
+            posix.register_file(completions.as_fd(), readable, TOKEN_COMPLETIONS)?,
+            posix.register_file(device.context.as_fd(), readable, TOKEN_ASYNC)?,
+        ];
         let cm = match device.options.connect {
             RdmaConnect::Tcp => None,
             RdmaConnect::Cm => {
                 let channel = EventChannel::new(device.context.verbs())?;
-                posix.register_file(channel.as_fd(), readable, TOKEN_CM)?;
+                own_files.push(posix.register_file(channel.as_fd(), readable, TOKEN_CM)?);
                 Some(Cm { channel, ids: HashMap::new(), listeners: Slab::new() })
             }
         };
         let wake = Arc::new(WakeFlag { woken: AtomicBool::new(false), inner: posix.waker() });
+        device.add_worker(Waker::from(Arc::clone(&wake)));
         let mut driver = Self {
             posix,
             completions,
@@ -144,6 +153,9 @@ impl RdmaDriver {
             starved: Vec::new(),
             scarce: false,
             gone: false,
+            heard: 0,
+            own_files,
+            timed: Vec::new(),
             wake,
             events: Vec::new(),
             done: Vec::new(),
@@ -161,7 +173,19 @@ impl RdmaDriver {
 
     fn add_socket(&mut self, socket: Socket) -> Key {
         self.count += 1;
-        self.sockets.insert(socket)
+        let key = self.sockets.insert(socket);
+        self.set_deadline(key, CONNECTING);
+        key
+    }
+
+    /// Has the connection fail after this time, unless its deadline is taken back.
+    pub(super) fn set_deadline(&mut self, key: Key, after: Duration) {
+        if let Some(socket) = self.sockets.get_mut(key) {
+            if socket.deadline.is_none() {
+                self.timed.push(key);
+            }
+            socket.deadline = Some(self.posix.now() + after);
+        }
     }
 
     pub(super) fn queue_turn(&mut self, key: Key) {
@@ -232,9 +256,7 @@ impl RdmaDriver {
 
     /// When something has to be done without anything coming.
     fn deadline(&self) -> Option<Instant> {
-        let sockets = self.queues.values().chain(self.exchanges.values());
-        let cm = self.cm.iter().flat_map(|cm| cm.ids.values());
-        let sockets = sockets.chain(cm).filter_map(|key| self.sockets.get(*key)?.deadline);
+        let sockets = self.timed.iter().filter_map(|key| self.sockets.get(*key)?.deadline);
         sockets.chain(self.dying.iter().map(Dying::deadline)).min()
     }
 
@@ -255,12 +277,14 @@ impl RdmaDriver {
                 at += 1;
             }
         }
-        let cm = self.cm.iter().flat_map(|cm| cm.ids.values());
-        let keys = self.queues.values().chain(self.exchanges.values()).chain(cm).copied();
-        let late = |key: &Key| {
-            self.sockets.get(*key).and_then(|it| it.deadline).is_some_and(|at| at <= now)
-        };
-        let late: Vec<Key> = keys.filter(late).collect();
+        let (sockets, mut late) = (&self.sockets, Vec::new());
+        self.timed.retain(|key| match sockets.get(*key).and_then(|socket| socket.deadline) {
+            Some(at) if at <= now => {
+                late.push(*key);
+                false
+            }
+            deadline => deadline.is_some(),
+        });
         for key in late {
             let open = self.sockets.get(key).is_some_and(|it| matches!(it.stage, Stage::Open));
             let error = match open {
@@ -380,7 +404,6 @@ impl Driver for RdmaDriver {
         }
         let stage = if self.cm.is_some() { Stage::Cm } else { Stage::Tcp };
         let mut socket = Socket::new(stage, false, addr);
-        socket.deadline = Some(self.posix.now() + CONNECTING);
         if let Some(cm) = &mut self.cm {
             let id = cm.channel.create()?;
             // Else iWARP's and RoCE's packets are unmarked.
@@ -409,11 +432,10 @@ impl Driver for RdmaDriver {
 
     fn adopt(&mut self, accepted: Accepted, options: &SocketOptions) -> io::Result<SocketId> {
         let (peer, local) = (accepted.peer_addr(), accepted.local_addr());
-        let deadline = Some(self.posix.now() + CONNECTING);
         if self.cm.is_none() {
             let tcp = self.posix.adopt(accepted, options)?;
             let mut socket = Socket::new(Stage::Record(Vec::new()), true, peer);
-            (socket.tcp, socket.local, socket.deadline) = (Some(tcp), Some(local), deadline);
+            (socket.tcp, socket.local) = (Some(tcp), Some(local));
             let key = self.add_socket(socket);
             self.exchanges.insert(tcp, key);
             if let Err(error) = self.make_queue(key) {
@@ -428,8 +450,7 @@ impl Driver for RdmaDriver {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         };
         let mut socket = Socket::new(Stage::Cm, true, peer);
-        (socket.local, socket.deadline) = (Some(local), deadline);
-        socket.cm = Some(id.clone());
+        (socket.local, socket.cm) = (Some(local), Some(id.clone()));
         let key = self.add_socket(socket);
         let shared_receives = self.shared.is_some();
         let mut start = || -> io::Result<()> {
@@ -541,13 +562,17 @@ impl Driver for RdmaDriver {
         if !self.turns.is_empty() || (limit != Wait::Poll && self.spin(limit)) {
             limit = Wait::Poll;
         }
+        // Before the wait, which a wake from here on ends: none is missed.
+        self.wake.woken.store(false, Ordering::Release);
         let mut events = mem::take(&mut self.events);
         self.posix.wait(limit, &mut |_, completion| events.push(completion.into()))?;
-        self.wake.woken.store(false, Ordering::Release);
         for event in events.drain(..) {
             self.apply(event, sink);
         }
         self.events = events;
+        if self.heard != self.device.heard() {
+            self.take_news();
+        }
         self.poll();
         self.expire();
         self.run_turns(sink);
