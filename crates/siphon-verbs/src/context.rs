@@ -296,6 +296,11 @@ impl Mtu {
     pub fn bytes(self) -> u32 {
         128 << self.0
     }
+
+    /// The MTU of so many bytes: 256, 512, 1024, 2048 or 4096, and no other.
+    pub fn from_bytes(bytes: u32) -> Option<Self> {
+        (1..=5).map(Self).find(|mtu| mtu.bytes() == bytes)
+    }
 }
 
 /// A port of a device.

@@ -102,7 +102,7 @@ impl RdmaDriver {
             gid: record.gid,
             gid_index: gid.index,
             port: self.device.options.port,
-            mtu: self.device.mtu(),
+            mtu: self.device.path_mtu(record.lid),
             service_level: self.device.options.service_level,
             traffic_class: self.device.options.traffic_class,
             hop_limit: HOP_LIMIT,

@@ -257,9 +257,23 @@ impl Device {
         self.inline.store((bytes as usize).min(MAX_INLINE as usize), Ordering::Relaxed);
     }
 
-    /// The MTU of what is connected over TCP: Ceph's, and no longer than the port has.
-    pub(super) fn mtu(&self) -> Mtu {
-        Mtu::B1024.min(self.port.active_mtu)
+    /// The LID that our record of the exchange tells. Ethernet has none: Ceph writes 0 and reads
+    /// nothing there, so that two of ours tell each other the bytes of their ports' MTU.
+    pub(super) fn told_lid(&self) -> u16 {
+        match self.port.link_layer {
+            LinkLayer::Ethernet => self.port.active_mtu.bytes() as u16, // 4096 at most
+            _ => self.port.lid,
+        }
+    }
+
+    /// The MTU of a path that the exchange makes: what both ports have where both sides told it,
+    /// else Ceph's.
+    pub(super) fn path_mtu(&self, peer_lid: u16) -> Mtu {
+        let told = match self.port.link_layer {
+            LinkLayer::Ethernet => Mtu::from_bytes(peer_lid.into()),
+            _ => None,
+        };
+        told.unwrap_or(Mtu::B1024).min(self.port.active_mtu)
     }
 }
 

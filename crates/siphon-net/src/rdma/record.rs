@@ -6,6 +6,7 @@ use siphon_verbs::Gid;
 /// Where a side's queue pair is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
+    /// On Ethernet, see `Device::told_lid`.
     pub(super) lid: u16,
     pub(super) qp_num: u32,
     /// The number of its first packet.

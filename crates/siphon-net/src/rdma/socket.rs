@@ -127,7 +127,7 @@ impl Socket {
     pub(super) fn record(&self, device: &Device, peer_qp_num: u32) -> Option<Record> {
         let queue = self.queue.as_ref()?;
         let gid = device.gid.as_ref()?.gid;
-        let (lid, qp_num, psn) = (device.port.lid, queue.number(), self.psn);
+        let (lid, qp_num, psn) = (device.told_lid(), queue.number(), self.psn);
         Some(Record { lid, qp_num, psn, peer_qp_num, gid })
     }
 
