@@ -11,6 +11,8 @@ use siphon_msgr::{CloseReason, Connection, Dispatcher, Messenger, Stack};
 use siphon_proto::v2::compression::{Algorithm, CompressionOptions};
 use siphon_proto::v2::{BannerFeatures, Revision};
 use siphon_proto::{Message, Policy, Protocol};
+use siphon_wire::buf::Rope;
+use siphon_wire::crc32c::SEED;
 use siphon_wire::types::{EntityAddrVec, EntityName, EntityType, Features};
 
 use crate::cpu::CpuTime;
@@ -179,7 +181,9 @@ impl Client {
         if workload.size > most {
             return Err(ClientError::TooLarge { size: workload.size, most });
         }
-        let data = Bytes::from(self.content.bytes(workload.size));
+        let mut data = Rope::from(Bytes::from(self.content.bytes(workload.size)));
+        // As Ceph's buffers do: the same data has its checksum computed once.
+        data.remember_crc32c(SEED);
         let started: Vec<_> = self
             .jobs
             .iter()
@@ -216,7 +220,7 @@ struct JobDispatcher {
 
 #[derive(Debug)]
 struct Run {
-    data: Bytes,
+    data: Rope,
     features: Features,
     limit: Limit,
     start: Instant,
@@ -243,7 +247,7 @@ impl JobDispatcher {
         &self,
         connection: &Connection,
         workload: &Workload,
-        data: &Bytes,
+        data: &Rope,
         start: Instant,
         progress: &Arc<Progress>,
     ) -> Receiver<Result<Recorder, CloseReason>> {

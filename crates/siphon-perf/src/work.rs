@@ -7,6 +7,7 @@ use siphon_messages::osd::OsdFlags;
 use siphon_messages::{MOSDOp, MOSDOpReply, MessageError, TypedMessage};
 use siphon_proto::Message;
 use siphon_proto::v2::compression::{Algorithm, Compressor};
+use siphon_wire::buf::Rope;
 use siphon_wire::types::{Features, HObject, PgId, SnapId, SpgId};
 
 /// Bytes of a frame around a message's front and data: preamble, header with its checksum,
@@ -76,7 +77,7 @@ impl Content {
 
 /// A write of `data` to the object that Ceph's `ceph_perf_msgr_client` writes to, for a peer with
 /// `features`.
-pub(crate) fn request(tid: u64, data: &Bytes, features: Features) -> Message {
+pub(crate) fn request(tid: u64, data: &Rope, features: Features) -> Message {
     let mut message = op(data).to_message(features);
     message.header.tid = tid;
     message
@@ -94,17 +95,17 @@ pub(crate) fn answer(request: &Message) -> Result<Message, MessageError> {
 
 /// Bytes on the wire of a request with `size` bytes of data, and of its answer.
 pub fn wire_lengths(size: usize) -> (usize, usize) {
-    let request = request(1, &Bytes::from(vec![0; size]), Features::ALL);
+    let request = request(1, &Bytes::from(vec![0; size]).into(), Features::ALL);
     let answer = answer(&request).map_or(0, |answer| answer.payload.len());
     (FRAME + request.payload.len(), FRAME + answer)
 }
 
-fn op(data: &Bytes) -> MOSDOp {
+fn op(data: &Rope) -> MOSDOp {
     let mut object = HObject::min();
     (object.pool, object.oid, object.snap) = (0, "object-name".into(), SnapId::HEAD);
     let mut op = MOSDOp::new(0, object, SpgId::from(PgId::default()));
     // Its operation does not say that the data is its own, which no OSD would take.
-    op.write_loose(0, data.clone().into());
+    op.write_loose(0, data.clone());
     op
 }
 

@@ -71,8 +71,7 @@ pub(super) fn write_message(
         flags: COMPLETE,
     };
     if terms.crc_data {
-        let data = payload.data.segments().iter();
-        footer.data_crc = data.fold(0, |crc, piece| crc32c(crc, piece));
+        footer.data_crc = payload.data.crc32c(0);
     } else {
         footer.flags |= NOCRC;
     }
@@ -182,7 +181,7 @@ impl InMessage {
 
     /// The message, whose footer has come; none if its sender gave up on it.
     pub(super) fn finish(
-        self,
+        mut self,
         terms: &Terms,
         footer: &[u8],
     ) -> Result<Option<MessageFrame>, ProtocolError> {
@@ -201,6 +200,9 @@ impl InMessage {
             (SegmentName::Middle, footer.middle_crc),
             (SegmentName::Data, footer.data_crc),
         ];
+        if checked {
+            self.data.remember_crc32c(0);
+        }
         let [front, middle] = &self.done;
         let crcs = [
             crc32c(0, front),

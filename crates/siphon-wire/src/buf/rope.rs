@@ -8,7 +8,11 @@ use crate::crc32c::crc32c;
 
 /// A byte sequence made of reference-counted segments: Ceph's `bufferlist`.
 ///
-/// Invariants: no segment is empty, and `len` is the sum of the segments' lengths.
+/// It remembers its checksum once that was [computed](Self::remember_crc32c), with all its clones,
+/// until bytes are added or taken.
+///
+/// Invariants: no segment is empty, `len` is the sum of the segments' lengths, and `crc` that of
+/// their bytes.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -24,6 +28,8 @@ use crate::crc32c::crc32c;
 pub struct Rope {
     segments: SmallVec<[Bytes; 1]>,
     len: usize,
+    /// A seed, and the CRC-32C of all bytes that was begun with it.
+    crc: Option<(u32, u32)>,
 }
 
 impl Rope {
@@ -50,6 +56,7 @@ impl Rope {
     /// Appends a segment without copying it.
     pub fn push(&mut self, segment: Bytes) {
         if !segment.is_empty() {
+            self.crc = None;
             self.len += segment.len();
             self.segments.push(segment);
         }
@@ -58,6 +65,7 @@ impl Rope {
     /// Puts a segment before the others without copying it, and moves their handles by one place.
     pub fn push_front(&mut self, segment: Bytes) {
         if !segment.is_empty() {
+            self.crc = None;
             self.len += segment.len();
             self.segments.insert(0, segment);
         }
@@ -65,10 +73,12 @@ impl Rope {
 
     /// Moves all of `other` to the end; `other` is empty afterwards and keeps its capacity.
     pub fn append(&mut self, other: &mut Self) {
-        self.len += std::mem::take(&mut other.len);
-        if self.segments.is_empty() {
-            std::mem::swap(&mut self.segments, &mut other.segments);
-        } else {
+        if self.is_empty() {
+            std::mem::swap(self, other);
+        } else if !other.is_empty() {
+            self.crc = None;
+            other.crc = None;
+            self.len += std::mem::take(&mut other.len);
             self.segments.append(&mut other.segments);
         }
     }
@@ -77,6 +87,7 @@ impl Rope {
     pub fn clear(&mut self) {
         self.segments.clear();
         self.len = 0;
+        self.crc = None;
     }
 
     /// Removes `count` bytes from the front.
@@ -86,6 +97,7 @@ impl Rope {
     pub fn drain_front(&mut self, count: usize) {
         assert!(count <= self.len, "drained {count} of {} bytes", self.len);
         self.len -= count;
+        self.crc = None;
         let mut left = count;
         let whole = self
             .segments
@@ -146,6 +158,7 @@ impl Rope {
     /// Keeps `len` bytes at most, from the front.
     pub fn truncate(&mut self, len: usize) {
         while self.len > len {
+            self.crc = None;
             let excess = self.len - len;
             let last = self.segments.last_mut().expect("bytes are in segments");
             if last.len() > excess {
@@ -184,7 +197,31 @@ impl Rope {
 
     /// CRC-32C of all bytes, begun with `seed`; see [`crc32c`].
     pub fn crc32c(&self, seed: u32) -> u32 {
-        self.segments.iter().fold(seed, |crc, segment| crc32c(crc, segment))
+        match self.crc {
+            Some((begun_with, crc)) if begun_with == seed => crc,
+            _ => self.segments.iter().fold(seed, |crc, segment| crc32c(crc, segment)),
+        }
+    }
+
+    /// Computes the checksum that [`crc32c`](Self::crc32c) answers with from here on. Data that is
+    /// sent several times pays once.
+    ///
+    /// ```
+    /// use siphon_wire::buf::Rope;
+    /// use siphon_wire::crc32c::SEED;
+    ///
+    /// let mut data = Rope::from(bytes::Bytes::from(vec![7; 4 << 20]));
+    /// data.remember_crc32c(SEED);
+    /// let copies: Vec<Rope> = vec![data; 3]; // for three replicas, with the checksum
+    /// ```
+    pub fn remember_crc32c(&mut self, seed: u32) {
+        self.crc = Some((seed, self.crc32c(seed)));
+    }
+
+    /// Takes a checksum that was computed as the bytes arrived.
+    pub fn set_crc32c(&mut self, seed: u32, crc: u32) {
+        debug_assert_eq!(self.crc32c(seed), crc, "the checksum of these bytes");
+        self.crc = Some((seed, crc));
     }
 }
 
@@ -337,6 +374,33 @@ mod tests {
             assert_eq!(drained, whole.slice(at..whole.len()));
             assert_eq!(drained.to_bytes(), &b"abcdefg"[at..]);
         }
+    }
+
+    #[test]
+    fn a_checksum_is_remembered_until_the_bytes_change() {
+        let mut known = rope(&["ab", "c", "defg"]);
+        known.remember_crc32c(5);
+        let all = crc32c(5, b"abcdefg");
+        assert_eq!((known.crc, known.clone().crc), (Some((5, all)), Some((5, all))));
+        let mut appended = rope(&[]);
+        appended.append(&mut known.clone());
+        assert_eq!(appended.crc, known.crc);
+        let changes: [fn(&mut Rope); 7] = [
+            |it| it.push(Bytes::from_static(b"x")),
+            |it| it.push_front(Bytes::from_static(b"x")),
+            |it| it.append(&mut rope(&["xyz"])),
+            |it| it.drain_front(2),
+            |it| it.truncate(4),
+            |it| drop(it.split_to(3)),
+            |it| it.clear(),
+        ];
+        for change in changes {
+            let mut changed = known.clone();
+            change(&mut changed);
+            assert_eq!(changed.crc32c(5), crc32c(5, &changed.to_bytes()));
+        }
+        assert_eq!(known.slice(1..3).crc32c(5), crc32c(5, b"bc"));
+        assert_eq!(known.crc32c(6), crc32c(6, b"abcdefg"), "from another seed it is another");
     }
 
     #[test]

@@ -189,12 +189,15 @@ impl Assembler {
             }
         }
         let mut crcs = [header_crc, 0, 0, 0];
-        let empty = if self.framing.data_crc() { SEGMENT_SEED } else { 0 };
-        crcs[1..used].fill(empty);
-        crcs[1] = self.segment(&payload.front, crcs[1], out);
-        crcs[2] = self.segment(&payload.middle, crcs[2], out);
-        for piece in payload.data.segments() {
-            crcs[3] = self.segment(piece, crcs[3], out);
+        if self.framing.data_crc() {
+            crcs[1] = crc32c(SEGMENT_SEED, &payload.front);
+            crcs[2] = crc32c(SEGMENT_SEED, &payload.middle);
+            crcs[3] = payload.data.crc32c(SEGMENT_SEED);
+            crcs[used..].fill(0);
+        }
+        let parts = [&payload.front, &payload.middle];
+        for piece in parts.into_iter().chain(payload.data.segments()) {
+            self.piece(piece, out);
         }
         match self.framing.revision {
             Revision::Rev0 => self.epilogue_rev0(&crcs[..used]),
@@ -324,8 +327,8 @@ impl Assembler {
         self.gather.put_slice(&tag);
     }
 
-    /// Appends a piece of a segment and returns the checksum of the segment so far.
-    fn segment(&mut self, piece: &Bytes, crc: u32, out: &mut Rope) -> u32 {
+    /// Appends a piece of a segment.
+    fn piece(&mut self, piece: &Bytes, out: &mut Rope) {
         if piece.len() <= COPY_MAX {
             self.reserve(piece.len() + 32);
             self.gather.put_slice(piece);
@@ -333,7 +336,6 @@ impl Assembler {
             self.flush(out);
             out.push(piece.clone());
         }
-        if self.framing.data_crc() { crc32c(crc, piece) } else { 0 }
     }
 
     fn epilogue_rev0(&mut self, crcs: &[u32]) {

@@ -448,6 +448,8 @@ impl Disassembler {
                 frame.header.bytes =
                     header.try_into().map_err(|_| FrameError::HeaderLength(length))?;
             }
+        } else if self.framing.data_crc() {
+            frame.data.set_crc32c(SEGMENT_SEED, frame.crcs[MAX_SEGMENTS - 1]);
         }
         Ok(frame.finish())
     }
