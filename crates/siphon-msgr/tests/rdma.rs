@@ -195,7 +195,7 @@ impl Client {
     }
 }
 
-fn until(what: &str, is_so: impl Fn() -> bool) {
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..HUNG.as_millis() / 20 {
         if is_so() {
             return;
@@ -258,29 +258,149 @@ fn copies_and_work_requests_are_few() {
     assert_eq!(received.rx_copied_bytes, 0);
     let copied = server.messenger.session_counts().copied - copied_before;
     assert!(copied < 100 * 64, "{copied} bytes of parts");
+}
 
-    // 4 KiB, sixteen at a time.
-    let server = Server::start(&EXCHANGE, true, |_| {});
-    let peer = client.messenger.connect_to(EntityType::MDS, server.addrs.clone());
-    let fresh = Client::start(&EXCHANGE, |_| {});
-    drop(peer);
-    let peer = fresh.messenger.connect_to(EntityType::MDS, server.addrs.clone());
-    pollster::block_on(peer.attempt()).unwrap();
-    let before = fresh.stack.rdma().unwrap().counts();
-    fresh.exchange(&peer, 1..2001, 4096, 16);
-    for (side, counts, before) in [
-        ("client", fresh.stack.rdma().unwrap().counts(), before),
-        ("server", server.stack.rdma().unwrap().counts(), Default::default()),
-    ] {
-        let requests = (counts.tx_wr - before.tx_wr) as f64 / 2000.0;
-        let completions = (counts.tx_total_wc + counts.rx_total_wc
-            - before.tx_total_wc
-            - before.rx_total_wc) as f64
-            / 2000.0;
-        println!(
-            "4 KiB, depth 16, {side}: {requests:.2} work requests, {completions:.2} completions"
-        );
+/// Keeps a window of requests in flight from where answers arrive, as clients under load do.
+struct Window {
+    data: Bytes,
+    last: u64,
+    window: u64,
+    tell: Sender<()>,
+}
+
+impl Dispatcher for Window {
+    fn can_fast_dispatch(&self, _: &Message) -> bool {
+        true
     }
+
+    fn fast_dispatch(&self, connection: &Connection, answer: Message) {
+        let tid = answer.header.tid;
+        if tid + self.window <= self.last {
+            let _ = connection.send(message(tid + self.window, self.data.clone()));
+        }
+        if tid == self.last {
+            let _ = self.tell.send(());
+        }
+    }
+}
+
+/// Answers without data and without a look at what is asked.
+struct Answer;
+
+impl Dispatcher for Answer {
+    fn can_fast_dispatch(&self, _: &Message) -> bool {
+        true
+    }
+
+    fn fast_dispatch(&self, connection: &Connection, request: Message) {
+        let _ = connection.send(message(request.header.tid, Bytes::new()));
+    }
+}
+
+#[test]
+fn several_messages_share_a_work_request() {
+    let Some(_alone) = devices() else { return };
+    const COUNT: u64 = 5000;
+    const DEPTH: u64 = 16;
+    let [ours, theirs] = EXCHANGE.devices.map(|device| {
+        let context = rdma(device, "", |_| {});
+        let stack = Stack::new(&context).unwrap();
+        (context, stack)
+    });
+    let (context, stack) = &theirs;
+    let server =
+        messenger(context, stack, EntityType::MDS, Policy::STATEFUL_SERVER, &[Arc::new(Answer)]);
+    let addrs = bound(&server, &[&format!("v2:{}:0/0", EXCHANGE.ip)]);
+    let (tell, told) = channel();
+    let window = Window { data: data(1, 4096), last: COUNT, window: DEPTH, tell };
+    let (context, stack) = &ours;
+    let policy = Policy::LOSSLESS_CLIENT;
+    let client = messenger(context, stack, EntityType::CLIENT, policy, &[Arc::new(window)]);
+    let peer = client.connect_to(EntityType::MDS, addrs);
+    pollster::block_on(peer.attempt()).unwrap();
+    for tid in 1..=DEPTH {
+        peer.send(message(tid, data(1, 4096))).unwrap();
+    }
+    told.recv_timeout(HUNG).unwrap();
+    for (side, stack) in [("client", &ours.1), ("server", &theirs.1)] {
+        let counts = stack.rdma().unwrap().counts();
+        let each = |count: u64| count as f64 / COUNT as f64;
+        let requests = each(counts.tx_wr);
+        let completions = each(counts.tx_total_wc + counts.rx_total_wc);
+        println!("{side}: {requests:.2} work requests, {completions:.2} completions a message");
+        assert!(requests <= 0.5 && completions <= 0.5, "{side}: {counts:?}");
+    }
+    pollster::block_on(client.shutdown_within(Duration::ZERO));
+    pollster::block_on(server.shutdown_within(Duration::ZERO));
+}
+
+/// A device of its own, which is taken away under load.
+#[test]
+fn a_device_that_is_removed_is_named_and_the_others_go_on() {
+    let Some(_alone) = devices() else { return };
+    sh("ip link add gone0 type dummy; ip addr add 10.77.9.1/24 dev gone0; ip link set gone0 up; \
+        rdma link add rxe9 type rxe netdev gone0");
+    let way = Way { devices: ["rxe9", "rxe9"], ip: "10.77.9.1", options: "" };
+    let (server, client) = (Server::start(&way, true, |_| {}), Client::start(&way, |_| {}));
+    let (other_server, other) =
+        (Server::start(&EXCHANGE, true, |_| {}), Client::start(&EXCHANGE, |_| {}));
+    let tcp = |config: &mut Config| config.ms_type = "async+posix".to_owned();
+    let tcp_way = Way { ip: "127.0.0.1", ..EXCHANGE };
+    let (tcp_server, tcp) = (Server::start(&tcp_way, true, tcp), Client::start(&tcp_way, tcp));
+    let connect = |client: &Client, server: &Server| {
+        client.messenger.connect_to(EntityType::MDS, server.addrs.clone())
+    };
+    let peer = connect(&client, &server);
+    let others = [(connect(&other, &other_server), &other), (connect(&tcp, &tcp_server), &tcp)];
+    client.exchange(&peer, 1..101, 4096, 16);
+    for tid in 101..117 {
+        peer.send(message(tid, data(tid, 4096))).unwrap();
+    }
+    // It ends when nobody has the device open any more.
+    let mut command = Command::new("rdma");
+    command.args(["link", "delete", "rxe9"]);
+    let log = std::env::temp_dir().join(format!("siphon-rdma-{}.log", std::process::id()));
+    let removal = Leash::start(command, &log).unwrap();
+    let removed = |fault: Option<String>| {
+        fault.is_some_and(|it| it.contains("rxe9 was removed") || it.contains("device is gone"))
+    };
+    let mut tids = 1..11;
+    until("the removal is told", || {
+        for (peer, client) in &others {
+            client.exchange(peer, tids.clone(), 4096, 4);
+        }
+        tids = tids.end..tids.end + 10;
+        removed(peer.last_fault().map(|fault| fault.to_string()))
+    });
+    for (peer, client) in &others {
+        client.exchange(peer, tids.clone(), 4096, 4);
+        assert_eq!(client.messenger.session_counts().faults, 0);
+    }
+    drop((peer, server, client));
+    until("the device is removed", || !removal.is_running());
+    let _ = std::fs::remove_file(log);
+    sh("ip link del gone0");
+}
+
+#[test]
+fn a_machine_without_libibverbs_says_what_to_install() {
+    let name = "a_machine_without_libibverbs_says_what_to_install";
+    if std::env::var_os(SERVER).is_some() {
+        // TCP needs no such library.
+        Stack::new(&context(|_| {})).unwrap();
+        println!("{}", Stack::new(&rdma("rxe0", "", |_| {})).unwrap_err());
+        return;
+    }
+    let Some(_alone) = devices() else { return };
+    let program = std::env::current_exe().unwrap();
+    // In a mount namespace of its own, the library is an empty file.
+    let told = sh(&format!(
+        "library=$(ldconfig -p | awk '/libibverbs.so.1 / {{ print $NF; exit }}'); \
+         {SERVER}=none unshare -m sh -ec 'mount --bind /dev/null \"$0\"; exec \"$1\" --exact {name} \
+         --nocapture' $library {}",
+        program.display()
+    ));
+    assert!(told.contains("libibverbs.so.1") && told.contains("ibverbs-providers"), "{told}");
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub(crate) struct CmLibrary {
 pub struct DeviceInfo {
     /// Its name: `mlx5_0`, `rxe0`.
     pub name: String,
+    /// That of its file in `/dev/infiniband`: `uverbs0`.
+    pub file: String,
     /// Its GUID, as a number in the order of the network.
     pub guid: u64,
     /// What it speaks.
@@ -155,13 +157,15 @@ impl Verbs {
     }
 
     fn info(&self, device: *mut ffi::Device) -> DeviceInfo {
-        // SAFETY: the device is of a list that lives, and its name is a string that ends.
-        let (name, guid, transport) = unsafe {
+        // SAFETY: the device is of a list that lives, and its names are strings that end.
+        let (name, file, guid, transport) = unsafe {
             let name = CStr::from_ptr((self.ibv().ibv_get_device_name)(device));
-            (name, (self.ibv().ibv_get_device_guid)(device), (*device).transport_type)
+            let file = CStr::from_ptr((&raw const (*device).dev_name).cast());
+            (name, file, (self.ibv().ibv_get_device_guid)(device), (*device).transport_type)
         };
         DeviceInfo {
             name: name.to_string_lossy().into_owned(),
+            file: file.to_string_lossy().into_owned(),
             guid: u64::from_be(guid),
             transport: match transport {
                 0 => Transport::InfiniBand,
@@ -342,6 +346,13 @@ impl Context {
     /// Which device it is.
     pub fn device(&self) -> &DeviceInfo {
         &self.0.info
+    }
+
+    /// Whether the system still offers the device. One that is removed while it is open, and whose
+    /// driver cannot take it from a program, tells nothing of it: `rdma link delete` waits until the
+    /// program ends its use.
+    pub fn is_offered(&self) -> bool {
+        sysfs::is_offered(&self.device().file)
     }
 
     /// What the device allows.

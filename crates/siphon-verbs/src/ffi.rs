@@ -117,12 +117,14 @@ mod library {
     }
 }
 
-/// Of a device, what stands before its names.
+/// Of a device, what stands before its paths.
 #[repr(C)]
 pub(crate) struct Device {
     ops: [*mut c_void; 2],
     pub(crate) node_type: c_int,
     pub(crate) transport_type: c_int,
+    pub(crate) name: [c_char; 64],
+    pub(crate) dev_name: [c_char; 64],
 }
 
 type Old = *mut c_void;

@@ -20,7 +20,7 @@ macro_rules! expressions {
 /// What to ask, and what we hold true. Structs of which we have the front alone have no size.
 fn expressions() -> Vec<(String, usize)> {
     let fields = expressions! {
-        Device "ibv_device" { node_type transport_type };
+        Device "ibv_device" { node_type transport_type name dev_name };
         Context "ibv_context" { device ops cmd_fd async_fd };
         ContextOps "ibv_context_ops" { poll_cq req_notify_cq post_srq_recv post_send post_recv } 1;
         DeviceAttr "ibv_device_attr" {

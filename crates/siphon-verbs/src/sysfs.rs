@@ -92,6 +92,11 @@ pub struct GidEntry {
     pub interface: Option<String>,
 }
 
+/// Whether the device has its file of this name in `/dev/infiniband`, as far as can be known.
+pub(crate) fn is_offered(file: &str) -> bool {
+    fs::exists(format!("/sys/class/infiniband_verbs/{file}")).unwrap_or(true)
+}
+
 /// Of a device's port, numbered from 1.
 pub(crate) fn gids(device: &str, port: u8) -> io::Result<Vec<GidEntry>> {
     let dir = format!("/sys/class/infiniband/{device}/ports/{port}");

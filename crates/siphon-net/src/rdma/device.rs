@@ -198,9 +198,11 @@ impl Device {
         region.contains(bytes).then(|| region.clone())
     }
 
-    /// A worker, which is woken when there are news.
-    pub(super) fn add_worker(&self, waker: Waker) {
-        self.news().workers.push(waker);
+    /// A worker, which is woken when there are news; returns how many there were before.
+    pub(super) fn add_worker(&self, waker: Waker) -> usize {
+        let workers = &mut self.news().workers;
+        workers.push(waker);
+        workers.len() - 1
     }
 
     /// How often there were news: a worker that has seen fewer takes [`news`](Self::take_news).

@@ -36,6 +36,8 @@ const CONNECTING: Duration = Duration::from_secs(10);
 pub(super) const AFTER_TCP: Duration = Duration::from_secs(1);
 /// The same for RDMA-CM's steps, in milliseconds.
 pub(super) const CM_STEP_MS: i32 = 5000;
+/// How often a worker looks whether the device is still there.
+const LOOKS: Duration = Duration::from_secs(1);
 /// Room of a completion queue, as Ceph has it, where the device has so much.
 const COMPLETIONS: u32 = 30_000;
 
@@ -78,6 +80,8 @@ pub struct RdmaDriver {
     pub(super) heard: u64,
     /// Our own descriptors in the inner driver.
     pub(super) own_files: Vec<FileId>,
+    /// When the first worker looks next whether the device is still there.
+    looks: Option<Instant>,
     /// Connections that end by themselves if nothing comes.
     pub(super) timed: Vec<Key>,
     wake: Arc<WakeFlag>,
@@ -130,7 +134,8 @@ impl RdmaDriver {
             }
         };
         let wake = Arc::new(WakeFlag { woken: AtomicBool::new(false), inner: posix.waker() });
-        device.add_worker(Waker::from(Arc::clone(&wake)));
+        let is_first = device.add_worker(Waker::from(Arc::clone(&wake))) == 0;
+        let looks = is_first.then(|| posix.now() + LOOKS);
         let mut driver = Self {
             posix,
             completions,
@@ -155,6 +160,7 @@ impl RdmaDriver {
             gone: false,
             heard: 0,
             own_files,
+            looks,
             timed: Vec::new(),
             wake,
             events: Vec::new(),
@@ -257,7 +263,22 @@ impl RdmaDriver {
     /// When something has to be done without anything coming.
     fn deadline(&self) -> Option<Instant> {
         let sockets = self.timed.iter().filter_map(|key| self.sockets.get(*key)?.deadline);
-        sockets.chain(self.dying.iter().map(Dying::deadline)).min()
+        sockets.chain(self.dying.iter().map(Dying::deadline)).chain(self.looks).min()
+    }
+
+    /// Looks whether the device is still there, of which nothing else may tell.
+    fn look(&mut self) {
+        let now = self.posix.now();
+        if self.looks.is_none_or(|at| at > now) {
+            return;
+        }
+        self.looks = Some(now + LOOKS);
+        if !self.device.context.is_offered() {
+            self.looks = None;
+            let device = &self.device.context.device().name;
+            let error = format!("the RDMA device {device} was removed from the system");
+            self.lose_device(&io::Error::other(error));
+        }
     }
 
     fn expire(&mut self) {
@@ -574,6 +595,7 @@ impl Driver for RdmaDriver {
             self.take_news();
         }
         self.poll();
+        self.look();
         self.expire();
         self.run_turns(sink);
         Ok(())
