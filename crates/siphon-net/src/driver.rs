@@ -232,7 +232,8 @@ pub enum Completion<'a> {
         /// On an error, no other completion comes for this socket.
         result: io::Result<()>,
     },
-    /// The end of a [`Driver::recv`].
+    /// The end of a [`Driver::recv`]. Where what came lies in several pieces, some stacks complete it
+    /// once for each, in order and within one [`Driver::wait`].
     Received {
         /// Which socket.
         socket: SocketId,

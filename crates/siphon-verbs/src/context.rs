@@ -295,6 +295,8 @@ pub struct Mtu(pub(crate) u32);
 impl Mtu {
     /// 1024 bytes, which every device has.
     pub const B1024: Self = Self(3);
+    /// 4096 bytes, the most that a queue pair has.
+    pub const B4096: Self = Self(5);
 
     /// In bytes.
     pub fn bytes(self) -> u32 {

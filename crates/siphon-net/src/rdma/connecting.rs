@@ -9,7 +9,7 @@ use siphon_wire::buf::Rope;
 
 use super::device::MAX_INLINE;
 use super::driver::{AFTER_TCP, CM_STEP_MS, CmTransport, POSTED_MIN, RdmaDriver};
-use super::record::Record;
+use super::record::{Record, path_mtu};
 use super::socket::Stage;
 use crate::driver::{Accepted, Completion, Driver, ListenerId, SocketId};
 use crate::slab::Key;
@@ -23,7 +23,7 @@ impl RdmaDriver {
     /// A queue pair for this connection, by RDMA-CM or to be connected by an exchange.
     pub(super) fn make_queue(&mut self, key: Key) -> io::Result<()> {
         if self.gone {
-            return Err(io::Error::new(io::ErrorKind::NotConnected, "the RDMA device is gone"));
+            return Err(self.device.gone());
         }
         let device = &self.device;
         let own = if self.shared.is_some() { 0 } else { device.options.receive_queue_len };
@@ -102,7 +102,7 @@ impl RdmaDriver {
             gid: record.gid,
             gid_index: gid.index,
             port: self.device.options.port,
-            mtu: self.device.path_mtu(record.lid),
+            mtu: path_mtu(&self.device.port, record.lid),
             service_level: self.device.options.service_level,
             traffic_class: self.device.options.traffic_class,
             hop_limit: HOP_LIMIT,

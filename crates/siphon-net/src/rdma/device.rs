@@ -9,8 +9,8 @@ use std::task::Waker;
 use std::time::Duration;
 
 use siphon_verbs::{
-    Chunk, Context, DeviceLimits, Gid, GidEntry, GidType, LinkLayer, Mtu, PageKind, PortInfo,
-    PortState, ProtectionDomain, Region, Transport, Verbs, VerbsError, fork_init, memlock_limit,
+    Chunk, Context, DeviceLimits, Gid, GidEntry, GidType, LinkLayer, PageKind, PortInfo, PortState,
+    ProtectionDomain, Region, Transport, Verbs, VerbsError, fork_init, memlock_limit,
 };
 
 use super::counters::RdmaCounters;
@@ -205,7 +205,7 @@ impl Device {
         workers.len() - 1
     }
 
-    /// How often there were news: a worker that has seen fewer takes [`news`](Self::take_news).
+    /// How often there were news: a worker that has seen fewer [takes them](Self::take_news).
     pub(super) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Acquire)
     }
@@ -259,23 +259,11 @@ impl Device {
         self.inline.store((bytes as usize).min(MAX_INLINE as usize), Ordering::Relaxed);
     }
 
-    /// The LID that our record of the exchange tells. Ethernet has none: Ceph writes 0 and reads
-    /// nothing there, so that two of ours tell each other the bytes of their ports' MTU.
-    pub(super) fn told_lid(&self) -> u16 {
-        match self.port.link_layer {
-            LinkLayer::Ethernet => self.port.active_mtu.bytes() as u16, // 4096 at most
-            _ => self.port.lid,
-        }
-    }
-
-    /// The MTU of a path that the exchange makes: what both ports have where both sides told it,
-    /// else Ceph's.
-    pub(super) fn path_mtu(&self, peer_lid: u16) -> Mtu {
-        let told = match self.port.link_layer {
-            LinkLayer::Ethernet => Mtu::from_bytes(peer_lid.into()),
-            _ => None,
-        };
-        told.unwrap_or(Mtu::B1024).min(self.port.active_mtu)
+    /// Why nothing more is connected, once the device is gone.
+    pub(super) fn gone(&self) -> io::Error {
+        let name = &self.context.device().name;
+        let message = format!("the RDMA device {name} is gone: start anew when it is back");
+        io::Error::new(io::ErrorKind::NotConnected, message)
     }
 }
 

@@ -135,7 +135,8 @@ impl RdmaDriver {
         };
         let wake = Arc::new(WakeFlag { woken: AtomicBool::new(false), inner: posix.waker() });
         let is_first = device.add_worker(Waker::from(Arc::clone(&wake))) == 0;
-        let looks = is_first.then(|| posix.now() + LOOKS);
+        // Where /sys cannot be seen it tells nothing.
+        let looks = (is_first && device.context.is_offered()).then(|| posix.now() + LOOKS);
         let mut driver = Self {
             posix,
             completions,
@@ -421,7 +422,7 @@ impl Driver for RdmaDriver {
 
     fn connect(&mut self, addr: SocketAddr, options: &SocketOptions) -> io::Result<SocketId> {
         if self.gone {
-            return Err(io::Error::new(io::ErrorKind::NotConnected, "the RDMA device is gone"));
+            return Err(self.device.gone());
         }
         let stage = if self.cm.is_some() { Stage::Cm } else { Stage::Tcp };
         let mut socket = Socket::new(stage, false, addr);

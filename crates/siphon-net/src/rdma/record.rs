@@ -1,12 +1,12 @@
 //! What two sides tell each other over TCP before they speak by RDMA (`send_cm_meta` and
 //! `recv_cm_meta` of Ceph's `msg/async/rdma/Infiniband.cc`).
 
-use siphon_verbs::Gid;
+use siphon_verbs::{Gid, LinkLayer, Mtu, PortInfo};
 
 /// Where a side's queue pair is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
-    /// On Ethernet, see `Device::told_lid`.
+    /// See [`told_lid`].
     pub(super) lid: u16,
     pub(super) qp_num: u32,
     /// The number of its first packet.
@@ -47,9 +47,54 @@ impl Record {
     }
 }
 
+/// The LID that a port's record tells. Ethernet has none: Ceph writes 0 there and nobody reads it,
+/// so that two of ours tell each other the bytes of their ports' MTU.
+pub(super) fn told_lid(port: &PortInfo) -> u16 {
+    match port.link_layer {
+        LinkLayer::Ethernet => port.active_mtu.min(Mtu::B4096).bytes() as u16,
+        _ => port.lid,
+    }
+}
+
+/// The MTU of a path to a peer that told this LID: what both ports have where both sides told it,
+/// else Ceph's 1024 bytes.
+pub(super) fn path_mtu(port: &PortInfo, peer_lid: u16) -> Mtu {
+    let told = match port.link_layer {
+        LinkLayer::Ethernet => Mtu::from_bytes(peer_lid.into()),
+        _ => None,
+    };
+    told.unwrap_or(Mtu::B1024).min(port.active_mtu)
+}
+
 #[cfg(test)]
 mod tests {
+    use siphon_verbs::PortState;
+
     use super::*;
+
+    #[test]
+    fn both_sides_choose_the_same_mtu() {
+        let port = |link_layer, bytes| PortInfo {
+            state: PortState::Active,
+            link_layer,
+            active_mtu: Mtu::from_bytes(bytes).unwrap(),
+            max_mtu: Mtu::B4096,
+            lid: 0x1000,
+            gids: 1,
+            max_message: 1 << 30,
+        };
+        let ethernet = |bytes| port(LinkLayer::Ethernet, bytes);
+        for (ours, theirs, path) in
+            [(4096, 4096, 4096), (4096, 1024, 1024), (2048, 4096, 2048), (512, 4096, 512)]
+        {
+            let (ours, theirs) = (ethernet(ours), ethernet(theirs));
+            assert_eq!(path_mtu(&ours, told_lid(&theirs)).bytes(), path);
+            assert_eq!(path_mtu(&theirs, told_lid(&ours)).bytes(), path);
+        }
+        assert_eq!(path_mtu(&ethernet(4096), 0), Mtu::B1024, "Ceph tells 0");
+        let infiniband = port(LinkLayer::InfiniBand, 4096);
+        assert_eq!((told_lid(&infiniband), path_mtu(&infiniband, 0x1000)), (0x1000, Mtu::B1024));
+    }
 
     #[test]
     fn a_record_is_as_ceph_writes_it() {

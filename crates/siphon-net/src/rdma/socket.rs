@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use super::counters::add;
 use super::device::Device;
 use super::pool::SendPool;
-use super::record::Record;
+use super::record::{Record, told_lid};
 use crate::FillBuf;
 use crate::driver::{Completion, SendStatus, SocketId};
 use crate::outgoing::Outgoing;
@@ -30,6 +30,8 @@ const RESERVED: usize = 1;
 /// the others are under way; none is shorter than this for it.
 const PARTS: usize = 2;
 const MIN_MESSAGE: usize = 32 << 10;
+/// Bytes of a receive that came in several pieces.
+const MAX_DELIVERED: usize = 64 << 10;
 /// Work requests that are handed to the device at once.
 const MAX_BATCH: usize = 64;
 
@@ -127,7 +129,7 @@ impl Socket {
     pub(super) fn record(&self, device: &Device, peer_qp_num: u32) -> Option<Record> {
         let queue = self.queue.as_ref()?;
         let gid = device.gid.as_ref()?.gid;
-        let (lid, qp_num, psn) = (device.told_lid(), queue.number(), self.psn);
+        let (lid, qp_num, psn) = (told_lid(&device.port), queue.number(), self.psn);
         Some(Record { lid, qp_num, psn, peer_qp_num, gid })
     }
 
@@ -291,14 +293,24 @@ impl Socket {
         now: Instant,
         sink: &mut dyn FnMut(Instant, Completion<'_>),
     ) {
-        let Receive::Armed(fill) = mem::replace(&mut self.receive, Receive::Idle) else {
+        let Receive::Armed(mut fill) = mem::replace(&mut self.receive, Receive::Idle) else {
             return;
         };
-        if let Some(bytes) = self.incoming.pop_front() {
+        // What waits comes at once, so that its answers share a work request.
+        let mut delivered = 0;
+        while let Some(next) = self.incoming.front()
+            && (delivered == 0 || delivered + next.len() <= MAX_DELIVERED)
+            && let Some(bytes) = self.incoming.pop_front()
+        {
+            delivered += bytes.len();
             self.incoming_bytes -= bytes.len();
-            let (result, bytes) = (Ok(bytes.len()), Input::from(&bytes));
+            let (result, fill, bytes) = (Ok(bytes.len()), fill.take(), Input::from(&bytes));
             sink(now, Completion::Received { socket: id, result, fill, bytes });
-        } else if self.ended || self.failure.is_some() {
+        }
+        if delivered > 0 {
+            return;
+        }
+        if self.ended || self.failure.is_some() {
             let result = if self.ended { Ok(0) } else { Err(self.error().expect("it failed")) };
             let bytes = Input::default();
             sink(now, Completion::Received { socket: id, result, fill, bytes });
