@@ -189,6 +189,22 @@ impl CephMon {
         self.files.admin(command)
     }
 
+    /// Waits until it serves clients: it leads a moment before it hands out global ids and its
+    /// database of rights is in order, and until then hangs up on clients or denies them their
+    /// commands (`EPERM`).
+    ///
+    /// # Errors
+    /// [`PeerError::Unavailable`]: `ceph` is not installed; [`PeerError::TimedOut`].
+    pub fn wait_until_it_serves(&self) -> Result<(), PeerError> {
+        ceph()?;
+        self.leash.wait_until("serving clients", QUORUM_TIMEOUT, || {
+            self.ceph().is_ok_and(|mut dump| {
+                dump.args(["mon", "dump"]);
+                run(dump, TOOL_TIMEOUT).is_ok()
+            })
+        })
+    }
+
     /// A `ceph` command line to this monitor, without its command.
     ///
     /// # Errors

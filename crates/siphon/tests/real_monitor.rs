@@ -11,17 +11,8 @@ use siphon_peers::{CephMon, MonOptions, MonProtocols, ceph, require};
 fn monitor(protocols: MonProtocols) -> Option<CephMon> {
     let options = MonOptions { protocols, debug_ms: 20, ..MonOptions::default() };
     let mon = require(CephMon::start(options))?;
-    wait_until_it_serves(&mon)?;
+    require(mon.wait_until_it_serves())?;
     Some(mon)
-}
-
-/// A monitor leads a moment before it can hand out global ids, and until then hangs up on clients.
-/// Ceph's own clients come again until it serves them.
-fn wait_until_it_serves(mon: &CephMon) -> Option<()> {
-    let mut dump = require(mon.ceph())?;
-    dump.args(["mon", "dump"]);
-    stdout(dump);
-    Some(())
 }
 
 /// `siphon` with a question for this monitor.
@@ -138,7 +129,7 @@ fn a_monitor_that_is_gone_refuses() {
     assert!(said.contains("refused"), "{said}");
     assert!(said.contains(&mon.addr_v2().unwrap().to_string()), "{said}");
     mon.restart().unwrap();
-    wait_until_it_serves(&mon).unwrap();
+    mon.wait_until_it_serves().unwrap();
     stdout(asked(&mon, ["ping", "mon"]));
 }
 
