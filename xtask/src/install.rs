@@ -82,8 +82,10 @@ fn packages(programs: &[(&str, &str)]) -> Result<Vec<String>> {
     }
     let apt = || {
         let mut command = Command::new("apt-get");
-        // Our standard output may be that of a job.
+        // Our standard output may be that of a job. Another installation may be under way, for which
+        // apt waits so many seconds.
         command.env("DEBIAN_FRONTEND", "noninteractive").stdout(io::stderr());
+        command.args(["-o", "DPkg::Lock::Timeout=300"]);
         command
     };
     call(apt().args(["update", "--quiet"]))?;
