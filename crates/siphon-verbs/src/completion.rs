@@ -124,6 +124,22 @@ impl fmt::Display for WorkStatus {
     }
 }
 
+/// Room for what one [`CompletionQueue::poll`] takes, to be kept from poll to poll: most polls of who
+/// waits find nothing, and clearing it would take longer than they do.
+pub struct PollRoom(Box<[ffi::Wc; BATCH]>);
+
+impl Default for PollRoom {
+    fn default() -> Self {
+        Self(Box::new([ffi::Wc::default(); BATCH]))
+    }
+}
+
+impl fmt::Debug for PollRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PollRoom").finish_non_exhaustive()
+    }
+}
+
 /// Tells what of queues ended. Clones are the same.
 ///
 /// It sleeps by its channel: [`arm`](Self::arm) it, poll it once more, then wait for its descriptor.
@@ -132,7 +148,8 @@ impl fmt::Display for WorkStatus {
 /// # fn f(context: &siphon_verbs::Context) -> Result<(), siphon_verbs::VerbsError> {
 /// let completions = siphon_verbs::CompletionQueue::new(context, 1024)?;
 /// completions.arm()?;
-/// completions.poll(&mut |done| println!("{}", done.status()))?;
+/// let mut room = siphon_verbs::PollRoom::default();
+/// completions.poll(&mut room, &mut |done| println!("{}", done.status()))?;
 /// // … wait until its descriptor is readable, then
 /// completions.take_events()?;
 /// # Ok(())
@@ -183,16 +200,19 @@ impl CompletionQueue {
     ///
     /// # Errors
     /// If the device is gone.
-    pub fn poll(&self, sink: &mut dyn FnMut(WorkCompletion)) -> Result<usize, VerbsError> {
-        // SAFETY: all zeros is a value of a struct of numbers.
-        let mut batch: [ffi::Wc; BATCH] = unsafe { std::mem::zeroed() };
+    pub fn poll(
+        &self,
+        room: &mut PollRoom,
+        sink: &mut dyn FnMut(WorkCompletion),
+    ) -> Result<usize, VerbsError> {
         let poll = self.0.context.ops().poll_cq;
-        // SAFETY: the queue lives, and the array has room for so many.
-        let count = unsafe { poll(self.raw(), BATCH as i32, batch.as_mut_ptr()) };
+        // SAFETY: the queue lives, and the array has room for so many. What a device leaves out, as
+        // the length where it means nothing, stays what it was.
+        let count = unsafe { poll(self.raw(), BATCH as i32, room.0.as_mut_ptr()) };
         let Ok(count) = usize::try_from(count) else {
             return Err(VerbsError::check("ibv_poll_cq", count).unwrap_err());
         };
-        for wc in &batch[..count.min(BATCH)] {
+        for wc in &room.0[..count.min(BATCH)] {
             sink(WorkCompletion {
                 wr_id: wc.wr_id,
                 status: WorkStatus(wc.status),

@@ -56,7 +56,7 @@ mod receive;
 mod sysfs;
 
 pub use cm::{CmEvent, CmEventKind, CmId, CmKey, ConnectParameters, EventChannel};
-pub use completion::{CompletionQueue, QueueId, WorkCompletion, WorkStatus};
+pub use completion::{CompletionQueue, PollRoom, QueueId, WorkCompletion, WorkStatus};
 pub use context::{
     AsyncEvent, AsyncEventKind, Context, DeviceInfo, DeviceLimits, LinkLayer, Mtu, PortInfo,
     PortState, Transport, Verbs,

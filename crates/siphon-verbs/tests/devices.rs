@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use siphon_verbs::{
     Chunk, CmEvent, CmEventKind, CmId, CompletionQueue, ConnectParameters, Context, EventChannel,
-    Gid, Mtu, PageKind, PathTo, Piece, PortState, ProtectionDomain, QueuePair, QueuePairOptions,
-    SendRefused, SharedReceiveQueue, Transport, Verbs, WorkCompletion, WorkStatus,
+    Gid, Mtu, PageKind, PathTo, Piece, PollRoom, PortState, ProtectionDomain, QueuePair,
+    QueuePairOptions, SendRefused, SharedReceiveQueue, Transport, Verbs, WorkCompletion,
+    WorkStatus,
 };
 use smallvec::SmallVec;
 
@@ -34,6 +35,7 @@ struct Side {
     completions: CompletionQueue,
     receives: SharedReceiveQueue,
     chunks: Vec<Chunk>,
+    room: PollRoom,
     done: Vec<WorkCompletion>,
 }
 
@@ -49,7 +51,8 @@ impl Side {
         let mut posted = domain.register(CHUNK, 32, PageKind::Usual).unwrap();
         receives.post(&mut posted).unwrap();
         let chunks = domain.register(CHUNK, 32, PageKind::Usual).unwrap();
-        Self { context, domain, completions, receives, chunks, done: Vec::new() }
+        let (room, done) = (PollRoom::default(), Vec::new());
+        Self { context, domain, completions, receives, chunks, room, done }
     }
 
     fn queue_pair(&self) -> QueuePair {
@@ -77,9 +80,9 @@ impl Side {
         while self.done.is_empty() {
             assert!(Instant::now() < hung, "nothing ends");
             let done = &mut self.done;
-            if self.completions.poll(&mut |it| done.push(it)).unwrap() == 0 {
+            if self.completions.poll(&mut self.room, &mut |it| done.push(it)).unwrap() == 0 {
                 self.completions.arm().unwrap();
-                if self.completions.poll(&mut |it| done.push(it)).unwrap() == 0 {
+                if self.completions.poll(&mut self.room, &mut |it| done.push(it)).unwrap() == 0 {
                     readable(&self.completions);
                     self.completions.take_events().unwrap();
                 }

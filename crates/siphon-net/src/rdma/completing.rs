@@ -101,7 +101,7 @@ impl RdmaDriver {
         let mut taken = 0;
         while taken < COMPLETIONS_PER_WAIT && !self.gone {
             let mut done = mem::take(&mut self.done);
-            let polled = self.completions.poll(&mut |it| done.push(it));
+            let polled = self.completions.poll(&mut self.room, &mut |it| done.push(it));
             for completion in done.drain(..) {
                 self.complete(completion);
             }

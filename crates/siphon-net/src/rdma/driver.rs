@@ -9,7 +9,7 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use siphon_verbs::{
-    Chunk, CmId, CmKey, CompletionQueue, ConnectParameters, EventChannel, QueueId,
+    Chunk, CmId, CmKey, CompletionQueue, ConnectParameters, EventChannel, PollRoom, QueueId,
     SharedReceiveQueue, WorkCompletion,
 };
 use siphon_wire::buf::Rope;
@@ -38,6 +38,10 @@ pub(super) const AFTER_TCP: Duration = Duration::from_secs(1);
 pub(super) const CM_STEP_MS: i32 = 5000;
 /// How often a worker looks whether the device is still there.
 const LOOKS: Duration = Duration::from_secs(1);
+/// Polls for completions between looks at the clock, with which whoever else is runnable has a turn.
+const POLLS_AT_ONCE: usize = 16;
+/// While completions come, descriptors are looked at in one of so many waits.
+const WAITS_WITHOUT_LOOK: usize = 16;
 /// Room of a completion queue, as Ceph has it, where the device has so much.
 const COMPLETIONS: u32 = 30_000;
 
@@ -85,7 +89,10 @@ pub struct RdmaDriver {
     /// Connections that end by themselves if nothing comes.
     pub(super) timed: Vec<Key>,
     wake: Arc<WakeFlag>,
+    /// Waits since descriptors were looked at.
+    unlooked: usize,
     events: Vec<Inner>,
+    pub(super) room: PollRoom,
     pub(super) done: Vec<WorkCompletion>,
     pub(super) spare: Vec<Chunk>,
 }
@@ -133,7 +140,7 @@ impl RdmaDriver {
                 Some(Cm { channel, ids: HashMap::new(), listeners: Slab::new() })
             }
         };
-        let wake = Arc::new(WakeFlag { woken: AtomicBool::new(false), inner: posix.waker() });
+        let wake = Arc::new(WakeFlag::new(posix.waker()));
         let is_first = device.add_worker(Waker::from(Arc::clone(&wake))) == 0;
         // Where /sys cannot be seen it tells nothing.
         let looks = (is_first && device.context.is_offered()).then(|| posix.now() + LOOKS);
@@ -164,7 +171,9 @@ impl RdmaDriver {
             looks,
             timed: Vec::new(),
             wake,
+            unlooked: 0,
             events: Vec::new(),
+            room: PollRoom::default(),
             done: Vec::new(),
             spare: Vec::new(),
             device,
@@ -326,8 +335,10 @@ impl RdmaDriver {
         let polling = self.device.options.polling;
         let start = now();
         loop {
-            if self.poll() || self.wake.woken.load(Ordering::Acquire) {
-                return true;
+            for _ in 0..POLLS_AT_ONCE {
+                if self.poll() || self.wake.is_woken() {
+                    return true;
+                }
             }
             let at = now();
             if at - start >= polling || limit_is_over(limit, at) {
@@ -340,6 +351,23 @@ impl RdmaDriver {
             self.lose_device(&error.into());
         }
         self.poll() // what came before it was armed tells nobody
+    }
+
+    /// Sleeps where `limit` says so, and takes what descriptors tell.
+    fn wait_for_descriptors(
+        &mut self,
+        limit: Wait,
+        sink: &mut dyn FnMut(Instant, Completion<'_>),
+    ) -> io::Result<()> {
+        let limit = if limit != Wait::Poll && self.wake.may_sleep() { limit } else { Wait::Poll };
+        let mut events = mem::take(&mut self.events);
+        let result = self.posix.wait(limit, &mut |_, completion| events.push(completion.into()));
+        self.wake.take();
+        for event in events.drain(..) {
+            self.apply(event, sink);
+        }
+        self.events = events;
+        result
     }
 
     fn run_turns(&mut self, sink: &mut dyn FnMut(Instant, Completion<'_>)) {
@@ -584,14 +612,16 @@ impl Driver for RdmaDriver {
         if !self.turns.is_empty() || (limit != Wait::Poll && self.spin(limit)) {
             limit = Wait::Poll;
         }
-        // Before the wait, which a wake from here on ends: none is missed.
-        self.wake.woken.store(false, Ordering::Release);
-        let mut events = mem::take(&mut self.events);
-        self.posix.wait(limit, &mut |_, completion| events.push(completion.into()))?;
-        for event in events.drain(..) {
-            self.apply(event, sink);
+        // A file of others is told of in each wait.
+        let skips = self.unlooked < WAITS_WITHOUT_LOOK && self.files.is_empty();
+        if skips && !self.turns.is_empty() {
+            self.unlooked += 1;
+            self.posix.tick();
+            self.wake.take();
+        } else {
+            self.unlooked = 0;
+            self.wait_for_descriptors(limit, sink)?;
         }
-        self.events = events;
         if self.heard != self.device.heard() {
             self.take_news();
         }
@@ -627,10 +657,35 @@ impl From<Completion<'_>> for Inner {
     }
 }
 
-/// Ends a wait also where it polls.
+/// Ends a wait also where it polls, and costs a system call only where it sleeps.
 struct WakeFlag {
     woken: AtomicBool,
+    asleep: AtomicBool,
     inner: Waker,
+}
+
+impl WakeFlag {
+    fn new(inner: Waker) -> Self {
+        Self { woken: AtomicBool::new(false), asleep: AtomicBool::new(false), inner }
+    }
+
+    fn is_woken(&self) -> bool {
+        self.woken.load(Ordering::Acquire)
+    }
+
+    /// Whether the wait that follows may sleep: from here on a wake ends it.
+    fn may_sleep(&self) -> bool {
+        // In one order with the waker, which stores `woken` and loads `asleep`: one of the two sees
+        // what the other stored.
+        self.asleep.store(true, Ordering::SeqCst);
+        !self.woken.load(Ordering::SeqCst)
+    }
+
+    /// The wait is over, which is all that the wakes until now were for.
+    fn take(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+        self.woken.store(false, Ordering::Release);
+    }
 }
 
 impl Wake for WakeFlag {
@@ -639,8 +694,10 @@ impl Wake for WakeFlag {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.store(true, Ordering::Release);
-        self.inner.wake_by_ref();
+        self.woken.store(true, Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst) {
+            self.inner.wake_by_ref();
+        }
     }
 }
 
