@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -616,26 +617,51 @@ fn tcp_and_two_devices_serve_in_one_process_and_a_child_takes_nothing() {
     }
 }
 
-/// Counts what a monitor answers.
-struct Maps(Sender<()>);
+/// Counts what a monitor answers, and tells who asks it for its state.
+struct Maps {
+    monitors: usize,
+    answered: Sender<()>,
+    probed: Sender<Connection>,
+}
+
+impl Maps {
+    fn new(monitors: usize) -> (Arc<Self>, Receiver<()>, Receiver<Connection>) {
+        let ((answered, answers), (probed, probes)) = (channel(), channel());
+        (Arc::new(Self { monitors, answered, probed }), answers, probes)
+    }
+}
 
 impl Dispatcher for Maps {
     fn can_fast_dispatch(&self, _: &Message) -> bool {
         true
     }
 
-    fn fast_dispatch(&self, _: &Connection, message: Message) {
+    fn fast_dispatch(&self, connection: &Connection, message: Message) {
+        /// `MSG_MON_PROBE`.
+        const PROBE: u16 = 67;
         if message.header.msg_type == MMonMap::TYPE {
             let map = MMonMap::from_message(&message).unwrap();
-            assert_eq!(map.monmap.by_rank().count(), 1);
-            let _ = self.0.send(());
+            assert_eq!(map.monmap.by_rank().count(), self.monitors);
+            let _ = self.answered.send(());
+        } else if message.header.msg_type == PROBE {
+            let _ = self.probed.send(connection.clone());
         }
     }
 }
 
-#[test]
-fn a_real_monitor_answers_by_rdma_and_is_survived() {
-    let Some(_alone) = devices() else { return };
+/// Has the monitor answer so often on one session.
+fn ask(connection: &Connection, answers: &Receiver<()>, count: usize) {
+    for at in 0..count + 16 {
+        if at < count {
+            connection.send(MMonGetMap.into_out()).unwrap();
+        }
+        if at >= 16 {
+            answers.recv_timeout(HUNG).expect("an answer in time");
+        }
+    }
+}
+
+fn monitor_by_rdma(others: Vec<(String, SocketAddr)>) -> Option<CephMon> {
     let config = [
         "ms_type = async+rdma",
         "ms_async_rdma_device_name = rxe0",
@@ -645,13 +671,19 @@ fn a_real_monitor_answers_by_rdma_and_is_survived() {
         "ms_async_rdma_send_buffers = 64",
     ];
     let config = config.map(str::to_owned).to_vec();
-    let options = MonOptions { protocols: MonProtocols::V2, config, debug_ms: 0 };
-    let Some(mut mon) = require(CephMon::start(options)) else { return };
+    let protocols = MonProtocols::V2;
+    let options = MonOptions { protocols, config, others, ..MonOptions::default() };
+    require(CephMon::start(options))
+}
+
+#[test]
+fn a_real_monitor_answers_by_rdma_and_is_survived() {
+    let Some(_alone) = devices() else { return };
+    let Some(mut mon) = monitor_by_rdma(Vec::new()) else { return };
     let addrs: EntityAddrVec = EntityAddr::msgr2(mon.addr_v2().unwrap(), 0).into();
     let context = rdma("rxe0", "", |_| {});
     let stack = Stack::new(&context).unwrap();
-    let (sender, told) = channel();
-    let maps = Arc::new(Maps(sender));
+    let (maps, answers, _) = Maps::new(1);
     let us = messenger(&context, &stack, EntityType::CLIENT, Policy::LOSSY_CLIENT, &[maps]);
     // As Ceph's clients do: who gets no answer for some seconds opens another session.
     let open = || {
@@ -659,7 +691,7 @@ fn a_real_monitor_answers_by_rdma_and_is_survived() {
             let connection = us.connect_to(EntityType::MON, addrs.clone());
             if pollster::block_on(connection.attempt()).is_ok()
                 && connection.send(MMonGetMap.into_out()).is_ok()
-                && told.recv_timeout(Duration::from_secs(5)).is_ok()
+                && answers.recv_timeout(Duration::from_secs(5)).is_ok()
             {
                 return connection;
             }
@@ -668,21 +700,40 @@ fn a_real_monitor_answers_by_rdma_and_is_survived() {
         }
         panic!("the monitor opens no session");
     };
-    let ask = |count: usize| {
+    for count in [1000, 100] {
         let connection = open();
-        for at in 0..count + 16 {
-            if at < count {
-                connection.send(MMonGetMap.into_out()).unwrap();
-            }
-            if at >= 16 {
-                told.recv_timeout(HUNG).expect("an answer in time");
-            }
-        }
+        ask(&connection, &answers, count);
         connection.mark_down();
-    };
-    ask(1000);
-    mon.kill().unwrap();
-    mon.restart().unwrap();
-    ask(100);
+        if count == 1000 {
+            mon.kill().unwrap();
+            mon.restart().unwrap();
+        }
+    }
+    println!("{:?}", stack.rdma().unwrap().counts());
+}
+
+/// A monitor looks for the others of its cluster, of which we are one: the session is of its making.
+#[test]
+fn a_real_monitor_connects_to_us_by_rdma() {
+    let Some(_alone) = devices() else { return };
+    let context = rdma("rxe0", "", |_| {});
+    let stack = Stack::new(&context).unwrap();
+    let (maps, answers, probes) = Maps::new(2);
+    let us = messenger(&context, &stack, EntityType::MON, Policy::LOSSLESS_PEER, &[maps]);
+    let addrs = bound(&us, &["v2:127.0.0.1:0/0"]);
+    let ours = addrs.front().socket_addr().unwrap();
+    let Some(mut mon) = monitor_by_rdma(vec![("b".to_owned(), ours)]) else { return };
+    for count in [1000, 100] {
+        let connection = probes.recv_timeout(HUNG).expect("the monitor looks for us");
+        ask(&connection, &answers, count);
+        if count == 1000 {
+            mon.kill().unwrap();
+            // What it had sent before may still come.
+            for connection in probes.try_iter() {
+                connection.mark_down();
+            }
+            mon.restart().unwrap();
+        }
+    }
     println!("{:?}", stack.rdma().unwrap().counts());
 }

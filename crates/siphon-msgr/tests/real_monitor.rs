@@ -87,7 +87,8 @@ fn subscription() -> OutMessage {
 /// A monitor that listens at a hidden address, and goes by that of a proxy.
 fn monitor(hidden: std::net::SocketAddr) -> Option<CephMon> {
     let config = vec![format!("public_bind_addr = v2:{hidden}")];
-    require(CephMon::start(MonOptions { protocols: MonProtocols::V2, config, debug_ms: 0 }))
+    let protocols = MonProtocols::V2;
+    require(CephMon::start(MonOptions { protocols, config, ..MonOptions::default() }))
 }
 
 /// We are a monitor as well: those keep sessions with each other that lose nothing.

@@ -28,11 +28,15 @@ pub struct MonOptions {
     pub debug_ms: u8,
     /// Further lines of the configuration's `[global]`, such as `ms_crc_data = false`.
     pub config: Vec<String>,
+    /// Further monitors of its cluster, by name and address of msgr2: it connects to them, and has no
+    /// quorum without them.
+    pub others: Vec<(String, SocketAddr)>,
 }
 
 impl Default for MonOptions {
     fn default() -> Self {
-        Self { protocols: MonProtocols::Both, debug_ms: 0, config: Vec::new() }
+        let (config, others) = Default::default();
+        Self { protocols: MonProtocols::Both, debug_ms: 0, config, others }
     }
 }
 
@@ -47,7 +51,8 @@ pub enum MonProtocols {
     Both,
 }
 
-/// A throw-away monitor with authentication none on 127.0.0.1, the only one of its cluster.
+/// A throw-away monitor with authentication none on 127.0.0.1, the only one of its cluster that is
+/// real.
 ///
 /// Its ports are free ones, all its files are in a folder of its own. When dropped, the monitor is
 /// stopped and the folder removed. It never outlives our process.
@@ -73,8 +78,8 @@ pub struct CephMon {
 }
 
 impl CephMon {
-    /// Makes a cluster of one monitor and starts it; returns when it has quorum, which takes about a
-    /// second.
+    /// Makes a cluster and starts its monitor; returns when that has quorum, which takes about a second,
+    /// or looks for the others.
     ///
     /// # Errors
     /// [`PeerError::Unavailable`] if the package `ceph-mon` is not installed; any other if it does
@@ -105,10 +110,14 @@ impl CephMon {
             .map_err(PeerError::system("make a uuid"))?
             .trim()
             .to_owned();
-        let files = Files { dir: Scratch::new(None, "siphon-mon")?, program };
+        let state = if options.others.is_empty() { "leader" } else { "probing" };
+        let files = Files { dir: Scratch::new(None, "siphon-mon")?, program, state };
         files.write_config(&fsid, &addrs, options)?;
         let mut command = files.tool(Command::new(monmaptool));
         command.args(["--create", "--fsid", &fsid, "--addv", NAME, &addrs]);
+        for (name, addr) in &options.others {
+            command.args(["--addv", name, &format!("[v2:{addr}]")]);
+        }
         command.arg(files.path("monmap"));
         run(command, TOOL_TIMEOUT)?;
         let mut command = files.mon();
@@ -225,6 +234,8 @@ impl CephMon {
 struct Files {
     dir: Scratch,
     program: PathBuf,
+    /// What it says of itself once it is up.
+    state: &'static str,
 }
 
 impl Files {
@@ -278,19 +289,19 @@ impl Files {
         command
     }
 
-    /// Starts the monitor and waits until it leads its quorum.
+    /// Starts the monitor and waits until it leads its quorum, or looks for one.
     fn launch(&self) -> Result<Leash, PeerError> {
         let mut command = self.mon();
         command.arg("-f");
         let leash = Leash::start(command, self.path("output"))?;
-        leash.wait_until("in quorum", QUORUM_TIMEOUT, || self.leads())?;
+        leash.wait_until(self.state, QUORUM_TIMEOUT, || self.is_up())?;
         Ok(leash)
     }
 
-    fn leads(&self) -> bool {
+    fn is_up(&self) -> bool {
         let status = self.admin("mon_status").unwrap_or_default();
         let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_default();
-        status["state"] == "leader"
+        status["state"] == self.state
     }
 
     fn admin(&self, command: &str) -> Result<String, PeerError> {

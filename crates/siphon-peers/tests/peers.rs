@@ -20,7 +20,7 @@ fn ping(mon: &CephMon) -> Result<String, PeerError> {
 
 #[test]
 fn a_monitor_answers_comes_back_and_leaves_nothing() {
-    let options = MonOptions { debug_ms: 1, config: vec![], protocols: MonProtocols::Both };
+    let options = MonOptions { debug_ms: 1, ..MonOptions::default() };
     let Some(mut mon) = require(CephMon::start(options)) else { return };
     let (v2, v1) = (mon.addr_v2().unwrap(), mon.addr_v1().unwrap());
     for addr in [v2, v1] {
