@@ -19,6 +19,7 @@ const TESTS: &[Tests] = &[
     Tests::of("siphon-verbs", &["--test", "devices"]),
     Tests::of("siphon-msgr", &["--test", "rdma"]),
     Tests::of("ceph-perf-msgr", &["--test", "rdma"]),
+    Tests::of("siphon", &["--test", "rdma"]),
     // The scenarios of sessions, with another stack.
     Tests { options: RDMA, ..Tests::of("siphon-msgr", &["--test", "behaviour"]) },
     Tests { options: RDMA, ..Tests::of("siphon-msgr", &["--test", "binding"]) },

@@ -4,13 +4,17 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use siphon_verbs::{CmEvent, CmEventKind, ConnectParameters, PathTo, QueuePair, QueuePairOptions};
+use siphon_verbs::{
+    CmEvent, CmEventKind, CmId, ConnectParameters, EventChannel, PathTo, QueuePair,
+    QueuePairOptions,
+};
 use siphon_wire::buf::Rope;
 
-use super::device::MAX_INLINE;
+use super::device::{Device, MAX_INLINE};
 use super::driver::{AFTER_TCP, CM_STEP_MS, CmTransport, POSTED_MIN, RdmaDriver};
 use super::record::{Record, path_mtu};
 use super::socket::Stage;
+use super::source::source_for;
 use crate::driver::{Accepted, Completion, Driver, ListenerId, SocketId};
 use crate::slab::Key;
 
@@ -163,6 +167,31 @@ impl RdmaDriver {
         }
     }
 
+    /// The routes lead to the peer by another device: connects from an address of ours.
+    fn resolve_from_device(&mut self, key: Key, by: Option<&str>) -> io::Result<()> {
+        let name = &self.device.context.device().name;
+        let (Some(cm), Some(socket)) = (&mut self.cm, self.sockets.get_mut(key)) else {
+            return Ok(());
+        };
+        let peer = socket.peer;
+        let source = if socket.sourced { None } else { source_for(&cm.channel, name, peer) };
+        let Some(source) = source else {
+            let by = by.unwrap_or("no RDMA device");
+            let message = format!(
+                "{peer} is reached by {by} and not by {name}: name the device that the routes lead to, \
+                 or give {name}'s interface an address of the peer's network"
+            );
+            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, message));
+        };
+        socket.sourced = true;
+        let id = new_id(&cm.channel, &self.device)?;
+        if let Some(before) = socket.cm.replace(id.clone()) {
+            cm.ids.remove(&before.key());
+        }
+        cm.ids.insert(id.key(), key);
+        Ok(id.resolve_addr(Some(source), peer, CM_STEP_MS)?)
+    }
+
     pub(super) fn apply_cm(
         &mut self,
         event: CmEvent,
@@ -200,10 +229,7 @@ impl RdmaDriver {
                 let name = &self.device.context.device().name;
                 match id.device() {
                     Some(by) if by == *name => id.resolve_route(CM_STEP_MS).map_err(Into::into),
-                    by => Err(io::Error::new(
-                        io::ErrorKind::AddrNotAvailable,
-                        format!("{} is reached by {by:?} and not by {name}", socket.peer),
-                    )),
+                    by => self.resolve_from_device(key, by.as_deref()),
                 }
             }
             CmEventKind::RouteResolved => self.make_queue(key).and_then(|()| {
@@ -240,6 +266,16 @@ impl RdmaDriver {
             Err(error) => self.fail(key, error),
         }
     }
+}
+
+/// An identifier of RDMA-CM whose packets are marked as the options say.
+pub(super) fn new_id(channel: &EventChannel, device: &Device) -> io::Result<CmId> {
+    let id = channel.create()?;
+    // Else iWARP's and RoCE's packets are unmarked.
+    if let Err(error) = id.set_traffic_class(device.options.traffic_class) {
+        tracing::debug!(%error, "traffic class not set");
+    }
+    Ok(id)
 }
 
 /// 24 bits that the connections of another time or process hardly had.

@@ -14,6 +14,7 @@ use siphon_verbs::{
 };
 use siphon_wire::buf::Rope;
 
+use super::connecting::new_id;
 use super::counters::add;
 use super::device::{Device, RdmaConnect};
 use super::dying::Dying;
@@ -455,11 +456,7 @@ impl Driver for RdmaDriver {
         let stage = if self.cm.is_some() { Stage::Cm } else { Stage::Tcp };
         let mut socket = Socket::new(stage, false, addr);
         if let Some(cm) = &mut self.cm {
-            let id = cm.channel.create()?;
-            // Else iWARP's and RoCE's packets are unmarked.
-            if let Err(error) = id.set_traffic_class(self.device.options.traffic_class) {
-                tracing::debug!(%error, "traffic class not set");
-            }
+            let id = new_id(&cm.channel, &self.device)?;
             let resolving = id.resolve_addr(None, addr, CM_STEP_MS);
             let id_key = id.key();
             socket.cm = Some(id);

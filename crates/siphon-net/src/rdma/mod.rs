@@ -19,6 +19,7 @@ mod dying;
 mod pool;
 mod record;
 mod socket;
+mod source;
 
 use std::io;
 use std::sync::Arc;

@@ -67,6 +67,8 @@ pub(super) struct Socket {
     /// The exchange's, in the inner driver. Its end tells that the peer's process is gone.
     pub(super) tcp: Option<SocketId>,
     pub(super) cm: Option<CmId>,
+    /// It connects from an address of the device's, as the routes lead elsewhere.
+    pub(super) sourced: bool,
     /// The number of our first packet.
     pub(super) psn: u32,
     pub(super) peer: SocketAddr,
@@ -103,6 +105,7 @@ impl Socket {
             queue: None,
             tcp: None,
             cm: None,
+            sourced: false,
             psn: 0,
             peer,
             local: None,

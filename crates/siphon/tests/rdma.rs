@@ -1,0 +1,80 @@
+//! `siphon perf` over RDMA, on the devices of the machine that `cargo xtask rdma-vm` boots.
+
+mod common;
+
+use std::time::Duration;
+
+use common::siphon;
+use siphon_peers::{Leash, run};
+
+/// For one measurement, on emulated processors.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// From a message that goes inline to one of 32 chunks, with operations and how many are in flight.
+const SIZES: [(&str, &str, &str); 8] = [
+    ("64", "200", "16"),
+    ("512", "200", "16"),
+    ("4K", "100", "16"),
+    ("16K", "50", "8"),
+    ("64K", "50", "8"),
+    ("256K", "10", "4"),
+    ("1M", "6", "2"),
+    ("4M", "3", "2"),
+];
+
+/// A way to connect: the options of both sides, their devices, and where the server is.
+struct Way {
+    options: &'static [&'static str],
+    devices: [&'static str; 2],
+    ip: &'static str,
+}
+
+const BY_CM: &[&str] = &["-o", "ms_async_rdma_cm=true"];
+const BY_IWARP: &[&str] = &["-o", "ms_async_rdma_type=iwarp"];
+const WAYS: [Way; 6] = [
+    Way { options: &[], devices: ["rxe0", "rxe0"], ip: "127.0.0.1" },
+    Way { options: &[], devices: ["rxe0", "rxe1"], ip: "10.77.0.2" },
+    Way { options: BY_CM, devices: ["rxe0", "rxe0"], ip: "10.77.0.1" },
+    Way { options: BY_CM, devices: ["rxe0", "rxe1"], ip: "10.77.0.2" },
+    Way { options: BY_IWARP, devices: ["siw0", "siw0"], ip: "10.77.1.1" },
+    Way { options: BY_IWARP, devices: ["siw0", "siw1"], ip: "10.77.1.2" },
+];
+
+/// All sizes by all ways in both modes; each side checks the checksums of what it gets, or opens
+/// what is sealed.
+#[test]
+fn perf_measures_every_size_by_every_way() {
+    if std::env::var_os("SIPHON_RDMA_VM").is_none() {
+        println!("SKIPPED: needs RDMA devices: cargo xtask rdma-vm --suite");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    let key = ["--mode", "secure", "--keyfile", key.to_str().unwrap()];
+    let mut ports = 7100..;
+    for way in &WAYS {
+        for (mode, args) in [("crc", &[][..]), ("secure", &key)] {
+            let addr = format!("{}:{}", way.ip, ports.next().unwrap());
+            let what = format!("{:?} {:?} {mode}", way.devices, way.options);
+            let side = |kind: &str, device: &str| {
+                let args = args.iter().chain(way.options);
+                let mut command = siphon(["perf", kind, &addr, "--stack", "rdma"]);
+                command.args(["--device", device, "--workers", "1"]).args(args);
+                command.args(["-o", "ms_async_rdma_receive_queue_len=256"]);
+                command
+            };
+            let log = folder.path().join(format!("log of {}", addr.replace(':', " ")));
+            let server = Leash::start(side("server", way.devices[1]), &log).unwrap();
+            server.wait_until("ready", TIMEOUT, || server.output().contains("answering")).unwrap();
+            for (size, ops, depth) in SIZES {
+                let mut client = side("client", way.devices[0]);
+                client.args(["--size", size, "--ops", ops, "--depth", depth, "--json"]);
+                let output = run(client, TIMEOUT).unwrap_or_else(|error| {
+                    panic!("{what}, {size}: {error}\nserver: {}", server.output())
+                });
+                let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+                assert_eq!(report["ops"].to_string(), ops, "{what}, {size}: {report}");
+                assert_eq!(report["mode"], mode, "{what}, {size}: {report}");
+            }
+        }
+    }
+}
