@@ -69,7 +69,11 @@ impl Stack {
             }
             kind => (NetworkStack::new(kind), None),
         };
-        let stack = stack.with_socket_failures(config.ms_inject_socket_failures, rand::random());
+        let cores = config.ms_async_affinity_cores.iter().map(|core| *core as usize).collect();
+        let stack = stack
+            .with_socket_failures(config.ms_inject_socket_failures, rand::random())
+            .with_busy_poll(Duration::from_micros(config.ms_async_busy_poll_us.into()))
+            .with_affinity(cores);
         let workers = stack.spawn(count, move |index, peers| {
             MessengerWorker::new(index, peers, Arc::clone(&for_workers))
         })?;

@@ -5,6 +5,7 @@ use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::driver::Driver;
 use crate::error::UnknownStack;
@@ -51,6 +52,17 @@ pub struct NetworkStack {
     open: Arc<OpenDriver>,
     /// Connections that its drivers broke on purpose.
     injected: Arc<AtomicU64>,
+    /// How its workers run.
+    pub(crate) schedule: Schedule,
+}
+
+/// How workers run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Schedule {
+    /// How long a worker polls before it sleeps.
+    pub(crate) busy_poll: Duration,
+    /// The processors that workers stay on, in turn; any, if there is none here.
+    pub(crate) cores: Vec<usize>,
 }
 
 type OpenDriver = dyn Fn(usize) -> io::Result<Box<dyn Driver>> + Send + Sync;
@@ -90,7 +102,26 @@ impl NetworkStack {
         name: &'static str,
         open: impl Fn(usize) -> io::Result<Box<dyn Driver>> + Send + Sync + 'static,
     ) -> Self {
-        Self { name, open: Arc::new(open), injected: Arc::default() }
+        let (injected, schedule) = Default::default();
+        Self { name, open: Arc::new(open), injected, schedule }
+    }
+
+    /// The same stack, whose workers look for work for so long before they sleep. What comes meanwhile
+    /// waits for no wakeup, and a processor is busy that would be idle, for each worker.
+    ///
+    /// Zero, which is the default, has them sleep at once.
+    #[must_use]
+    pub fn with_busy_poll(mut self, busy_poll: Duration) -> Self {
+        self.schedule.busy_poll = busy_poll;
+        self
+    }
+
+    /// The same stack, whose first worker stays on the first of these processors, and so on, over again
+    /// where there are fewer of them. None leaves the workers where the system puts them.
+    #[must_use]
+    pub fn with_affinity(mut self, cores: Vec<usize>) -> Self {
+        self.schedule.cores = cores;
+        self
     }
 
     /// The same stack, of which one in `one_in` receives and sends breaks its connection: Ceph's

@@ -6,7 +6,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::center::EventCenter;
 use crate::driver::{Completion, Wait};
@@ -17,6 +20,8 @@ use crate::stack::NetworkStack;
 /// Most times that a turn takes mail that came while it worked, before it looks at the sockets
 /// again. A handler that mails itself in each round would else never return to them.
 const MAIL_ROUNDS: usize = 4;
+/// Steps without work after which a worker that polls lets others run, who may be what it waits for.
+const STEPS_BETWEEN_YIELDS: u32 = 16;
 
 /// What a worker runs: state machines that are fed, and then drained.
 ///
@@ -51,13 +56,20 @@ pub struct Worker<H: Handler> {
     mailbox: Mailbox<H::Mail>,
     batch: Vec<H::Mail>,
     started: bool,
+    busy_poll: Duration,
+    /// Steps without work since the last with some, and when that was.
+    idle_steps: u32,
+    last_work: Instant,
 }
 
 impl<H: Handler> Worker<H> {
     /// Puts the parts together; `mailbox` will wake `center`.
     pub fn new(center: EventCenter, mailbox: Mailbox<H::Mail>, handler: H) -> Self {
         mailbox.set_waker(center.waker());
-        Self { handler, center, mailbox, batch: Vec::new(), started: false }
+        let last_work = center.now();
+        let (batch, started, idle_steps) = (Vec::new(), false, 0);
+        let busy_poll = Duration::ZERO;
+        Self { handler, center, mailbox, batch, started, busy_poll, idle_steps, last_work }
     }
 
     /// One turn of the loop: waits, to `limit` at most; applies completions, timers and mail;
@@ -99,7 +111,11 @@ impl<H: Handler> Worker<H> {
     /// As [`step`](Self::step).
     pub fn run(&mut self) -> io::Result<()> {
         while !self.handler.is_done() {
-            self.step(Wait::Forever)?;
+            if self.busy_poll.is_zero() {
+                self.step(Wait::Forever)?;
+            } else {
+                self.step_busily()?;
+            }
         }
         Ok(())
     }
@@ -117,6 +133,22 @@ impl<H: Handler> Worker<H> {
     /// The event center.
     pub fn center(&self) -> &EventCenter {
         &self.center
+    }
+
+    /// A step that sleeps only after a time without work. Who sends mail meanwhile wakes nobody.
+    fn step_busily(&mut self) -> io::Result<()> {
+        let idle = self.center.now() - self.last_work;
+        let limit = if idle < self.busy_poll { Wait::Poll } else { Wait::Forever };
+        if self.step(limit)? > 0 {
+            self.last_work = self.center.now();
+            self.idle_steps = 0;
+        } else {
+            self.idle_steps = self.idle_steps.wrapping_add(1);
+            if self.idle_steps.is_multiple_of(STEPS_BETWEEN_YIELDS) {
+                thread::yield_now();
+            }
+        }
+        Ok(())
     }
 
     /// How long this turn may sleep: not at all in the first, nor with mail there.
@@ -178,7 +210,9 @@ impl<M: Send + 'static> Workers<M> {
                     return Ok(());
                 };
                 let handler = factory(index, senders);
-                Worker::new(center, mailbox, handler).run()
+                let mut worker = Worker::new(center, mailbox, handler);
+                worker.busy_poll = stack.schedule.busy_poll;
+                worker.run()
             };
             threads.push(thread::Builder::new().name(format!("msgr-worker-{index}")).spawn(body)?);
         }
@@ -251,13 +285,36 @@ fn open_center(
     ready: &mpsc::Sender<io::Result<()>>,
     may_begin: &mpsc::Receiver<()>,
 ) -> Option<EventCenter> {
-    let (outcome, center) = match stack.driver(index) {
+    let driver = stay(&stack.schedule.cores, index).and_then(|()| stack.driver(index));
+    let (outcome, center) = match driver {
         Ok(driver) => (Ok(()), Some(EventCenter::new(driver))),
         Err(error) => (Err(error), None),
     };
     ready.send(outcome).ok()?;
     may_begin.recv().ok()?;
     center
+}
+
+/// Has this thread, that of a worker, stay on its processor.
+fn stay(cores: &[usize], worker: usize) -> io::Result<()> {
+    let Some(core) = cores.get(worker % cores.len().max(1)).copied() else {
+        return Ok(());
+    };
+    let stays = match core < CpuSet::MAX_CPU {
+        true => {
+            let mut set = CpuSet::new();
+            set.set(core);
+            sched_setaffinity(None, &set)
+        }
+        false => Err(Errno::INVAL),
+    };
+    stays.map_err(|errno| {
+        let error = io::Error::from(errno);
+        io::Error::new(
+            error.kind(),
+            format!("worker {worker} can't run on processor {core}: {error}"),
+        )
+    })
 }
 
 /// What a panic said: `panic!` gives a string in either of two shapes.

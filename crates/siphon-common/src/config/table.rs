@@ -202,6 +202,10 @@ options! {
         "Kind of RDMA: ib is InfiniBand or RoCE; iwarp connects by RDMA-CM always";
     ms_async_op_threads: u32 = 3, OptionKind::Integer { min: 1, max: 24 },
         "Workers (threads with an event center each) of a network stack";
+    ms_async_affinity_cores: Vec<u32> = Vec::new(), OptionKind::Integers { min: 0, max: 1023 },
+        "Processors that the workers stay on, one each, in turn; any if empty";
+    ms_async_busy_poll_us: u32 = 0, OptionKind::Integer { min: 0, max: 1_000_000 },
+        "How long a worker looks for work before it sleeps, in microseconds; a processor is busy then";
 }
 
 impl Config {
@@ -291,6 +295,7 @@ mod tests {
         for (name, value, words) in [
             ("ms_async_op_threads", "25", ["integer", "1 to 24"]),
             ("ms_async_op_threads", "-1", ["integer", "1 to 24"]),
+            ("ms_async_affinity_cores", "0,1024", ["integers", "0 to 1023"]),
             ("ms_bind_port_max", "65536", ["integer", "0 to 65535"]),
             ("ms_tcp_rcvbuf", "64Q", ["bytes", "unit"]),
             ("ms_bind_retry_delay", "soon", ["seconds", "0 to 2592000"]),

@@ -18,6 +18,13 @@ pub enum OptionKind {
         /// The greatest value.
         max: u64,
     },
+    /// Whole numbers, parted by blanks or commas, or nothing.
+    Integers {
+        /// The least value of each.
+        min: u64,
+        /// The greatest value of each.
+        max: u64,
+    },
     /// A number of bytes, with Ceph's binary suffixes: `K` and `Ki` are 1024, `B` is 1.
     Size {
         /// The least value, in bytes.
@@ -44,6 +51,9 @@ impl fmt::Display for OptionKind {
             Self::Text => f.write_str("text"),
             Self::Bool => f.write_str("true or false"),
             Self::Integer { min, max } => write!(f, "an integer from {min} to {max}"),
+            Self::Integers { min, max } => {
+                write!(f, "integers from {min} to {max}, parted by commas, or nothing")
+            }
             Self::Size { min, max } => {
                 write!(f, "bytes from {min} to {max}, also as 64K, 4M, 1G")
             }
@@ -112,6 +122,18 @@ macro_rules! number {
 
 number!(u16 u32 u64);
 
+impl OptionValue for Vec<u32> {
+    fn parse(&mut self, kind: OptionKind, text: &str) -> Result<(), ValueError> {
+        let one = |word| u32::try_from(number(kind, word)?).map_err(|_| ValueError::OutOfRange);
+        *self = words_of(text).map(one).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    fn render(&self) -> String {
+        self.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
 /// Nothing is not set.
 impl OptionValue for Option<u16> {
     fn parse(&mut self, kind: OptionKind, text: &str) -> Result<(), ValueError> {
@@ -171,7 +193,7 @@ pub(super) fn words_of(text: &str) -> impl Iterator<Item = &str> {
 fn number(kind: OptionKind, text: &str) -> Result<u64, ValueError> {
     let (step, min, max) = match kind {
         OptionKind::Size { min, max } => (1024u64, min, max),
-        OptionKind::Integer { min, max } => (1000, min, max),
+        OptionKind::Integer { min, max } | OptionKind::Integers { min, max } => (1000, min, max),
         _ => (1, 0, u64::MAX),
     };
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
