@@ -292,7 +292,7 @@ impl Run {
             Limit::Operations(count) => self.sent >= count,
             Limit::Time(time) => now.saturating_duration_since(self.start) >= time,
         };
-        if over {
+        if over || self.progress.is_stopped() {
             return;
         }
         let tid = (self.sent + 1) << SLOT_BITS | slot as u64;
