@@ -65,13 +65,23 @@ impl Axis {
 pub(super) struct Metric {
     pub(super) title: &'static str,
     pub(super) note: &'static str,
-    /// The vertical axis: by powers of ten, or from 0 on.
-    log: bool,
+    rise: Rise,
     value: Value,
     format: fn(f64) -> String,
 }
 
 type StatOf = fn(&Side) -> Stat;
+
+/// The vertical axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rise {
+    /// From 0 on.
+    Linear,
+    /// By powers of ten.
+    Ten,
+    /// By powers of two, for bytes.
+    Two,
+}
 
 enum Value {
     Always(StatOf),
@@ -88,16 +98,17 @@ impl Metric {
             |it| it.ops_per_second,
             |it| format!("{}/s", short(it)),
         ),
-        Self::log(
-            "Bandwidth",
-            "data of the requests a second; more is better",
-            |it| it.bytes_per_second,
-            |it| format!("{}/s", bytes(it)),
-        ),
+        Self {
+            title: "Bandwidth",
+            note: "data of the requests a second; more is better",
+            rise: Rise::Two,
+            value: Value::Always(|it| it.bytes_per_second),
+            format: |it| format!("{}/s", bytes(it)),
+        },
         Self {
             title: "Ratio to the raw limit",
             note: "our rate to that of plain TCP sockets in the same round; more is better",
-            log: false,
+            rise: Rise::Linear,
             value: Value::Ratio,
             format: |it| format!("{it:.2}"),
         },
@@ -124,7 +135,7 @@ impl Metric {
         Self {
             title: "System calls",
             note: "of client and server, for each operation; less is better",
-            log: true,
+            rise: Rise::Ten,
             value: Value::OfSide(|it| it.syscalls_per_op.map(|count| Stat::new([count]))),
             format: digits,
         },
@@ -136,7 +147,7 @@ impl Metric {
         value: StatOf,
         format: fn(f64) -> String,
     ) -> Self {
-        Self { title, note, log: true, value: Value::Always(value), format }
+        Self { title, note, rise: Rise::Ten, value: Value::Always(value), format }
     }
 
     fn ours(&self, cell: &Cell) -> Option<Stat> {
@@ -162,14 +173,14 @@ impl Metric {
 
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 78.0;
+const LEFT: f64 = 84.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 44.0;
 
-/// The vertical axis.
+/// From what to what the vertical axis goes.
 struct Scale {
-    log: bool,
+    rise: Rise,
     min: f64,
     max: f64,
 }
@@ -177,31 +188,41 @@ struct Scale {
 impl Scale {
     fn of(metric: &Metric, cells: &[Cell]) -> Self {
         let all = cells.iter().flat_map(|cell| [metric.ours(cell), metric.raw(cell)]).flatten();
+        // Medians only: a single round that stood still would else press all others flat.
         let (min, max) = all
-            .flat_map(|stat| [stat.min, stat.max])
+            .map(|stat| stat.median)
             .filter(|value| *value > 0.0)
             .fold((f64::INFINITY, 0.0_f64), |(min, max), value| (min.min(value), max.max(value)));
-        if !metric.log {
-            return Self { log: false, min: 0.0, max: max.max(1.0) * 1.08 };
+        if metric.rise == Rise::Linear {
+            return Self { rise: metric.rise, min: 0.0, max: max.max(1.0) * 1.12 };
         }
         let (min, max) = if max > 0.0 { (min, max) } else { (1.0, 10.0) };
-        Self { log: true, min: min / 1.25, max: max * 1.25 }
+        Self { rise: metric.rise, min: min / 1.5, max: max * 1.5 }
     }
 
+    /// What is beyond the axis is at its end.
     fn y(&self, value: f64) -> f64 {
-        let at = match self.log {
-            true => (value.max(self.min) / self.min).ln() / (self.max / self.min).ln(),
-            false => (value - self.min) / (self.max - self.min),
+        let value = value.clamp(self.min, self.max);
+        let at = match self.rise {
+            Rise::Linear => (value - self.min) / (self.max - self.min),
+            Rise::Ten | Rise::Two => (value / self.min).ln() / (self.max / self.min).ln(),
         };
         HEIGHT - BOTTOM - at * (HEIGHT - TOP - BOTTOM)
     }
 
-    /// Where lines are drawn: 1, 2 and 5 of each power of ten, as far as there are not too many.
+    /// Where lines are drawn, as many as are easy to read.
     fn ticks(&self) -> Vec<f64> {
-        if !self.log {
+        if self.rise == Rise::Linear {
             let step = [0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0];
             let step = step.into_iter().find(|step| self.max / step <= 7.0).unwrap_or(self.max);
             return (0..).map(|n| f64::from(n) * step).take_while(|at| *at <= self.max).collect();
+        }
+        if self.rise == Rise::Two {
+            let (from, to) = (self.min.log2().ceil() as i32, self.max.log2().floor() as i32);
+            // 1, 4, 32 and so on of each unit fall on whole powers.
+            let step = [1, 2, 5, 10].into_iter().find(|step| (to - from) / step < 7).unwrap_or(20);
+            let is_tick = |power: &i32| power % step == 0;
+            return (from..=to).filter(is_tick).map(|power| 2_f64.powi(power)).collect();
         }
         let decades = (self.max / self.min).log10();
         let steps: &[f64] = match decades {
@@ -217,6 +238,16 @@ impl Scale {
     }
 }
 
+/// A number without zeros at its end: `1.00M/s` is `1M/s`.
+fn without_zeros(text: &str) -> String {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    match number.contains('.') {
+        true => number.trim_end_matches('0').trim_end_matches('.').to_owned() + unit,
+        false => text.to_owned(),
+    }
+}
+
 /// Writes one chart.
 pub(super) fn draw(out: &mut String, metric: &Metric, axis: Axis, cells: &[Cell]) -> fmt::Result {
     let scale = Scale::of(metric, cells);
@@ -229,10 +260,10 @@ pub(super) fn draw(out: &mut String, metric: &Metric, axis: Axis, cells: &[Cell]
     )?;
     for tick in scale.ticks() {
         let y = scale.y(tick);
-        let one = !metric.log && (tick - 1.0).abs() < 1e-9;
+        let one = metric.rise == Rise::Linear && (tick - 1.0).abs() < 1e-9;
         let class = if one { "grid one" } else { "grid" };
         write!(out, "<path class='{class}' d='M{LEFT} {y:.1}H{}'/>", WIDTH - RIGHT)?;
-        let text = (metric.format)(tick);
+        let text = without_zeros(&(metric.format)(tick));
         write!(out, "<text class='y' x='{}' y='{:.1}'>{text}</text>", LEFT - 8.0, y + 4.0)?;
     }
     for (index, place) in places.iter().enumerate() {
@@ -412,11 +443,18 @@ mod tests {
 
     #[test]
     fn an_axis_has_enough_lines_to_read_it_by_and_not_too_many() {
-        for (min, max) in [(1.0, 1.1), (3.0, 900.0), (1e-3, 1e6), (400.0, 1.2e6)] {
-            let ticks = Scale { log: true, min: min / 1.25, max: max * 1.25 }.ticks();
-            assert!((1..=10).contains(&ticks.len()), "{min} to {max}: {ticks:?}");
+        for rise in [Rise::Ten, Rise::Two] {
+            for (min, max) in [(1.0, 1.1), (3.0, 900.0), (1e-3, 1e6), (400.0, 1.2e6), (64.0, 4e9)] {
+                let ticks = Scale { rise, min: min / 1.5, max: max * 1.5 }.ticks();
+                assert!((1..=10).contains(&ticks.len()), "{min} to {max}: {ticks:?}");
+            }
         }
-        let linear = Scale { log: false, min: 0.0, max: 1.3 }.ticks();
+        let linear = Scale { rise: Rise::Linear, min: 0.0, max: 1.3 }.ticks();
         assert_eq!(linear.len(), 7, "{linear:?}");
+        for (text, short) in
+            [("1.00M/s", "1M/s"), ("10.0k", "10k"), ("100 µs", "100 µs"), ("0.50", "0.5")]
+        {
+            assert_eq!(without_zeros(text), short);
+        }
     }
 }

@@ -246,7 +246,13 @@ fn stacks(args: &Args, left_out: &mut Vec<String>) -> Result<Vec<&'static str>> 
             for kind in StackKind::ALL {
                 match works(kind.name()) {
                     Ok(_) => stacks.push(kind.name()),
-                    Err(error) => left_out.push(format!("stack {}: {error:#}", kind.name())),
+                    Err(error) => {
+                        left_out.push(format!(
+                            "stack {}: {}",
+                            kind.name(),
+                            crate::describe(&error)
+                        ));
+                    }
                 }
             }
             continue;
