@@ -6,7 +6,7 @@ use crate::report::Bytes;
 pub(super) fn short(value: f64) -> String {
     let (value, unit) = match value.abs() {
         large if large >= 999_500.0 => (value / 1e6, "M"),
-        middle if middle >= 9_995.0 => (value / 1e3, "k"),
+        middle if middle >= 999.5 => (value / 1e3, "k"),
         _ => (value, ""),
     };
     format!("{}{unit}", digits(value))
@@ -44,7 +44,7 @@ mod tests {
         for (value, text) in [
             (0.126, "0.13"),
             (9.996, "10.0"),
-            (1234.0, "1234"),
+            (1234.0, "1.23k"),
             (54_321.0, "54.3k"),
             (2e6, "2.00M"),
         ] {
