@@ -1,5 +1,7 @@
 //! `siphon perf sweep`: many workloads in one run.
 
+#![expect(clippy::disallowed_methods, reason = "measuring is reading the clock")]
+
 use std::fs::{self, OpenOptions};
 use std::io::{IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr};
