@@ -31,8 +31,6 @@ use crate::stack::StackOptions;
 const CELL_OVERHEAD: Duration = Duration::from_millis(100);
 /// The shortest run that says anything.
 const MIN_ROUND: Duration = Duration::from_millis(10);
-/// How far beyond its limit a sweep may go before it is ended: cells that take longer than thought.
-const GRACE: f64 = 1.5;
 /// Exit code of a sweep that was interrupted, as of a program that SIGINT ended.
 const INTERRUPTED: u8 = 130;
 /// Exit code of a sweep whose time was over, as of `timeout`.
@@ -40,7 +38,7 @@ const TIME_IS_OVER: u8 = 124;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 all cells were measured; 1 an error; 130 interrupted (SIGINT, SIGTERM) and \
+    after_help = "Exit codes: 0 all cells were measured; 1 an error; 2 a bad argument; 130 interrupted (SIGINT, SIGTERM) and \
     124 out of time, both after reporting the cells that were measured. A second SIGINT ends at once."
 )]
 pub(super) struct Args {
@@ -67,7 +65,7 @@ pub(super) struct Args {
     )]
     modes: Vec<Mode>,
     /// Seconds of each side in each cell, all rounds together
-    #[arg(long, default_value_t = 1.5, value_name = "S")]
+    #[arg(long, default_value_t = 1.5, value_name = "S", allow_negative_numbers = true)]
     seconds: f64,
     /// Turns of the messenger and of plain sockets in each cell
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -166,7 +164,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         left_out: plan.left_out.clone(),
         cells: Vec::new(),
     };
-    let end = Instant::now() + limit.mul_f64(GRACE);
+    let end = Instant::now().checked_add(limit.saturating_add(limit / 2)); // beyond that is never
     let mut runner = Runner::new(args, &plan, stop, end, counts);
     let outcome = runner.run(&mut sweep.cells);
     sweep.incomplete =
@@ -231,11 +229,12 @@ impl Plan {
     }
 
     fn cell_time(&self) -> Duration {
-        2 * (self.round * self.rounds + WARM_UP) + CELL_OVERHEAD
+        let runs = self.round.saturating_mul(self.rounds).saturating_add(WARM_UP);
+        runs.saturating_mul(2).saturating_add(CELL_OVERHEAD)
     }
 
     fn estimate(&self) -> Duration {
-        self.cell_time() * self.shapes.len() as u32
+        self.cell_time().saturating_mul(self.shapes.len() as u32)
     }
 }
 
@@ -278,8 +277,8 @@ struct Runner<'a> {
     args: &'a Args,
     plan: &'a Plan,
     stop: Arc<AtomicBool>,
-    /// When it is ended in any case.
-    end: Instant,
+    /// When it is ended in any case: half as long again as its limit.
+    end: Option<Instant>,
     counts: bool,
     bar: ProgressBar,
     done: usize,
@@ -290,7 +289,7 @@ impl<'a> Runner<'a> {
         args: &'a Args,
         plan: &'a Plan,
         stop: Arc<AtomicBool>,
-        end: Instant,
+        end: Option<Instant>,
         counts: bool,
     ) -> Self {
         let target = match std::io::stderr().is_terminal() {
@@ -305,7 +304,7 @@ impl<'a> Runner<'a> {
     }
 
     fn is_over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || Instant::now() >= self.end
+        self.stop.load(Ordering::Relaxed) || self.end.is_some_and(|end| Instant::now() >= end)
     }
 
     /// Measures all cells, or as many as it comes to.
@@ -570,6 +569,8 @@ mod tests {
             plan.left_out
         );
         assert_eq!(plan.cell_time(), Duration::from_millis(3500));
+        let endless = "--stacks posix --seconds 1e18 --rounds 1";
+        assert!(self::plan(endless).unwrap().estimate() > Duration::from_secs(1 << 60));
     }
 
     #[test]
@@ -599,6 +600,7 @@ mod tests {
             ("--rounds 0", "1..="),
             ("--seconds 0", "at least 0.01 s"),
             ("--seconds nan", "at least 0.01 s"),
+            ("--seconds -1", "at least 0.01 s"),
             ("--sizes 1M --depths 100 --max-in-flight 1M", "--max-in-flight"),
             ("--json - --html -", "name a file"),
             ("--html /nowhere/at/all.html", "/nowhere/at/all.html: cannot be written"),
