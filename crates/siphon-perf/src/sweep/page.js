@@ -3,12 +3,13 @@ const all = (selector, from = document) => [...from.querySelectorAll(selector)];
 const bar = document.querySelector('.bar');
 bar.hidden = false;
 
-// Shows the series and rows all of whose attributes are chosen, on the chosen axis.
+// Shows the series and rows all of whose attributes are chosen, on the chosen axis. What is on the axis
+// is shown whole.
 function show() {
   const axis = bar.querySelector('[name=axis]:checked')?.value ?? document.querySelector('.charts').dataset.axis;
   all('.charts').forEach(it => { it.hidden = it.dataset.axis !== axis; });
   const off = {};
-  all('input[data-of]', bar).forEach(it => { if (!it.checked) (off[it.dataset.of] ??= new Set()).add(it.value); });
+  all('input[data-of]', bar).forEach(it => { if (!it.checked && it.dataset.of !== axis) (off[it.dataset.of] ??= new Set()).add(it.value); });
   all('.s').forEach(it => {
     it.classList.toggle('off', Object.entries(off).some(([name, values]) => values.has(it.dataset[name])));
   });
