@@ -57,6 +57,11 @@ pub(crate) fn rdma_vm() -> Result<Vec<String>> {
     packages(&RDMA_PROGRAMS)
 }
 
+/// Installs what counts instructions; returns why it cannot be had here.
+pub(crate) fn valgrind() -> Result<Vec<String>> {
+    packages(&[("valgrind", "valgrind")])
+}
+
 /// Installs what modules of a version of Debian's kernel are built with.
 pub(crate) fn kernel_headers(version: &str) -> Result<()> {
     let makefile = format!("/usr/src/linux-headers-{version}/Makefile");

@@ -27,7 +27,8 @@ enum Chore {
     },
     /// What no compiler checks: layers, purity, unsafe, lengths, leftovers
     Tidy,
-    /// Measure the benchmark tools, in turn with Ceph's own
+    /// Count the instructions of fixed work and compare them with the stored ones; with --peer,
+    /// measure the benchmark tools in turn with Ceph's own
     Bench(bench::Args),
     /// Simulate messengers under faults: one seed, or a search for a failing one
     #[command(disable_help_flag = true)]

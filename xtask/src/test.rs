@@ -2,7 +2,7 @@ use anyhow::Result;
 
 use crate::install::{self, Deny};
 use crate::steps::{Steps, call, cargo};
-use crate::{fuzz, rdma_vm, tidy};
+use crate::{bench, fuzz, rdma_vm, tidy};
 
 /// Seeds of each verification; a search has more.
 const SIMULATED_SEEDS: &str = "3000";
@@ -32,6 +32,7 @@ pub(crate) fn run(advisories: bool) -> Result<()> {
     steps.step("rdma", rdma_vm::step)?;
     steps.step("loom", |_| ["siphon-net", "siphon-proto"].into_iter().try_for_each(loom))?;
     steps.step("sim", |_| simulate(&["--seeds".to_owned(), SIMULATED_SEEDS.to_owned()]))?;
+    steps.step("instructions", bench::instructions::step)?;
     steps.step("fuzz", fuzz::briefly)?;
     steps.step("deny", |steps| {
         if !deny.wait()? {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use siphon_auth::{AuthClient, ConnectionMode};
 use siphon_common::Context;
-use siphon_messages::{MOSDOpReply, TypedMessage};
+use siphon_messages::{MOSDOp, MOSDOpReply, TypedMessage};
 use siphon_msgr::{CloseReason, Connection, Dispatcher, Messenger, Stack};
 use siphon_proto::v2::compression::{Algorithm, CompressionOptions};
 use siphon_proto::v2::{BannerFeatures, Revision};
@@ -184,10 +184,11 @@ impl Client {
         let mut data = Rope::from(Bytes::from(self.content.bytes(workload.size)));
         // As Ceph's buffers do: the same data has its checksum computed once.
         data.remember_crc32c(SEED);
+        let op = work::op(data);
         let started: Vec<_> = self
             .jobs
             .iter()
-            .map(|job| job.dispatcher.start(&job.connection, workload, &data, start, progress))
+            .map(|job| job.dispatcher.start(&job.connection, workload, &op, start, progress))
             .collect();
         let mut recorders = Vec::with_capacity(started.len());
         for (job, done) in self.jobs.iter().zip(started) {
@@ -220,7 +221,8 @@ struct JobDispatcher {
 
 #[derive(Debug)]
 struct Run {
-    data: Rope,
+    /// What is sent, each time with a number of its own.
+    op: MOSDOp,
     features: Features,
     limit: Limit,
     start: Instant,
@@ -247,14 +249,14 @@ impl JobDispatcher {
         &self,
         connection: &Connection,
         workload: &Workload,
-        data: &Rope,
+        op: &MOSDOp,
         start: Instant,
         progress: &Arc<Progress>,
     ) -> Receiver<Result<Recorder, CloseReason>> {
         let (done, result) = sync_channel(1);
         let mut slot = self.lock();
         let run = slot.insert(Run {
-            data: data.clone(),
+            op: op.clone(),
             features: connection.features().unwrap_or(Features::ALL),
             limit: workload.limit,
             start,
@@ -292,12 +294,12 @@ impl Run {
             Limit::Operations(count) => self.sent >= count,
             Limit::Time(time) => now.saturating_duration_since(self.start) >= time,
         };
-        if over {
+        if over || self.progress.is_stopped() {
             return;
         }
         let tid = (self.sent + 1) << SLOT_BITS | slot as u64;
         // A connection that has ended is told of by handle_reset.
-        if connection.send(work::request(tid, &self.data, self.features)).is_ok() {
+        if connection.send(work::request(&self.op, tid, self.features)).is_ok() {
             self.slots[slot] = now;
             self.sent += 1;
             self.in_flight += 1;

@@ -12,6 +12,8 @@ mod measure;
 mod raw;
 mod report;
 mod server;
+pub mod sweep;
+mod syscalls;
 mod work;
 
 pub use client::{Client, ClientError, ClientOptions};
@@ -20,4 +22,5 @@ pub use measure::{Limit, Measurement, Progress, Workload};
 pub use raw::{RawPeers, RawServer};
 pub use report::{Comparison, Compression, Figures, LatencyUs, RdmaFigures, Report};
 pub use server::{Server, ServerOptions};
+pub use syscalls::SyscallCounter;
 pub use work::{Content, wire_lengths};

@@ -1,4 +1,5 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -36,6 +37,7 @@ pub struct Workload {
 #[derive(Debug)]
 pub struct Progress {
     jobs: Box<[Counter]>,
+    stop: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -45,12 +47,22 @@ struct Counter(AtomicU64);
 impl Progress {
     /// Counters for so many jobs.
     pub fn new(jobs: usize) -> Self {
-        Self { jobs: (0..jobs).map(|_| Counter::default()).collect() }
+        Self::stopped_by(jobs, Arc::default())
+    }
+
+    /// Counters for so many jobs, which begin no further operation once `stop` is set: the measurement
+    /// ends when what is in flight is answered.
+    pub fn stopped_by(jobs: usize, stop: Arc<AtomicBool>) -> Self {
+        Self { jobs: (0..jobs).map(|_| Counter::default()).collect(), stop }
     }
 
     /// Operations that were answered so far.
     pub fn answered(&self) -> u64 {
         self.jobs.iter().map(|job| job.0.load(Ordering::Relaxed)).sum()
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     pub(crate) fn add(&self, job: usize, count: u64) {

@@ -88,7 +88,7 @@ impl RawServer {
             let name = std::thread::Builder::new().name(format!("raw-client-{job}"));
             jobs.push(name.spawn(move || {
                 barrier.wait();
-                drive(stream, peers, &workload, |count| progress.add(job, count))
+                drive(stream, peers, &workload, job, &progress)
             })?);
         }
         let cpu = CpuTime::now();
@@ -137,7 +137,8 @@ fn drive(
     mut stream: TcpStream,
     peers: RawPeers,
     workload: &Workload,
-    progress: impl Fn(u64),
+    job: usize,
+    progress: &Progress,
 ) -> io::Result<Recorder> {
     let mut buffer = vec![0; read_buffer(peers, workload.depth)];
     let requests = Content::Counting.bytes(WRITE_BUFFER.max(peers.request));
@@ -150,6 +151,7 @@ fn drive(
     loop {
         let now = Instant::now();
         let allowed = match workload.limit {
+            _ if progress.is_stopped() => 0,
             Limit::Operations(count) => count - sent,
             Limit::Time(time) if now.duration_since(start) < time => u64::MAX,
             Limit::Time(_) => 0,
@@ -170,7 +172,7 @@ fn drive(
         received %= peers.answer;
         let now = Instant::now();
         in_flight.drain(..answered.min(in_flight.len())).for_each(|at| recorder.record(at, now));
-        progress(answered as u64);
+        progress.add(job, answered as u64);
         wanted = answered;
     }
 }

@@ -75,10 +75,9 @@ impl Content {
     }
 }
 
-/// A write of `data` to the object that Ceph's `ceph_perf_msgr_client` writes to, for a peer with
-/// `features`.
-pub(crate) fn request(tid: u64, data: &Rope, features: Features) -> Message {
-    let mut message = op(data).to_message(features);
+/// The request with this number, for a peer with `features`.
+pub(crate) fn request(op: &MOSDOp, tid: u64, features: Features) -> Message {
+    let mut message = op.to_message(features);
     message.header.tid = tid;
     message
 }
@@ -95,17 +94,19 @@ pub(crate) fn answer(request: &Message) -> Result<Message, MessageError> {
 
 /// Bytes on the wire of a request with `size` bytes of data, and of its answer.
 pub fn wire_lengths(size: usize) -> (usize, usize) {
-    let request = request(1, &Bytes::from(vec![0; size]).into(), Features::ALL);
+    let op = op(Bytes::from(vec![0; size]).into());
+    let request = request(&op, 1, Features::ALL);
     let answer = answer(&request).map_or(0, |answer| answer.payload.len());
     (FRAME + request.payload.len(), FRAME + answer)
 }
 
-fn op(data: &Rope) -> MOSDOp {
+/// A write of `data` to the object that Ceph's `ceph_perf_msgr_client` writes to.
+pub(crate) fn op(data: Rope) -> MOSDOp {
     let mut object = HObject::min();
     (object.pool, object.oid, object.snap) = (0, "object-name".into(), SnapId::HEAD);
     let mut op = MOSDOp::new(0, object, SpgId::from(PgId::default()));
     // Its operation does not say that the data is its own, which no OSD would take.
-    op.write_loose(0, data.clone());
+    op.write_loose(0, data);
     op
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct Shape {
 enum Place {
     #[default]
     None,
-    /// Invariant: its capacity is the part's length, so it never moves.
+    /// Invariant: its capacity is at least the part's length, so it never moves.
     Small(BytesMut),
     Large(SegmentBuf),
     /// The buffer is with the transport; so many bytes were in it.
@@ -160,10 +160,10 @@ impl Part {
         let Shape { len, page_aligned, pieces } = self.shape;
         if input.is_shared() && (pieces || input.len() >= len) {
             Place::Shared(Rope::new())
-        } else if page_aligned || len >= MIN_DIRECT {
+        } else if len >= MIN_DIRECT {
             Place::Large(pool.take(len))
         } else {
-            Place::Small(BytesMut::with_capacity(len))
+            Place::Small(pool.take_short(len, page_aligned))
         }
     }
 }

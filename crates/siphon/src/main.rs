@@ -52,24 +52,28 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = siphon_common::logging::install(cli.log.as_deref())
-        .map_err(anyhow::Error::from)
-        .and_then(|()| match cli.command {
-            Command::Perf(args) => perf::run(*args),
-            Command::Echo(args) => echo::run(&args),
-            Command::Ping { target } => monitor::ping(&target),
-            Command::Monmap(args) => monitor::monmap(&args),
-            Command::Probe(args) => probe::run(&args),
-            Command::Status(args) => status::run(&args),
-            Command::Rdma { command } => rdma::run(&command),
-        });
+    let logging = siphon_common::logging::install(cli.log.as_deref());
+    let result = logging.map_err(anyhow::Error::from).and_then(|()| run(cli.command));
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("siphon: {}", describe(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Perf(args) => return perf::run(*args),
+        Command::Echo(args) => echo::run(&args),
+        Command::Ping { target } => monitor::ping(&target),
+        Command::Monmap(args) => monitor::monmap(&args),
+        Command::Probe(args) => probe::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Rdma { command } => rdma::run(&command),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// An error and its causes, without those that the one before has said already.

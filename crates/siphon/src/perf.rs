@@ -1,5 +1,8 @@
+mod sweep;
+
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -79,6 +82,9 @@ enum Side {
         #[command(flatten)]
         stack: StackArgs,
     },
+    /// Measure many sizes, depths, jobs, stacks and modes, each in turn with plain TCP sockets: a
+    /// table, JSON, and a page with charts
+    Sweep(sweep::Args),
 }
 
 /// How frames are protected.
@@ -153,6 +159,11 @@ impl ModeArgs {
         })
     }
 
+    /// A mode by itself.
+    fn of(mode: Mode) -> Self {
+        Self { mode, keyfile: None, compress: None, compress_min_size: Size(1 << 10) }
+    }
+
     fn new_key() -> Result<CryptoKey> {
         Ok(CryptoKey::generate(KeyType::AES256K, &SystemEnv)?)
     }
@@ -200,15 +211,17 @@ struct WorkArgs {
     json: bool,
 }
 
-pub(crate) fn run(args: Args) -> Result<()> {
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
     match args.side {
         None => run_both(&args),
+        Some(Side::Sweep(args)) => return sweep::run(&args),
         Some(Side::Server { addr, think_time, threads, seal, stack }) => {
             let think_time = Duration::from_micros(think_time);
             serve(&addr, ServerOptions { threads, think_time }, &seal, &stack)
         }
         Some(Side::Client { addr, work, seal, stack }) => run_client(&addr, &work, &seal, &stack),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run_both(args: &Args) -> Result<()> {

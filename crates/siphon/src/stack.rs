@@ -8,6 +8,13 @@ pub(crate) struct StackArgs {
     /// Network stack: posix, or rdma (ms_type)
     #[arg(long, default_value = "posix")]
     stack: String,
+    #[command(flatten)]
+    options: StackOptions,
+}
+
+/// What is said of a stack apart from which it is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StackOptions {
     /// With --stack rdma: the device (ms_async_rdma_device_name)
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
@@ -24,12 +31,23 @@ pub(crate) struct StackArgs {
 
 impl StackArgs {
     pub(crate) fn context(&self) -> Result<Context> {
-        Ok(Context::new(self.config(Config::default())?))
+        self.options.context(&self.stack)
     }
 
     /// What the arguments say, over what `config` has.
-    pub(crate) fn config(&self, mut config: Config) -> Result<Config> {
-        config.set("ms_type", &self.stack)?;
+    pub(crate) fn config(&self, config: Config) -> Result<Config> {
+        self.options.config(&self.stack, config)
+    }
+}
+
+impl StackOptions {
+    /// For a stack by its name.
+    pub(crate) fn context(&self, stack: &str) -> Result<Context> {
+        Ok(Context::new(self.config(stack, Config::default())?))
+    }
+
+    fn config(&self, stack: &str, mut config: Config) -> Result<Config> {
+        config.set("ms_type", stack)?;
         if let Some(device) = &self.device {
             config.set("ms_async_rdma_device_name", device)?;
         }

@@ -1,11 +1,12 @@
-//! The benchmark tools of Ceph and ours in turn, within one run.
+//! Instruction counts; and the benchmark tools of Ceph and ours in turn, within one run.
 
+pub(crate) mod instructions;
 mod report;
 mod tools;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::value_parser;
 use siphon_peers::CephTree;
 
@@ -40,37 +41,39 @@ const DEFAULT_DEPTH: u32 = 32;
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Against Ceph's own ceph_perf_msgr_server and _client of 18.2.7
+    /// Measure our benchmark tools in turn with Ceph's own ceph_perf_msgr_server and _client of 18.2.7,
+    /// instead of counting instructions
     #[arg(long)]
     peer: bool,
+    /// Store the instructions that are counted now
+    #[arg(long, conflicts_with = "peer")]
+    bless: bool,
     /// Bytes of data of a message: one cell instead of the fixed set [default: 4096]
-    #[arg(long, value_parser = value_parser!(u32).range(..=64 << 20))]
+    #[arg(long, requires = "peer", value_parser = value_parser!(u32).range(..=64 << 20))]
     size: Option<u32>,
     /// Messages in flight of each job: one cell instead of the fixed set [default: 32]
-    #[arg(long, value_parser = value_parser!(u32).range(1..=4096))]
+    #[arg(long, requires = "peer", value_parser = value_parser!(u32).range(1..=4096))]
     depth: Option<u32>,
     /// Clients, each with a connection
-    #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=64))]
+    #[arg(long, requires = "peer", default_value_t = 1, value_parser = value_parser!(u32).range(1..=64))]
     jobs: u32,
     /// Messages of each job and run, for both [default: as many as each does in 2.5 s]
-    #[arg(long, value_parser = value_parser!(u32).range(1..))]
+    #[arg(long, requires = "peer", value_parser = value_parser!(u32).range(1..))]
     ops: Option<u32>,
     /// Runs of each side, in turn
-    #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=100))]
+    #[arg(long, requires = "peer", default_value_t = 5, value_parser = value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Leave Ceph's tools their sleep of 0 µs a message
-    #[arg(long)]
+    #[arg(long, requires = "peer")]
     keep_sleep: bool,
     /// Print one JSON object on stdout
-    #[arg(long)]
+    #[arg(long, requires = "peer")]
     json: bool,
 }
 
 pub(crate) fn run_bench(args: &Args) -> Result<()> {
     if !args.peer {
-        bail!(
-            "say against what: --peer runs Ceph's own tools (siphon perf --baseline holds us against plain TCP)"
-        );
+        return instructions::run(args.bless);
     }
     let (theirs, ours) = (theirs(args.keep_sleep)?, ours()?);
     let works = works(args);

@@ -28,13 +28,10 @@ pub use mosdop::MOSDOp;
 pub use mosdopreply::MOSDOpReply;
 pub use mping::MPing;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use siphon_proto::Payload;
 use siphon_wire::types::Features;
 use siphon_wire::{DecodeError, DecodeErrorKind, Decoder, Encoder};
-
-/// Room for a small message's front, so that encoding one allocates once.
-const FRONT_CAPACITY: usize = 256;
 
 /// A payload that has only a front, which `body` writes.
 fn front_only(features: Features, body: impl FnOnce(&mut Encoder)) -> Payload {
@@ -42,9 +39,7 @@ fn front_only(features: Features, body: impl FnOnce(&mut Encoder)) -> Payload {
 }
 
 fn encode_front(features: Features, body: impl FnOnce(&mut Encoder)) -> Bytes {
-    let mut enc = Encoder::with_buffer(BytesMut::with_capacity(FRONT_CAPACITY), features);
-    body(&mut enc);
-    enc.finish()
+    Encoder::gathered(features, body)
 }
 
 /// Reads `front` to its last byte.

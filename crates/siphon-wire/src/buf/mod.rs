@@ -3,8 +3,11 @@
 
 mod input;
 mod pool;
+mod ring;
 mod rope;
 
 pub use input::Input;
 pub use pool::{SegmentBuf, SegmentPool};
+pub use ring::ChunkRing;
+pub(crate) use ring::gathered;
 pub use rope::Rope;

@@ -1,5 +1,6 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::buf;
 use crate::types::Features;
 
 /// A value with a place in Ceph's wire format.
@@ -48,6 +49,21 @@ impl Encoder {
     /// An encoder that appends to `buf`, which [`Encoder::into_buffer`] gives back.
     pub fn with_buffer(buf: BytesMut, features: Features) -> Self {
         Self { buf, features }
+    }
+
+    /// What `body` encodes, as bytes. Where that is short, it shares memory with what the thread encodes
+    /// before and after it, so that encoding asks nothing of the allocator.
+    ///
+    /// ```
+    /// use siphon_wire::{Encoder, types::Features};
+    /// assert_eq!(Encoder::gathered(Features::ALL, |enc| enc.u16(7)), [7, 0][..]);
+    /// ```
+    pub fn gathered(features: Features, body: impl FnOnce(&mut Self)) -> Bytes {
+        buf::gathered(|buffer| {
+            let mut enc = Self::with_buffer(buffer, features);
+            body(&mut enc);
+            enc.buf
+        })
     }
 
     /// The features of the peer that will decode this.

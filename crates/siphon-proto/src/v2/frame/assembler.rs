@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use siphon_wire::buf::{Rope, SegmentPool};
+use siphon_wire::buf::{ChunkRing, Rope, SegmentPool};
 use siphon_wire::crc32c::crc32c;
 
 use super::header::MessageHeader2;
@@ -19,7 +19,9 @@ use crate::v2::compression::{Agreed, FLAG_COMPRESSED, FrameCompressor};
 const COPY_MAX: usize = 1024;
 /// Size in bytes of the buffers that headers and small segments gather in, once messages are sent.
 const GATHER: usize = 16 << 10;
-/// The same before: a handshake's frames are few and short.
+/// Most such buffers that are kept while what gathered in them is on its way.
+const MAX_GATHERED: usize = 4;
+/// Size before that: a handshake's frames are few and short.
 const GATHER_CONTROL: usize = 512;
 
 /// Writes frames. What is small gathers in one buffer across frames, what is large goes into the
@@ -28,6 +30,7 @@ const GATHER_CONTROL: usize = 512;
 pub struct Assembler {
     framing: Framing,
     gather: BytesMut,
+    ring: ChunkRing,
     /// Size of the next buffer.
     next: usize,
     seal: Option<Box<SealTo>>,
@@ -81,6 +84,7 @@ impl Assembler {
         Self {
             framing,
             gather: BytesMut::new(),
+            ring: ChunkRing::new(GATHER, MAX_GATHERED),
             next: GATHER_CONTROL,
             seal: None,
             compressor: None,
@@ -174,7 +178,7 @@ impl Assembler {
         }
 
         let head = PREAMBLE + first.len() + 64;
-        if self.gather.capacity() - self.gather.len() < head {
+        if !self.has_room(head) {
             self.flush(out); // rather than move what gathered to a larger buffer
         }
         self.reserve(head);
@@ -212,6 +216,7 @@ impl Assembler {
         }
         if self.gather.is_empty() {
             self.gather = BytesMut::new();
+            self.ring = ChunkRing::new(GATHER, MAX_GATHERED);
             self.next = GATHER_CONTROL;
         }
     }
@@ -225,9 +230,18 @@ impl Assembler {
 
     /// Makes room without splitting a frame's head over two buffers.
     fn reserve(&mut self, additional: usize) {
-        if self.gather.capacity() - self.gather.len() < additional {
+        if self.has_room(additional) {
+            return;
+        }
+        if self.gather.is_empty() && self.next == GATHER && additional <= GATHER {
+            self.gather = self.ring.renew(std::mem::take(&mut self.gather));
+        } else {
             self.gather.reserve(additional.max(self.next));
         }
+    }
+
+    fn has_room(&self, additional: usize) -> bool {
+        self.gather.capacity() - self.gather.len() >= additional
     }
 
     fn preamble(&mut self, tag: Tag, segments: &[(u32, u16)], flags: u8) {
@@ -298,7 +312,7 @@ impl Assembler {
     /// Appends a sealed text of `len` bytes, which `fill` writes.
     fn seal_text(&mut self, len: usize, out: &mut Rope, fill: impl FnOnce(&mut [u8])) {
         if len < OWN_BUFFER_MIN {
-            if self.gather.capacity() - self.gather.len() < len + TAG {
+            if !self.has_room(len + TAG) {
                 self.flush(out);
             }
             return self.seal_gathered(len, fill);
@@ -330,6 +344,9 @@ impl Assembler {
     /// Appends a piece of a segment.
     fn piece(&mut self, piece: &Bytes, out: &mut Rope) {
         if piece.len() <= COPY_MAX {
+            if !self.has_room(piece.len() + 32) {
+                self.flush(out);
+            }
             self.reserve(piece.len() + 32);
             self.gather.put_slice(piece);
         } else {

@@ -1,0 +1,198 @@
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+
+/// Alignment of buffers that want to begin at a page, in bytes.
+const PAGE: usize = 4096;
+
+/// Short buffers, cut from a few chunks of memory that are used again and again: in a steady state
+/// nothing is asked of the allocator.
+///
+/// A chunk is used again once everything that was cut from it is gone. So whoever keeps one short
+/// buffer for long keeps a chunk with it, and had better copy it. A ring holds at most
+/// `most + 1` chunks; what does not get back in time has its memory freed when it is dropped.
+///
+/// ```
+/// use siphon_wire::buf::ChunkRing;
+///
+/// let mut ring = ChunkRing::new(4096, 2);
+/// let mut buffer = ring.take(5, false);
+/// buffer.extend_from_slice(b"bytes");
+/// assert_eq!(buffer.freeze(), "bytes");
+/// ```
+pub struct ChunkRing {
+    /// Bytes of a chunk.
+    chunk: usize,
+    most: usize,
+    /// What is left of the chunk in use; empty, so that all of it is capacity.
+    current: BytesMut,
+    /// Chunks that were used up, the oldest first. Each holds nothing but its share in the memory.
+    spent: VecDeque<BytesMut>,
+}
+
+impl ChunkRing {
+    /// A ring of chunks of so many bytes, which keeps `most` of those that were used up.
+    pub fn new(chunk: usize, most: usize) -> Self {
+        Self { chunk, most, current: BytesMut::new(), spent: VecDeque::new() }
+    }
+
+    /// An empty buffer that holds `len` bytes without moving, and begins at a page if that is wanted.
+    /// What is longer than a chunk has memory of its own.
+    pub fn take(&mut self, len: usize, page_aligned: bool) -> BytesMut {
+        let needed = if page_aligned { len + PAGE - 1 } else { len };
+        if needed > self.chunk {
+            let mut own = BytesMut::with_capacity(needed);
+            skip_to(&mut own, page_aligned);
+            return own;
+        }
+        if skipped(&self.current, page_aligned) + len > self.current.capacity() {
+            let spent = std::mem::take(&mut self.current);
+            self.current = self.renew(spent);
+        }
+        skip_to(&mut self.current, page_aligned);
+        let rest = self.current.split_off(len);
+        std::mem::replace(&mut self.current, rest)
+    }
+
+    /// Takes what is left of a chunk that was used up, and gives one of which nothing is used.
+    ///
+    /// `spent` may be a buffer of another origin: it takes part from now on.
+    pub fn renew(&mut self, spent: BytesMut) -> BytesMut {
+        debug_assert!(spent.is_empty(), "what is in it would be lost");
+        self.spent.push_back(spent);
+        let free = self.spent.iter_mut().position(|chunk| chunk.try_reclaim(self.chunk));
+        if let Some(chunk) = free.and_then(|at| self.spent.remove(at)) {
+            return chunk;
+        }
+        if self.spent.len() > self.most {
+            self.spent.pop_front();
+        }
+        BytesMut::with_capacity(self.chunk)
+    }
+}
+
+/// Bytes before the next page.
+fn skipped(buffer: &BytesMut, page_aligned: bool) -> usize {
+    if page_aligned { (buffer.as_ptr() as usize).wrapping_neg() % PAGE } else { 0 }
+}
+
+fn skip_to(buffer: &mut BytesMut, page_aligned: bool) {
+    let skip = skipped(buffer, page_aligned);
+    if skip > 0 {
+        *buffer = buffer.split_off(skip);
+    }
+}
+
+impl fmt::Debug for ChunkRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChunkRing").field("spent", &self.spent.len()).finish_non_exhaustive()
+    }
+}
+
+/// Chunks of what each thread encodes: 16 KiB each, and at most eight that are still in use.
+const ENCODED: (usize, usize) = (16 << 10, 8);
+/// What is encoded and longer than this has memory of its own, in bytes.
+const MAX_SHARED: usize = 1024;
+
+thread_local! {
+    /// Where a thread encodes, and what it cuts the results from: whoever encodes has no other place
+    /// to keep them.
+    static ENCODE: RefCell<(BytesMut, ChunkRing)> =
+        RefCell::new((BytesMut::new(), ChunkRing::new(ENCODED.0, ENCODED.1)));
+}
+
+/// The bytes that `fill` appends to an empty buffer. In a steady state, short ones ask nothing of the
+/// allocator.
+pub(crate) fn gathered(fill: impl FnOnce(BytesMut) -> BytesMut) -> Bytes {
+    let scratch = ENCODE.with_borrow_mut(|(scratch, _)| std::mem::take(scratch));
+    let mut filled = fill(scratch);
+    if filled.len() > MAX_SHARED {
+        return filled.freeze();
+    }
+    ENCODE.with_borrow_mut(|(scratch, ring)| {
+        let mut short = ring.take(filled.len(), false);
+        short.extend_from_slice(&filled);
+        filled.clear();
+        *scratch = filled;
+        short.freeze()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_used_again_when_all_that_was_cut_from_it_is_gone() {
+        let mut ring = ChunkRing::new(100, 2);
+        let mut seen = std::collections::HashSet::new();
+        let mut held = VecDeque::new();
+        for round in 0..100_u8 {
+            let mut buffer = ring.take(40, false);
+            assert!((40..=100).contains(&buffer.capacity()));
+            seen.insert(buffer.as_ptr() as usize);
+            buffer.extend_from_slice(&[round; 40]);
+            held.push_back(buffer.freeze());
+            if held.len() > 3 {
+                held.pop_front();
+            }
+            for (age, bytes) in held.iter().rev().enumerate() {
+                assert_eq!(bytes[..], [round - age as u8; 40], "nobody writes over what is held");
+            }
+        }
+        assert!(seen.len() <= 6, "two places in each of three chunks: {}", seen.len());
+    }
+
+    #[test]
+    fn what_is_kept_for_long_stays_as_it_is_and_the_ring_is_bounded() {
+        let mut ring = ChunkRing::new(64, 2);
+        let kept: Vec<_> = (0..50_u8)
+            .map(|n| {
+                let mut buffer = ring.take(64, false);
+                buffer.extend_from_slice(&[n; 64]);
+                buffer.freeze()
+            })
+            .collect();
+        assert!(ring.spent.len() <= 2);
+        assert!(kept.iter().enumerate().all(|(n, bytes)| bytes[..] == [n as u8; 64]));
+    }
+
+    #[test]
+    fn pages_are_aligned_and_what_is_too_long_has_its_own_memory() {
+        let mut ring = ChunkRing::new(4 * PAGE, 2);
+        for len in [1, 64, PAGE, PAGE + 1, 3 * PAGE, 9 * PAGE] {
+            for _ in 0..5 {
+                let mut buffer = ring.take(len, true);
+                let at = buffer.as_ptr();
+                assert_eq!(at as usize % PAGE, 0);
+                buffer.extend_from_slice(&vec![7; len]);
+                assert_eq!(buffer.as_ptr(), at, "it does not move");
+            }
+        }
+        assert!(ring.take(65_000, false).capacity() >= 65_000);
+    }
+
+    #[test]
+    fn what_is_gathered_is_what_was_filled_in_at_any_length() {
+        for len in [0, 1, 300, MAX_SHARED, MAX_SHARED + 1, 50_000] {
+            for _ in 0..3 {
+                let bytes = gathered(|mut buffer| {
+                    assert!(buffer.is_empty());
+                    buffer.resize(len, 9);
+                    // One within another has a buffer of its own.
+                    assert_eq!(
+                        gathered(|mut inner| {
+                            inner.extend_from_slice(b"in");
+                            inner
+                        }),
+                        "in"
+                    );
+                    buffer
+                });
+                assert_eq!(bytes, vec![9; len]);
+            }
+        }
+    }
+}
