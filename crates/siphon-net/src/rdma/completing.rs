@@ -100,28 +100,29 @@ impl RdmaDriver {
     pub(super) fn poll(&mut self) -> bool {
         let mut taken = 0;
         while taken < COMPLETIONS_PER_WAIT && !self.gone {
-            let mut done = mem::take(&mut self.done);
-            let polled = self.completions.poll(&mut self.room, &mut |it| done.push(it));
-            for completion in done.drain(..) {
-                self.complete(completion);
-            }
-            self.done = done;
-            match polled {
+            let done = &mut self.done;
+            match self.completions.poll(&mut self.room, &mut |it| done.push(it)) {
                 Ok(0) => break,
                 Ok(count) => taken += count,
                 Err(error) => self.lose_device(&error.into()),
             }
+            let mut done = mem::take(&mut self.done);
+            for completion in done.drain(..) {
+                self.complete(completion);
+            }
+            self.done = done;
         }
-        if taken > 0 {
-            self.refill();
-            for key in mem::take(&mut self.starved) {
-                if let Some(socket) = self.sockets.get_mut(key) {
-                    socket.starved = false;
-                    self.queue_turn(key);
-                }
+        if taken == 0 {
+            return false;
+        }
+        self.refill();
+        for key in mem::take(&mut self.starved) {
+            if let Some(socket) = self.sockets.get_mut(key) {
+                socket.starved = false;
+                self.queue_turn(key);
             }
         }
-        taken > 0
+        true
     }
 
     pub(super) fn complete(&mut self, done: WorkCompletion) {
