@@ -1,7 +1,7 @@
 //! What a [`Disassembler`](super::Disassembler) receives in secure mode: a head that tells of the
 //! frame, and one or two sealed texts behind it.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use siphon_wire::buf::{Input, SegmentBuf, SegmentPool};
 
 use super::seal::{BLOCK, Forged, Opener, TAG, padded};
@@ -34,9 +34,11 @@ pub(super) struct Sealed {
 #[derive(Debug)]
 enum Text {
     None,
-    /// Invariant: its capacity is `wanted`.
+    /// What belongs to the text begins at `skip`. Invariant: its capacity is at least `wanted`, with what
+    /// is skipped.
     Small {
         bytes: BytesMut,
+        skip: usize,
         wanted: usize,
     },
     /// What belongs to the text begins at `skip`.
@@ -100,7 +102,7 @@ impl Sealed {
     /// Begins the rest of a control frame's payload, if it was too long for the head.
     pub(super) fn begin_rest(&mut self, len: usize) -> usize {
         let wanted = padded(len) + TAG - INLINE;
-        self.text = Text::Small { bytes: BytesMut::with_capacity(wanted), wanted };
+        self.text = Text::Small { bytes: BytesMut::with_capacity(wanted), skip: 0, wanted };
         wanted
     }
 
@@ -116,16 +118,18 @@ impl Sealed {
             Revision::Rev1 => 0,
         };
         let wanted = before + self.segments(lengths).map(padded).sum::<usize>() + BLOCK + TAG;
-        if !page_aligned && wanted < MIN_DIRECT {
-            let mut bytes = BytesMut::with_capacity(wanted);
-            bytes.extend_from_slice(&self.head[..before]);
-            self.text = Text::Small { bytes, wanted };
-            return wanted - before;
-        }
         // The data, which is the last segment, begins at a page.
         let last = lengths.last().map_or(0, |len| padded(*len as usize));
         let data_at = wanted - BLOCK - TAG - last;
         let skip = if page_aligned { data_at.next_multiple_of(PAGE) - data_at } else { 0 };
+        if skip + wanted < MIN_DIRECT {
+            let wanted_in_all = skip + wanted;
+            let mut bytes = pool.take_short(wanted_in_all, page_aligned);
+            bytes.put_bytes(0, skip);
+            bytes.extend_from_slice(&self.head[..before]);
+            self.text = Text::Small { bytes, skip, wanted: wanted_in_all };
+            return wanted - before;
+        }
         let mut buffer = pool.take(skip + wanted);
         buffer.advance(skip);
         buffer.unfilled()[..before].copy_from_slice(&self.head[..before]);
@@ -138,7 +142,7 @@ impl Sealed {
     pub(super) fn fill(&mut self, input: &mut Input<'_>) -> bool {
         let missing = match &self.text {
             Text::None => 0,
-            Text::Small { bytes, wanted } => wanted - bytes.len(),
+            Text::Small { bytes, wanted, .. } => wanted - bytes.len(),
             Text::Large { buffer, .. } => buffer.remaining(),
             Text::Lent { .. } => {
                 debug_assert!(input.is_empty(), "bytes overtake a lent buffer");
@@ -180,8 +184,9 @@ impl Sealed {
     /// Opens the text, which is whole.
     fn open_text(&mut self) -> Result<Bytes, FrameError> {
         match std::mem::replace(&mut self.text, Text::None) {
-            Text::Small { mut bytes, .. } => {
-                self.opener.open(&mut bytes)?;
+            Text::Small { mut bytes, skip, .. } => {
+                self.opener.open(&mut bytes[skip..])?;
+                bytes.advance(skip);
                 Ok(bytes.freeze())
             }
             Text::Large { mut buffer, skip } => {
