@@ -402,7 +402,7 @@ impl Disassembler {
                 Stage::Rest => sealed.finish_rest(first)?,
                 _ => {
                     let inline = sealed.inline(first);
-                    let mut bytes = self.pool.take_short(inline.len(), false);
+                    let mut bytes = self.pool.take_short(inline.len(), None);
                     bytes.extend_from_slice(inline);
                     bytes.freeze()
                 }

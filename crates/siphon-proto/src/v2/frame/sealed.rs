@@ -1,7 +1,7 @@
 //! What a [`Disassembler`](super::Disassembler) receives in secure mode: a head that tells of the
 //! frame, and one or two sealed texts behind it.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use siphon_wire::buf::{Input, SegmentBuf, SegmentPool};
 
 use super::seal::{BLOCK, Forged, Opener, TAG, padded};
@@ -34,11 +34,9 @@ pub(super) struct Sealed {
 #[derive(Debug)]
 enum Text {
     None,
-    /// What belongs to the text begins at `skip`. Invariant: its capacity is at least `wanted`, with what
-    /// is skipped.
+    /// Invariant: its capacity is at least `wanted`.
     Small {
         bytes: BytesMut,
-        skip: usize,
         wanted: usize,
     },
     /// What belongs to the text begins at `skip`.
@@ -102,7 +100,7 @@ impl Sealed {
     /// Begins the rest of a control frame's payload, if it was too long for the head.
     pub(super) fn begin_rest(&mut self, len: usize) -> usize {
         let wanted = padded(len) + TAG - INLINE;
-        self.text = Text::Small { bytes: BytesMut::with_capacity(wanted), skip: 0, wanted };
+        self.text = Text::Small { bytes: BytesMut::with_capacity(wanted), wanted };
         wanted
     }
 
@@ -121,15 +119,13 @@ impl Sealed {
         // The data, which is the last segment, begins at a page.
         let last = lengths.last().map_or(0, |len| padded(*len as usize));
         let data_at = wanted - BLOCK - TAG - last;
-        let skip = if page_aligned { data_at.next_multiple_of(PAGE) - data_at } else { 0 };
-        if skip + wanted < MIN_DIRECT {
-            let wanted_in_all = skip + wanted;
-            let mut bytes = pool.take_short(wanted_in_all, page_aligned);
-            bytes.put_bytes(0, skip);
+        if wanted < MIN_DIRECT {
+            let mut bytes = pool.take_short(wanted, page_aligned.then_some(data_at));
             bytes.extend_from_slice(&self.head[..before]);
-            self.text = Text::Small { bytes, skip, wanted: wanted_in_all };
+            self.text = Text::Small { bytes, wanted };
             return wanted - before;
         }
+        let skip = if page_aligned { data_at.next_multiple_of(PAGE) - data_at } else { 0 };
         let mut buffer = pool.take(skip + wanted);
         buffer.advance(skip);
         buffer.unfilled()[..before].copy_from_slice(&self.head[..before]);
@@ -184,9 +180,8 @@ impl Sealed {
     /// Opens the text, which is whole.
     fn open_text(&mut self) -> Result<Bytes, FrameError> {
         match std::mem::replace(&mut self.text, Text::None) {
-            Text::Small { mut bytes, skip, .. } => {
-                self.opener.open(&mut bytes[skip..])?;
-                bytes.advance(skip);
+            Text::Small { mut bytes, .. } => {
+                self.opener.open(&mut bytes)?;
                 Ok(bytes.freeze())
             }
             Text::Large { mut buffer, skip } => {
