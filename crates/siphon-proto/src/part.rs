@@ -163,7 +163,7 @@ impl Part {
         } else if len >= MIN_DIRECT {
             Place::Large(pool.take(len))
         } else {
-            Place::Small(pool.take_short(len, page_aligned))
+            Place::Small(pool.take_short(len, page_aligned.then_some(0)))
         }
     }
 }

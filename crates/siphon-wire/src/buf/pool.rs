@@ -81,15 +81,13 @@ impl SegmentPool {
         Self { shared: Arc::new(shared) }
     }
 
-    /// An empty buffer that holds `len` bytes without moving, for what is short. It shares a chunk of
-    /// memory with others, which see [`ChunkRing`]; there are at most 17 of 16 KiB, and as many of
-    /// 36 KiB for those that begin at a page.
-    pub fn take_short(&self, len: usize, page_aligned: bool) -> BytesMut {
+    /// An empty buffer that holds `len` bytes without moving, for what is short; if it is said which, one
+    /// of them begins a page. It shares a chunk of memory with others, which see [`ChunkRing`]; there
+    /// are at most 17 of 16 KiB, and as many of 36 KiB for those with a page.
+    pub fn take_short(&self, len: usize, page_at: Option<usize>) -> BytesMut {
         let mut short = self.shared.short.lock().unwrap_or_else(PoisonError::into_inner);
-        match page_aligned {
-            true => short.pages.take(len, true),
-            false => short.any.take(len, false),
-        }
+        let ring = if page_at.is_some() { &mut short.pages } else { &mut short.any };
+        ring.take(len, page_at)
     }
 
     /// A segment for `len` bytes. Its capacity is at most a quarter more, rounded up to a page.

@@ -18,7 +18,7 @@ const PAGE: usize = 4096;
 /// use siphon_wire::buf::ChunkRing;
 ///
 /// let mut ring = ChunkRing::new(4096, 2);
-/// let mut buffer = ring.take(5, false);
+/// let mut buffer = ring.take(5, None);
 /// buffer.extend_from_slice(b"bytes");
 /// assert_eq!(buffer.freeze(), "bytes");
 /// ```
@@ -38,20 +38,20 @@ impl ChunkRing {
         Self { chunk, most, current: BytesMut::new(), spent: VecDeque::new() }
     }
 
-    /// An empty buffer that holds `len` bytes without moving, and begins at a page if that is wanted.
-    /// What is longer than a chunk has memory of its own.
-    pub fn take(&mut self, len: usize, page_aligned: bool) -> BytesMut {
-        let needed = if page_aligned { len + PAGE - 1 } else { len };
+    /// An empty buffer that holds `len` bytes without moving. If it is said which, one of them begins a
+    /// page. What is longer than a chunk has memory of its own.
+    pub fn take(&mut self, len: usize, page_at: Option<usize>) -> BytesMut {
+        let needed = if page_at.is_some() { len + PAGE - 1 } else { len };
         if needed > self.chunk {
             let mut own = BytesMut::with_capacity(needed);
-            skip_to(&mut own, page_aligned);
+            skip_to(&mut own, page_at);
             return own;
         }
-        if skipped(&self.current, page_aligned) + len > self.current.capacity() {
+        if skipped(&self.current, page_at) + len > self.current.capacity() {
             let spent = std::mem::take(&mut self.current);
             self.current = self.renew(spent);
         }
-        skip_to(&mut self.current, page_aligned);
+        skip_to(&mut self.current, page_at);
         let rest = self.current.split_off(len);
         std::mem::replace(&mut self.current, rest)
     }
@@ -73,13 +73,13 @@ impl ChunkRing {
     }
 }
 
-/// Bytes before the next page.
-fn skipped(buffer: &BytesMut, page_aligned: bool) -> usize {
-    if page_aligned { (buffer.as_ptr() as usize).wrapping_neg() % PAGE } else { 0 }
+/// Bytes to be left out, so that the one at this place begins a page.
+fn skipped(buffer: &BytesMut, page_at: Option<usize>) -> usize {
+    page_at.map_or(0, |at| (buffer.as_ptr() as usize).wrapping_add(at).wrapping_neg() % PAGE)
 }
 
-fn skip_to(buffer: &mut BytesMut, page_aligned: bool) {
-    let skip = skipped(buffer, page_aligned);
+fn skip_to(buffer: &mut BytesMut, page_at: Option<usize>) {
+    let skip = skipped(buffer, page_at);
     if skip > 0 {
         *buffer = buffer.split_off(skip);
     }
@@ -112,7 +112,7 @@ pub(crate) fn gathered(fill: impl FnOnce(BytesMut) -> BytesMut) -> Bytes {
         return filled.freeze();
     }
     ENCODE.with_borrow_mut(|(scratch, ring)| {
-        let mut short = ring.take(filled.len(), false);
+        let mut short = ring.take(filled.len(), None);
         short.extend_from_slice(&filled);
         filled.clear();
         *scratch = filled;
@@ -130,7 +130,7 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         let mut held = VecDeque::new();
         for round in 0..100_u8 {
-            let mut buffer = ring.take(40, false);
+            let mut buffer = ring.take(40, None);
             assert!((40..=100).contains(&buffer.capacity()));
             seen.insert(buffer.as_ptr() as usize);
             buffer.extend_from_slice(&[round; 40]);
@@ -150,7 +150,7 @@ mod tests {
         let mut ring = ChunkRing::new(64, 2);
         let kept: Vec<_> = (0..50_u8)
             .map(|n| {
-                let mut buffer = ring.take(64, false);
+                let mut buffer = ring.take(64, None);
                 buffer.extend_from_slice(&[n; 64]);
                 buffer.freeze()
             })
@@ -163,15 +163,15 @@ mod tests {
     fn pages_are_aligned_and_what_is_too_long_has_its_own_memory() {
         let mut ring = ChunkRing::new(4 * PAGE, 2);
         for len in [1, 64, PAGE, PAGE + 1, 3 * PAGE, 9 * PAGE] {
-            for _ in 0..5 {
-                let mut buffer = ring.take(len, true);
+            for page_at in [0, 1, 240, len, 0] {
+                let mut buffer = ring.take(len, Some(page_at));
                 let at = buffer.as_ptr();
-                assert_eq!(at as usize % PAGE, 0);
+                assert_eq!((at as usize + page_at) % PAGE, 0);
                 buffer.extend_from_slice(&vec![7; len]);
                 assert_eq!(buffer.as_ptr(), at, "it does not move");
             }
         }
-        assert!(ring.take(65_000, false).capacity() >= 65_000);
+        assert!(ring.take(65_000, None).capacity() >= 65_000);
     }
 
     #[test]

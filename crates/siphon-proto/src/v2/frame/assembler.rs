@@ -20,7 +20,7 @@ const COPY_MAX: usize = 1024;
 /// Size in bytes of the buffers that headers and small segments gather in, once messages are sent.
 const GATHER: usize = 16 << 10;
 /// Most such buffers that are kept while what gathered in them is on its way.
-const MAX_GATHERED: usize = 4;
+const MAX_GATHERED: usize = 12;
 /// Size before that: a handshake's frames are few and short.
 const GATHER_CONTROL: usize = 512;
 
@@ -31,6 +31,9 @@ pub struct Assembler {
     framing: Framing,
     gather: BytesMut,
     ring: ChunkRing,
+    /// Where the first segment is put together to be sealed; kept for its capacity, which is that of a
+    /// header.
+    first: BytesMut,
     /// Size of the next buffer.
     next: usize,
     seal: Option<Box<SealTo>>,
@@ -85,6 +88,7 @@ impl Assembler {
             framing,
             gather: BytesMut::new(),
             ring: ChunkRing::new(GATHER, MAX_GATHERED),
+            first: BytesMut::new(),
             next: GATHER_CONTROL,
             seal: None,
             compressor: None,
@@ -270,7 +274,8 @@ impl Assembler {
         out: &mut Rope,
     ) {
         let head = preamble(Tag::MESSAGE, segments, flags);
-        let mut first = BytesMut::with_capacity(header.len());
+        let mut first = std::mem::take(&mut self.first);
+        first.clear();
         header.put(&mut first);
         let (inline, rest) = first.split_at(first.len().min(INLINE));
         let parts = [payload.front.len(), payload.middle.len(), payload.data.len()];
@@ -307,6 +312,7 @@ impl Assembler {
                 }
             }
         }
+        self.first = first;
     }
 
     /// Appends a sealed text of `len` bytes, which `fill` writes.

@@ -400,7 +400,12 @@ impl Disassembler {
         if revision == Revision::Rev1 {
             frame.done[0] = match self.stage {
                 Stage::Rest => sealed.finish_rest(first)?,
-                _ => Bytes::copy_from_slice(sealed.inline(first)),
+                _ => {
+                    let inline = sealed.inline(first);
+                    let mut bytes = self.pool.take_short(inline.len(), None);
+                    bytes.extend_from_slice(inline);
+                    bytes.freeze()
+                }
             };
         }
         // A compressed one is none yet.

@@ -34,7 +34,7 @@ pub(super) struct Sealed {
 #[derive(Debug)]
 enum Text {
     None,
-    /// Invariant: its capacity is `wanted`.
+    /// Invariant: its capacity is at least `wanted`.
     Small {
         bytes: BytesMut,
         wanted: usize,
@@ -116,15 +116,15 @@ impl Sealed {
             Revision::Rev1 => 0,
         };
         let wanted = before + self.segments(lengths).map(padded).sum::<usize>() + BLOCK + TAG;
-        if !page_aligned && wanted < MIN_DIRECT {
-            let mut bytes = BytesMut::with_capacity(wanted);
+        // The data, which is the last segment, begins at a page.
+        let last = lengths.last().map_or(0, |len| padded(*len as usize));
+        let data_at = wanted - BLOCK - TAG - last;
+        if wanted < MIN_DIRECT {
+            let mut bytes = pool.take_short(wanted, page_aligned.then_some(data_at));
             bytes.extend_from_slice(&self.head[..before]);
             self.text = Text::Small { bytes, wanted };
             return wanted - before;
         }
-        // The data, which is the last segment, begins at a page.
-        let last = lengths.last().map_or(0, |len| padded(*len as usize));
-        let data_at = wanted - BLOCK - TAG - last;
         let skip = if page_aligned { data_at.next_multiple_of(PAGE) - data_at } else { 0 };
         let mut buffer = pool.take(skip + wanted);
         buffer.advance(skip);
@@ -138,7 +138,7 @@ impl Sealed {
     pub(super) fn fill(&mut self, input: &mut Input<'_>) -> bool {
         let missing = match &self.text {
             Text::None => 0,
-            Text::Small { bytes, wanted } => wanted - bytes.len(),
+            Text::Small { bytes, wanted, .. } => wanted - bytes.len(),
             Text::Large { buffer, .. } => buffer.remaining(),
             Text::Lent { .. } => {
                 debug_assert!(input.is_empty(), "bytes overtake a lent buffer");
