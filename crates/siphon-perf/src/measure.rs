@@ -75,6 +75,8 @@ impl Progress {
 pub struct Measurement {
     /// Operations that were answered.
     pub operations: u64,
+    /// The same, of each job.
+    pub jobs: Vec<u64>,
     /// From the first request to the last answer.
     pub elapsed: Duration,
     /// Nanoseconds from a request to its answer.
@@ -88,6 +90,7 @@ impl Measurement {
     pub fn new() -> Self {
         Self {
             operations: 0,
+            jobs: Vec::new(),
             elapsed: Duration::ZERO,
             latency: new_histogram(),
             cpu: CpuTime::default(),
@@ -99,9 +102,19 @@ impl Measurement {
         self.operations as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
+    /// The operations of the job with the fewest, divided by the mean of all: 1 is fair. None if
+    /// there are no two jobs, or no operations.
+    pub fn slowest_job_share(&self) -> Option<f64> {
+        let fewest =
+            self.jobs.iter().min().filter(|_| self.jobs.len() > 1 && self.operations > 0)?;
+        Some(*fewest as f64 * self.jobs.len() as f64 / self.operations as f64)
+    }
+
     /// Adds a run that came before or after this one.
     pub fn add(&mut self, other: &Self) {
         self.operations += other.operations;
+        self.jobs.resize(self.jobs.len().max(other.jobs.len()), 0);
+        self.jobs.iter_mut().zip(&other.jobs).for_each(|(sum, more)| *sum += more);
         self.elapsed += other.elapsed;
         self.latency.add(&other.latency).expect("histograms of the same bounds");
         self.cpu += other.cpu;
@@ -144,6 +157,7 @@ pub(crate) fn combine(
     total.cpu = cpu;
     for job in jobs {
         total.operations += job.latency.len();
+        total.jobs.push(job.latency.len());
         total.latency.add(&job.latency).expect("histograms of the same bounds");
         total.elapsed = total.elapsed.max(job.last_answer.saturating_duration_since(start));
     }
@@ -152,4 +166,25 @@ pub(crate) fn combine(
 
 fn new_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, MAX_LATENCY_NS, DIGITS).expect("bounds and digits are constants")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slowest_job_is_held_against_the_mean_of_all_over_all_rounds() {
+        let round = |jobs: &[u64]| Measurement {
+            operations: jobs.iter().sum(),
+            jobs: jobs.to_vec(),
+            ..Measurement::new()
+        };
+        let mut sum = Measurement::new();
+        assert_eq!(sum.slowest_job_share(), None);
+        sum.add(&round(&[100, 60]));
+        assert_eq!(sum.slowest_job_share(), Some(0.75));
+        sum.add(&round(&[0, 40]));
+        assert_eq!(sum.slowest_job_share(), Some(1.0));
+        assert_eq!(round(&[5]).slowest_job_share(), None, "alone");
+    }
 }

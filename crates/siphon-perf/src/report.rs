@@ -74,6 +74,9 @@ pub struct Figures {
     pub seconds: f64,
     /// Operations that were answered, a second.
     pub ops_per_second: f64,
+    /// The operations of the connection with the fewest, divided by the mean of all; with several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slowest_job_share: Option<f64>,
     /// Data of the requests, a second.
     pub bytes_per_second: f64,
     /// From a request to its answer.
@@ -111,6 +114,7 @@ impl Figures {
             ops: measured.operations,
             seconds: measured.elapsed.as_secs_f64(),
             ops_per_second: measured.rate(),
+            slowest_job_share: measured.slowest_job_share(),
             bytes_per_second: measured.rate() * size as f64,
             latency_us: LatencyUs {
                 min: if latency.is_empty() { 0.0 } else { us(latency.min()) },
@@ -195,6 +199,9 @@ impl fmt::Display for Figures {
         let latency = &self.latency_us;
         writeln!(f, "  operations      {} in {:.2} s", self.ops, self.seconds)?;
         writeln!(f, "  rate            {:.0} op/s", self.ops_per_second)?;
+        if let Some(share) = self.slowest_job_share {
+            writeln!(f, "  slowest job     {:.0} % of the mean of all", share * 100.0)?;
+        }
         writeln!(f, "  bandwidth       {}/s", Bytes(self.bytes_per_second))?;
         writeln!(
             f,
