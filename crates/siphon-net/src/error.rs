@@ -42,7 +42,11 @@ pub struct UnknownStack(pub(crate) String);
 
 impl fmt::Display for UnknownStack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unknown network stack {:?}: expected \"async+posix\" or \"async+rdma\"", self.0)
+        write!(
+            f,
+            "unknown network stack {:?}: expected \"async+posix\", \"async+uring\" or \"async+rdma\"",
+            self.0
+        )
     }
 }
 

@@ -27,7 +27,9 @@ mod rdma;
 mod slab;
 mod stack;
 mod sync;
+mod sys;
 mod timers;
+mod uring;
 mod worker;
 
 /// What a receive is filled into: page-aligned, initialised memory.
@@ -48,4 +50,5 @@ pub use rdma::{
 };
 pub use stack::{NetworkStack, StackKind};
 pub use timers::{TimerId, Timers};
+pub use uring::UringDriver;
 pub use worker::{Handler, Worker, Workers};

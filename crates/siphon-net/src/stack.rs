@@ -13,6 +13,7 @@ use crate::faulty::FaultyDriver;
 use crate::mailbox::MailSender;
 use crate::posix::PosixDriver;
 use crate::rdma::{RdmaDevice, RdmaOptions};
+use crate::uring::UringOrPosix;
 use crate::worker::{Handler, Workers};
 
 /// A way to move bytes, from which workers are started. Several can run in one process at once.
@@ -70,7 +71,13 @@ type OpenDriver = dyn Fn(usize) -> io::Result<Box<dyn Driver>> + Send + Sync;
 impl NetworkStack {
     /// A stack that is built in; [`rdma`](Self::rdma) takes options.
     pub fn new(kind: StackKind) -> Self {
-        Self::from_fn(kind.name(), move |_| kind.driver())
+        match kind {
+            StackKind::Uring => {
+                let drivers = UringOrPosix::default();
+                Self::from_fn(kind.name(), move |_| drivers.driver())
+            }
+            kind => Self::from_fn(kind.name(), move |_| kind.driver()),
+        }
     }
 
     /// A stack of reliable RDMA connections by one device, which is opened now.
@@ -183,18 +190,21 @@ pub enum StackKind {
     /// The system's TCP sockets.
     #[default]
     Posix,
+    /// The system's TCP sockets, by io_uring; where the system has no io_uring, as `Posix`.
+    Uring,
     /// Reliable connections of RDMA.
     Rdma,
 }
 
 impl StackKind {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Posix, Self::Rdma];
+    pub const ALL: &'static [Self] = &[Self::Posix, Self::Uring, Self::Rdma];
 
     /// Its short name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Posix => "posix",
+            Self::Uring => "uring",
             Self::Rdma => "rdma",
         }
     }
@@ -207,6 +217,7 @@ impl StackKind {
     pub fn driver(self) -> io::Result<Box<dyn Driver>> {
         match self {
             Self::Posix => Ok(Box::new(PosixDriver::new()?)),
+            Self::Uring => UringOrPosix::default().driver(),
             Self::Rdma => Ok(Box::new(RdmaDevice::open(RdmaOptions::default())?.driver()?)),
         }
     }
@@ -226,6 +237,7 @@ impl FromStr for StackKind {
     fn from_str(name: &str) -> Result<Self, UnknownStack> {
         match name.strip_prefix("async+").unwrap_or(name) {
             "posix" | "async" => Ok(Self::Posix),
+            "uring" => Ok(Self::Uring),
             "rdma" => Ok(Self::Rdma),
             _ => Err(UnknownStack(name.to_owned())),
         }

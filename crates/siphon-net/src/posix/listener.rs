@@ -8,15 +8,11 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net;
 
-use super::sys;
 use crate::driver::{Accepted, Completion, ListenerId};
+use crate::sys::{self, FIRST_PAUSE, LONGEST_PAUSE};
 
 /// Most connections that a listener accepts in one wait.
 const ACCEPTS_PER_WAIT: usize = 32;
-
-/// How long accepting pauses when the system has no room; doubled each time, up to the latter.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What an accepted connection carries to the worker that adopts it.
 #[derive(Debug)]
@@ -83,7 +79,7 @@ impl Listener {
                     self.ready = false;
                     return;
                 }
-                Err(errno) if is_the_peers(errno) => {}
+                Err(errno) if sys::is_the_peers(errno) => {}
                 Err(errno) => {
                     tracing::warn!(
                         listener = %self.local, %errno, pause = ?self.next_pause,
@@ -104,23 +100,4 @@ impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-/// Errors of one connection and not of the listener: Linux passes on what the network had to say
-/// about the new socket (accept(2)), and the next connection may well be fine.
-fn is_the_peers(errno: Errno) -> bool {
-    matches!(
-        errno,
-        Errno::INTR
-            | Errno::CONNABORTED
-            | Errno::PERM
-            | Errno::NETDOWN
-            | Errno::PROTO
-            | Errno::NOPROTOOPT
-            | Errno::HOSTDOWN
-            | Errno::NONET
-            | Errno::HOSTUNREACH
-            | Errno::OPNOTSUPP
-            | Errno::NETUNREACH
-    )
 }

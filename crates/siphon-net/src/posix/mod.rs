@@ -8,7 +8,6 @@
 
 mod listener;
 mod socket;
-mod sys;
 
 use std::fmt;
 use std::io;
@@ -33,6 +32,7 @@ use crate::driver::{
     SocketId, SocketOptions, Wait,
 };
 use crate::slab::{Key, Slab};
+use crate::sys;
 
 /// Bytes of a worker's scratch: what one receive takes beyond its own buffer.
 pub const SCRATCH_BYTES: usize = 256 << 10;

@@ -12,10 +12,11 @@ use rustix::net::{self, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
 use siphon_wire::buf::{Input, Rope};
 use smallvec::SmallVec;
 
-use super::{EAGER_BYTES, MAX_DIRECT_BYTES, sys};
+use super::{EAGER_BYTES, MAX_DIRECT_BYTES};
 use crate::FillBuf;
 use crate::driver::{Completion, SendStatus, SocketId};
 use crate::outgoing::{MAX_SLICES, Outgoing};
+use crate::sys;
 
 /// Most bytes that one send, or one turn in a wait, gives to the system. A peer that takes all we
 /// have, as fast as we can copy it, is left for the others after this much.

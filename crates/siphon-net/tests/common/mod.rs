@@ -19,7 +19,7 @@ const HUNG: Duration = Duration::from_secs(60);
 
 /// Stacks whose connections the system makes and ends by itself, so that one side can be stepped
 /// without the other.
-pub(crate) const SYSTEM_STACKS: &[StackKind] = &[StackKind::Posix];
+pub(crate) const SYSTEM_STACKS: &[StackKind] = &[StackKind::Posix, StackKind::Uring];
 
 /// A completion that owns its bytes.
 #[derive(Debug)]
@@ -135,19 +135,28 @@ impl Net {
         })
     }
 
-    /// The end of a receive that was armed.
+    /// The end of a receive that was armed, with all the pieces in which it came.
     pub(crate) fn received(&mut self, id: SocketId) -> io::Result<(Option<FillBuf>, Vec<u8>)> {
-        self.until(|event| match event {
+        let (result, fill, mut all) = self.until(|event| match event {
             Event::Received { socket, result, fill, bytes } if socket == id => {
-                Ok(result.map(|count| {
-                    if fill.is_none() {
-                        assert_eq!(bytes.len(), count);
-                    }
-                    (fill, bytes)
-                }))
+                Ok((result, fill, bytes))
             }
             other => Err(other),
-        })
+        });
+        let mut count = result?;
+        self.events.retain(|event| match event {
+            Event::Received { socket, result: Ok(more), bytes, .. } if *socket == id => {
+                assert_eq!(bytes.len(), *more, "all but the first are beside the buffer");
+                count += more;
+                all.extend_from_slice(bytes);
+                false
+            }
+            _ => true,
+        });
+        if fill.is_none() {
+            assert_eq!(all.len(), count);
+        }
+        Ok((fill, all))
     }
 
     /// Arms a receive and takes what it gives; nothing is the end of file.

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrAny, SocketFlags, SocketType, sockopt};
@@ -11,10 +12,14 @@ use crate::driver::{ListenOptions, SocketOptions};
 use crate::error::ListenError;
 
 /// What every socket is: closed on exec, and never blocking.
-pub(super) const SOCKET_FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+pub(crate) const SOCKET_FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+
+/// How long accepting pauses when the system has no room; doubled each time, up to the latter.
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A socket that listens, and the address with the port it got.
-pub(super) fn listen(
+pub(crate) fn listen(
     addr: SocketAddr,
     options: &ListenOptions,
 ) -> io::Result<(OwnedFd, SocketAddr)> {
@@ -38,7 +43,7 @@ pub(super) fn listen(
 }
 
 /// Starts to connect. The inner result is the network's first word on it.
-pub(super) fn connect(
+pub(crate) fn connect(
     addr: SocketAddr,
     options: &SocketOptions,
 ) -> io::Result<(OwnedFd, Result<(), Errno>)> {
@@ -54,7 +59,7 @@ pub(super) fn connect(
 }
 
 /// Sets a connection's options. They are preferences: a failure leaves the connection usable.
-pub(super) fn apply(fd: impl AsFd, options: &SocketOptions) {
+pub(crate) fn apply(fd: impl AsFd, options: &SocketOptions) {
     let fd = fd.as_fd();
     if options.nodelay {
         prefer("TCP_NODELAY", sockopt::set_tcp_nodelay(fd, true));
@@ -68,8 +73,27 @@ pub(super) fn apply(fd: impl AsFd, options: &SocketOptions) {
 }
 
 /// The address of an IP socket.
-pub(super) fn ip_addr(addr: SocketAddrAny) -> rustix::io::Result<SocketAddr> {
+pub(crate) fn ip_addr(addr: SocketAddrAny) -> rustix::io::Result<SocketAddr> {
     SocketAddr::try_from(addr)
+}
+
+/// Errors of one connection and not of the listener: Linux passes on what the network had to say
+/// about the new socket (accept(2)), and the next connection may well be fine.
+pub(crate) fn is_the_peers(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::INTR
+            | Errno::CONNABORTED
+            | Errno::PERM
+            | Errno::NETDOWN
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::HOSTDOWN
+            | Errno::NONET
+            | Errno::HOSTUNREACH
+            | Errno::OPNOTSUPP
+            | Errno::NETUNREACH
+    )
 }
 
 fn stream_socket(addr: SocketAddr) -> rustix::io::Result<OwnedFd> {
