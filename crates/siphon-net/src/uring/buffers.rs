@@ -1,9 +1,20 @@
 //! Buffers that the kernel takes for what arrives, when it arrives: a socket that waits holds none.
+//!
+//! What is in them is delivered where it is: a buffer is used again when whoever took a part of it has
+//! dropped that. Somebody who keeps what he got has [`MAX_LENT`] of them at most; then it is copied.
+//!
+//! ```text
+//!   spare ──▶ with the kernel ──▶ in use ──▶ spare
+//!     ▲                             │
+//!     └────────── lent ◀────────────┘
+//! ```
 
+use std::collections::VecDeque;
 use std::io;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering, fence};
 
+use bytes::Bytes;
 use io_uring::types::BufRingEntry;
 use rustix::mm::{self, MapFlags, ProtFlags};
 
@@ -16,16 +27,22 @@ pub(super) const BUFFER_BYTES: usize = 32 << 10;
 const FEW: u16 = 8;
 /// Buffers that a worker may have; a power of two.
 pub(super) const MAX_BUFFERS: u16 = 128;
+/// Buffers of which others may have parts before what arrives is copied.
+const MAX_LENT: usize = MAX_BUFFERS as usize / 2;
+/// Buffers that one look asks whether they are still in use.
+const LOOKS: usize = 16;
 /// The kernel's name for the group.
 pub(super) const GROUP: u16 = 0;
 /// Buffers that come back without the kernel having been short before the ring shrinks.
 const CALM: u32 = 4096;
 
-/// A ring of buffers, each with the kernel, in use, or spare.
+/// A ring of buffers, each with the kernel, in use, lent, or spare.
 pub(super) struct Buffers {
     entries: Mapping,
-    memory: Mapping,
+    buffers: Vec<Buffer>,
     tail: u16,
+    /// Those of which others have parts.
+    lent: VecDeque<u16>,
     /// Those that nobody has.
     spare: Vec<u16>,
     /// Those that the kernel has.
@@ -39,7 +56,6 @@ impl Buffers {
     /// Buffers for `ring`, which must end before they do.
     pub(super) fn register(ring: &Ring) -> io::Result<Self> {
         let entries = Mapping::new(usize::from(MAX_BUFFERS) * size_of::<BufRingEntry>())?;
-        let memory = Mapping::new(usize::from(MAX_BUFFERS) * BUFFER_BYTES)?;
         // SAFETY: the mapping has room for so many entries, and lives as long as the ring: the
         // driver drops it only when nothing is in flight.
         unsafe {
@@ -50,20 +66,23 @@ impl Buffers {
                 0,
             )?;
         }
-        let spare = (0..MAX_BUFFERS).rev().collect();
-        let mut buffers =
-            Self { entries, memory, tail: 0, spare, with_kernel: 0, wanted: FEW, calm: 0 };
+        let mut buffers = Self {
+            entries,
+            buffers: Vec::new(),
+            tail: 0,
+            lent: VecDeque::new(),
+            spare: Vec::new(),
+            with_kernel: 0,
+            wanted: FEW,
+            calm: 0,
+        };
         buffers.supply();
         Ok(buffers)
     }
 
-    /// The kernel took this one. Its bytes.
-    pub(super) fn bytes(&self, id: u16) -> &[u8] {
-        let start = usize::from(id) * BUFFER_BYTES;
-        assert!(start < self.memory.len);
-        // SAFETY: it lies in the mapping; the kernel has filled it and does not touch it until it is
-        // given back, and whoever asks holds it.
-        unsafe { std::slice::from_raw_parts(self.memory.start.as_ptr().add(start), BUFFER_BYTES) }
+    /// The bytes of one that the kernel took.
+    pub(super) fn bytes(&self, id: u16) -> &Bytes {
+        &self.buffers[usize::from(id)].bytes
     }
 
     /// Notes that the kernel took one.
@@ -73,7 +92,10 @@ impl Buffers {
 
     /// Gives back one that was taken.
     pub(super) fn give_back(&mut self, id: u16) {
-        self.spare.push(id);
+        match self.buffers[usize::from(id)].is_free() {
+            true => self.spare.push(id),
+            false => self.lent.push_back(id),
+        }
         self.calm += 1;
         if self.calm >= CALM {
             self.calm = 0;
@@ -89,9 +111,22 @@ impl Buffers {
         self.supply();
     }
 
-    /// Whether whoever holds one had better copy it.
-    pub(super) fn is_short(&self) -> bool {
-        self.spare.len() + usize::from(self.with_kernel) < usize::from(MAX_BUFFERS / 2)
+    /// Takes back what others have dropped.
+    pub(super) fn reclaim(&mut self) {
+        for _ in 0..self.lent.len().min(LOOKS) {
+            if let Some(id) = self.lent.pop_front() {
+                match self.buffers[usize::from(id)].is_free() {
+                    true => self.spare.push(id),
+                    false => self.lent.push_back(id),
+                }
+            }
+        }
+        self.supply();
+    }
+
+    /// Whether more may be lent.
+    pub(super) fn may_lend(&self) -> bool {
+        self.lent.len() < MAX_LENT
     }
 
     /// Whether the kernel has any.
@@ -99,19 +134,25 @@ impl Buffers {
         self.with_kernel > 0
     }
 
+    /// One more, if there may be more.
+    fn make(&mut self) -> Option<u16> {
+        let id = u16::try_from(self.buffers.len()).ok().filter(|id| *id < MAX_BUFFERS)?;
+        self.buffers.push(Buffer::new());
+        Some(id)
+    }
+
     /// Gives the kernel what it may have.
     fn supply(&mut self) {
         let mut added = false;
         while self.with_kernel < self.wanted
-            && let Some(id) = self.spare.pop()
+            && let Some(id) = self.spare.pop().or_else(|| self.make())
         {
             let slot = usize::from(self.tail & (MAX_BUFFERS - 1));
             // SAFETY: the slot lies in the mapping, and the kernel does not read it before the tail
             // moves over it.
             unsafe {
                 let entry = self.entries.start.as_ptr().cast::<BufRingEntry>().add(slot);
-                let start = self.memory.start.as_ptr().add(usize::from(id) * BUFFER_BYTES);
-                (*entry).set_addr(start as u64);
+                (*entry).set_addr(self.buffers[usize::from(id)].start as u64);
                 (*entry).set_len(BUFFER_BYTES as u32);
                 (*entry).set_bid(id);
             }
@@ -128,6 +169,29 @@ impl Buffers {
             };
             tail.store(self.tail, Ordering::Release);
         }
+    }
+}
+
+/// Memory that the kernel writes to, and others read.
+struct Buffer {
+    start: *mut u8,
+    /// All of it. Others may have parts.
+    bytes: Bytes,
+}
+
+impl Buffer {
+    fn new() -> Self {
+        let mut memory = vec![0; BUFFER_BYTES];
+        let start = memory.as_mut_ptr(); // which does not move
+        Self { start, bytes: Bytes::from(memory) }
+    }
+
+    /// Whether nobody else has a part of it, nor will get one.
+    fn is_free(&self) -> bool {
+        let free = self.bytes.is_unique();
+        // What others read, they have read before the kernel writes again.
+        fence(Ordering::Acquire);
+        free
     }
 }
 

@@ -178,6 +178,7 @@ impl UringDriver {
                 socket.receiving.release_buffers(&mut self.memory);
             }
         }
+        self.memory.buffers.reclaim();
         let mut starved = mem::take(&mut self.starved);
         for key in starved.drain(..) {
             if let Some((key, socket, mut tools)) =

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 
+use bytes::Bytes;
 use io_uring::opcode;
 use io_uring::squeue::Flags;
 use siphon_wire::buf::Input;
@@ -25,6 +26,8 @@ pub(super) const BESIDE_BYTES: usize = 64 << 10;
 const MIN_DIRECT_BYTES: usize = 16 << 10;
 /// Bytes that may arrive and wait before the kernel is told to stop.
 const MAX_AHEAD_BYTES: usize = 64 << 10;
+/// Bytes that are worth being delivered where they are and not copied.
+const MIN_SHARED_BYTES: usize = 2 << 10;
 /// Receives without a buffer of their own after which a socket is left to the kernel.
 const STEADY: u8 = 16;
 /// `IORING_RECVSEND_POLL_FIRST`: don't try, wait. The socket is known to be empty.
@@ -269,7 +272,7 @@ impl Receiving {
             return memory.buffers.give_back(id);
         }
         self.waiting_bytes += len;
-        if self.armed.is_some() && !memory.buffers.is_short() {
+        if self.armed.is_some() {
             return self.waiting.push_back(Piece::Ring { id, at: 0, end: len });
         }
         // Nobody says when it will be wanted, and others need the buffer.
@@ -342,8 +345,13 @@ impl Receiving {
             };
             let bytes = piece.bytes(memory);
             let taken = bytes.len().min(share);
-            let bytes = Input::from(&bytes[..taken]);
+            let shared = piece.share(taken, memory);
+            let bytes = match &shared {
+                Some(shared) => Input::from(shared),
+                None => Input::from(&bytes[..taken]),
+            };
             give(Delivery::Bytes { count: count + taken, fill: fill.take(), bytes });
+            drop(shared);
             count = 0;
             share -= taken;
             self.consume(taken, memory);
@@ -431,6 +439,17 @@ impl Piece {
             Self::Ring { id, at, end } => &memory.buffers.bytes(*id)[*at..*end],
             Self::Beside { bytes, at, end } => &bytes[*at..*end],
             Self::Copied { bytes, at } => &bytes[*at..],
+        }
+    }
+
+    /// The first `count` bytes, to be kept for as long as somebody wants them; none where that is not
+    /// worth it, or would take more memory than may be taken.
+    fn share(&self, count: usize, memory: &Memory) -> Option<Bytes> {
+        match self {
+            Self::Ring { id, at, .. } if count >= MIN_SHARED_BYTES && memory.buffers.may_lend() => {
+                Some(memory.buffers.bytes(*id).slice(*at..*at + count))
+            }
+            _ => None,
         }
     }
 
