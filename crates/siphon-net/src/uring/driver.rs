@@ -33,6 +33,9 @@ use crate::sys;
 
 /// Most completions that one wait applies; what is beyond comes with the next.
 const COMPLETIONS_PER_WAIT: usize = 2048;
+/// Sends of a turn that are calls of their own; from then on they go with the next wait. The first
+/// way is the shorter one, and lets the peer begin; the second shares one call among all.
+const SENDS_AT_ONCE: usize = 4;
 /// Calls after which an operation that was told to end should have.
 const SETTLING_ROUNDS: usize = 8;
 /// How often and how long a driver that is dropped waits for its operations to end.
@@ -88,6 +91,8 @@ pub struct UringDriver {
     /// Listeners for which the kernel does not accept, and files that it does not watch.
     idle_listeners: Vec<Key>,
     idle_files: Vec<Key>,
+    /// Sends since the last wait.
+    sends: usize,
     /// Completions that were taken before their time.
     backlog: VecDeque<Done>,
     /// Emptied in each wait; kept for its allocation.
@@ -123,6 +128,7 @@ impl UringDriver {
             starved: Vec::new(),
             idle_listeners: Vec::new(),
             idle_files: Vec::new(),
+            sends: 0,
             backlog: VecDeque::new(),
             current: Vec::new(),
             failure: None,
@@ -178,6 +184,7 @@ impl UringDriver {
                 socket.receiving.release_buffers(&mut self.memory);
             }
         }
+        self.sends = 0;
         self.memory.buffers.reclaim();
         let mut starved = mem::take(&mut self.starved);
         for key in starved.drain(..) {
@@ -433,9 +440,11 @@ impl Driver for UringDriver {
     }
 
     fn send(&mut self, id: SocketId, rope: &mut Rope) -> SendStatus {
+        let now = self.sends < SENDS_AT_ONCE;
+        self.sends += 1;
         match self.open_socket(id) {
             Some((key, socket, mut tools)) => {
-                let status = socket.send(key, rope, &mut tools);
+                let status = socket.send(key, rope, now, &mut tools);
                 self.review(key);
                 status
             }
@@ -514,10 +523,11 @@ impl Drop for UringDriver {
         self.ring.cancel_all();
         for _ in 0..ENDING_ROUNDS {
             while let Some(done) = self.backlog.pop_front().or_else(|| self.ring.pop()) {
-                if done.token.kind() == Kind::Accept && done.result >= 0 {
-                    if let Some(listener) = self.listeners.get_mut(done.token.key()) {
-                        listener.on_accept(done.token.key(), done, self.now, &mut |_, _| {});
-                    }
+                let key = done.token.key();
+                if done.token.kind() == Kind::Accept
+                    && let Some(listener) = self.listeners.get_mut(key)
+                {
+                    listener.on_accept(key, done, self.now, &mut |_, _| {}); // closes what came
                 }
             }
             if self.ring.in_flight() == 0 || !alive {

@@ -15,13 +15,16 @@ use super::token::{Kind, Token};
 use crate::FillBuf;
 use crate::slab::Key;
 
-/// Bytes that one receive delivers between long segments, as in the posix stack.
-pub(super) const EAGER_BYTES: usize = 32 << 10;
-/// Bytes that one receive reads straight into a segment's own buffer: what was read is still in the
-/// processor's cache when its checksum is taken, and the sender goes on meanwhile.
-pub(super) const MAX_DIRECT_BYTES: usize = 128 << 10;
+/// Bytes that one turn delivers between long segments: a half of what has arrived, within these bounds.
+/// Whoever takes all that is in flight answers it in one go, and lets the peer wait meanwhile.
+const MIN_SHARE_BYTES: usize = 64 << 10;
+const MAX_SHARE_BYTES: usize = 256 << 10;
+/// Bytes that one receive reads straight into a segment's own buffer.
+const MAX_DIRECT_BYTES: usize = 1 << 20;
 /// Bytes that one receive reads beside the rest of a segment's own buffer.
-pub(super) const BESIDE_BYTES: usize = 64 << 10;
+const BESIDE_BYTES: usize = 512 << 10;
+/// Buffers of so many bytes that a worker may have; without one, nothing is read beside.
+const MAX_BESIDE: usize = 8;
 /// Room in a buffer that makes it worth reading into it and not into the ring's.
 const MIN_DIRECT_BYTES: usize = 16 << 10;
 /// Bytes that may arrive and wait before the kernel is told to stop.
@@ -30,8 +33,6 @@ const MAX_AHEAD_BYTES: usize = 64 << 10;
 const MIN_SHARED_BYTES: usize = 2 << 10;
 /// Receives without a buffer of their own after which a socket is left to the kernel.
 const STEADY: u8 = 16;
-/// `IORING_RECVSEND_POLL_FIRST`: don't try, wait. The socket is known to be empty.
-const POLL_FIRST: u16 = 1;
 
 /// The receive of a socket: what was asked for, what the kernel is doing, and what has arrived.
 pub(super) struct Receiving {
@@ -46,8 +47,6 @@ pub(super) struct Receiving {
     end: Option<End>,
     /// Receives without a buffer of their own since the last with one.
     steady: u8,
-    /// Whether the socket had more than what was taken last.
-    nonempty: bool,
 }
 
 enum Operation {
@@ -95,26 +94,22 @@ pub(super) struct Memory {
     pub(super) buffers: Buffers,
     /// To be read into beside a segment's own buffer.
     beside: Vec<Box<[u8]>>,
+    /// How many of these there are.
+    besides: usize,
 }
-
-/// Buffers of [`BESIDE_BYTES`] that are kept for the next.
-const MAX_BESIDE: usize = 8;
 
 impl Memory {
     pub(super) fn new(buffers: Buffers) -> Self {
-        Self { buffers, beside: Vec::new() }
+        Self { buffers, beside: Vec::new(), besides: 0 }
     }
 
-    fn take_beside(&mut self) -> Box<[u8]> {
-        self.beside.pop().unwrap_or_else(|| vec![0; BESIDE_BYTES].into_boxed_slice())
-    }
-
-    fn give_beside(&mut self, buffer: Option<Box<[u8]>>) {
-        if let Some(buffer) = buffer
-            && self.beside.len() < MAX_BESIDE
-        {
-            self.beside.push(buffer);
+    fn take_beside(&mut self) -> Option<Box<[u8]>> {
+        let buffer = self.beside.pop();
+        if buffer.is_some() || self.besides == MAX_BESIDE {
+            return buffer;
         }
+        self.besides += 1;
+        Some(vec![0; BESIDE_BYTES].into_boxed_slice())
     }
 }
 
@@ -128,7 +123,6 @@ impl Receiving {
             filled: 0,
             end: None,
             steady: STEADY,
-            nonempty: true,
         }
     }
 
@@ -205,7 +199,6 @@ impl Receiving {
             opcode::RecvMulti::new(fd(socket), GROUP).build()
         } else {
             opcode::Recv::new(fd(socket), std::ptr::null_mut(), BUFFER_BYTES as u32)
-                .ioprio(self.patience())
                 .buf_group(GROUP)
                 .build()
                 .flags(Flags::BUFFER_SELECT)
@@ -222,7 +215,10 @@ impl Receiving {
         };
         let room = fill.remaining().min(MAX_DIRECT_BYTES);
         // With more room than one read takes, nothing stands beside it: the bytes belong there.
-        let mut beside = (room == fill.remaining()).then(|| memory.take_beside());
+        let mut beside = match room == fill.remaining() {
+            true => memory.take_beside(),
+            false => None,
+        };
         let first = libc::iovec { iov_base: fill.unfilled().as_mut_ptr().cast(), iov_len: room };
         let second = match &mut beside {
             Some(beside) => {
@@ -234,22 +230,15 @@ impl Receiving {
         header.msg_iovlen = 1 + usize::from(beside.is_some());
         let mut direct = Box::new(Direct { header, slices: [first, second], fill, room, beside });
         direct.header.msg_iov = direct.slices.as_mut_ptr();
-        let entry = opcode::RecvMsg::new(fd(socket), &raw mut direct.header)
-            .ioprio(self.patience())
-            .build();
+        let entry = opcode::RecvMsg::new(fd(socket), &raw mut direct.header).build();
         self.operation = Operation::Direct(direct);
         // SAFETY: the header and its slices are boxed, the buffers are on the heap, and all of them
         // stay in `operation` until it ends; so does the socket.
         unsafe { ring.push(entry, Token::new(Kind::Receive, key)) };
     }
 
-    fn patience(&self) -> u16 {
-        if self.nonempty { 0 } else { POLL_FIRST }
-    }
-
     /// Notes what the kernel did. `keep` is whether anybody will want it.
     pub(super) fn done(&mut self, done: Done, keep: bool, memory: &mut Memory) {
-        self.nonempty = done.nonempty();
         if let Operation::Direct(_) = self.operation {
             return self.done_direct(done, memory);
         }
@@ -299,7 +288,7 @@ impl Receiving {
                 self.waiting_bytes += count - room;
                 self.waiting.push_back(Piece::Beside { bytes, at: 0, end: count - room });
             }
-            other => memory.give_beside(other),
+            other => memory.beside.extend(other),
         }
         self.note_end(done.result);
     }
@@ -322,7 +311,7 @@ impl Receiving {
         if count == 0 && self.waiting_bytes == 0 {
             return give(self.take_end(fill));
         }
-        let mut share = EAGER_BYTES;
+        let mut share = (self.waiting_bytes / 2).clamp(MIN_SHARE_BYTES, MAX_SHARE_BYTES);
         if let Some(fill) = &mut fill {
             share = BESIDE_BYTES;
             while !fill.is_full()
@@ -345,7 +334,10 @@ impl Receiving {
             };
             let bytes = piece.bytes(memory);
             let taken = bytes.len().min(share);
-            let shared = piece.share(taken, memory);
+            let shared = match self.steady == STEADY {
+                true => piece.share(taken, memory),
+                false => None, // long segments are about, and want to be in one piece
+            };
             let bytes = match &shared {
                 Some(shared) => Input::from(shared),
                 None => Input::from(&bytes[..taken]),
@@ -470,7 +462,7 @@ impl Piece {
     fn free(self, memory: &mut Memory) {
         match self {
             Self::Ring { id, .. } => memory.buffers.give_back(id),
-            Self::Beside { bytes, .. } => memory.give_beside(Some(bytes)),
+            Self::Beside { bytes, .. } => memory.beside.push(bytes),
             Self::Copied { .. } => {}
         }
     }

@@ -49,11 +49,6 @@ impl Done {
     pub(super) fn buffer(&self) -> Option<u16> {
         cqueue::buffer_select(self.flags)
     }
-
-    /// Whether the socket had more than was taken.
-    pub(super) fn nonempty(&self) -> bool {
-        cqueue::sock_nonempty(self.flags)
-    }
 }
 
 /// A ring and what is under way on it.

@@ -157,12 +157,16 @@ impl Socket {
         self.start(key, tools);
     }
 
-    /// Takes a send.
-    pub(super) fn send(&mut self, key: Key, rope: &mut Rope, tools: &mut Tools<'_>) -> SendStatus {
+    /// Takes a send. With `now`, what goes at once does so.
+    pub(super) fn send(
+        &mut self,
+        key: Key,
+        rope: &mut Rope,
+        now: bool,
+        tools: &mut Tools<'_>,
+    ) -> SendStatus {
         self.sending.load(rope);
-        static INLINE: std::sync::LazyLock<bool> =
-            std::sync::LazyLock::new(|| std::env::var_os("URING_SQE").is_none());
-        if *INLINE && matches!(self.phase, Phase::Open) && self.sending.send_now(self.fd.as_fd()) {
+        if now && matches!(self.phase, Phase::Open) && self.sending.send_now(self.fd.as_fd()) {
             return SendStatus::Complete;
         }
         self.start(key, tools);
