@@ -7,6 +7,10 @@ use crate::{bench, fuzz, rdma_vm, tidy};
 /// Seeds of each verification; a search has more.
 const SIMULATED_SEEDS: &str = "3000";
 
+/// Tests of sessions that are run by io_uring as well.
+const URING_SCENARIOS: &[&str] =
+    &["behaviour", "binding", "secure", "injected", "reviewed", "dispatch", "endings"];
+
 /// The whole verification, in order; ends at the first failure.
 pub(crate) fn run(advisories: bool) -> Result<()> {
     let mut steps = Steps::default();
@@ -29,6 +33,7 @@ pub(crate) fn run(advisories: bool) -> Result<()> {
     })?;
     // With the examples of the documentation.
     steps.step("test", |_| call(&mut cargo(&["test", "--workspace", "--locked"])))?;
+    steps.step("uring", |_| sessions_by_uring())?;
     steps.step("rdma", rdma_vm::step)?;
     steps.step("loom", |_| ["siphon-net", "siphon-proto"].into_iter().try_for_each(loom))?;
     steps.step("sim", |_| simulate(&["--seeds".to_owned(), SIMULATED_SEEDS.to_owned()]))?;
@@ -57,6 +62,16 @@ pub(crate) fn run(advisories: bool) -> Result<()> {
 pub(crate) fn simulate(args: &[String]) -> Result<()> {
     let mut command = cargo(&["run", "--release", "--locked", "--quiet", "-p", "siphon-sim", "--"]);
     call(command.args(args))
+}
+
+/// Runs the scenarios of sessions once more, by io_uring; where there is none, the stack falls back and
+/// says so.
+fn sessions_by_uring() -> Result<()> {
+    let mut command = cargo(&["test", "--locked", "--package", "siphon-msgr"]);
+    for scenarios in URING_SCENARIOS {
+        command.args(["--test", scenarios]);
+    }
+    call(command.env("SIPHON_TEST_OPTIONS", "ms_type=async+uring"))
 }
 
 /// Runs a crate's model checks of what crosses threads: the tests with `loom` in their names.
