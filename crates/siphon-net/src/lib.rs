@@ -2,7 +2,8 @@
 //! bytes mean.
 //!
 //! - A [`NetworkStack`] gives each worker a [`Driver`], which takes ops and gives [`Completion`]s.
-//!   The `posix` stack ([`PosixDriver`]) makes them from readiness.
+//!   The `posix` stack ([`PosixDriver`]) makes them from readiness, the `uring` stack
+//!   ([`UringDriver`]) has them from the kernel.
 //! - A [`Worker`] owns an [`EventCenter`] (driver and [`Timers`]), a [`Mailbox`] and a [`Handler`],
 //!   and runs them in turns: wait, apply what came, drain what follows from it.
 //! - A [`MailSender`] is how any other thread reaches what a worker owns.

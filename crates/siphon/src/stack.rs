@@ -5,7 +5,7 @@ use siphon_common::{Config, Context};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct StackArgs {
-    /// Network stack: posix, uring (io_uring) or rdma (ms_type)
+    /// Network stack: posix, uring (TCP by io_uring) or rdma (ms_type)
     #[arg(long, default_value = "posix")]
     stack: String,
     #[command(flatten)]

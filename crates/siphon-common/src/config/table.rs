@@ -86,7 +86,7 @@ const DEFAULT_KEYRINGS: &str = "/etc/ceph/ceph.$name.keyring,/etc/ceph/ceph.keyr
 
 options! {
     ms_type: String = "async+posix".to_owned(), OptionKind::Text,
-        "Messenger implementation to use: async+ and the name of a network stack";
+        "Messenger implementation to use: async+ and a network stack, posix, uring (io_uring) or rdma";
     ms_public_type: String = String::new(), OptionKind::Text,
         "Messenger implementation for the public network; if empty, ms_type is used";
     ms_learn_addr_from_peer: bool = true, OptionKind::Bool,
