@@ -279,7 +279,7 @@ fn short_and_long_segments_alternate() {
     while all.len() < BYTES {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         // Long rows of the one, so that the socket is left to the kernel, and single ones.
-        let long = (random >> 33) % 40 == 0;
+        let long = (random >> 33).is_multiple_of(40);
         let fill = long.then(|| pool.take(16_384 + (random >> 40) as usize % 300_000));
         net.driver.recv(srv, fill);
         let (fill, beside) = net.received(srv).unwrap();

@@ -161,6 +161,8 @@ impl UringDriver {
         };
         if socket.is_closed() {
             if !socket.in_flight() {
+                // What came after it was closed.
+                socket.receiving.discard(&mut self.memory);
                 self.sockets.remove(key);
             }
         } else if socket.wants_turn() {
