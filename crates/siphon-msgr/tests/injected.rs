@@ -30,7 +30,8 @@ const SERVER: &str = "SIPHON_TEST_SERVER";
 
 fn unreliable() -> Context {
     context(|config| {
-        config.ms_inject_socket_failures = 500;
+        // Of operations, each of which has a batch of messages.
+        config.ms_inject_socket_failures = 100;
         config.ms_initial_backoff = Duration::from_millis(1);
         config.ms_max_backoff = Duration::from_millis(50);
     })
