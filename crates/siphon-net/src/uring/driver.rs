@@ -223,6 +223,7 @@ impl UringDriver {
             limit = limit.min(resume_at.into());
         }
         match limit {
+            Wait::Poll if self.ring.is_quiet() => {}
             Wait::Poll => self.ring.enter(0, None)?,
             Wait::Until(at) => {
                 self.ring.enter(1, Some(at.saturating_duration_since(self.now)))?;

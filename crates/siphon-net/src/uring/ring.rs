@@ -54,6 +54,8 @@ impl Done {
 /// A ring and what is under way on it.
 pub(super) struct Ring {
     ring: IoUring,
+    /// The kernel tells in our memory that it has put something off.
+    tells: bool,
     /// Operations that the kernel has, or will have with the next [`enter`](Self::enter), and that
     /// have not ended.
     in_flight: usize,
@@ -69,6 +71,7 @@ impl Ring {
     /// What the kernel says, or what of io_uring it lacks.
     pub(super) fn open() -> io::Result<Self> {
         let (ring, choice) = build()?;
+        let tells = choice.contains("TASKRUN");
         let params = ring.params();
         if !params.is_feature_ext_arg() || !params.is_feature_nodrop() {
             return Err(lacking("waits with a time limit (Linux 5.11)"));
@@ -81,7 +84,7 @@ impl Ring {
             }
         }
         tracing::debug!(setup = choice, "io_uring");
-        Ok(Self { ring, in_flight: 0, failure: None })
+        Ok(Self { ring, tells, in_flight: 0, failure: None })
     }
 
     pub(super) fn as_ring(&self) -> &IoUring {
@@ -134,6 +137,16 @@ impl Ring {
                 return;
             }
         }
+    }
+
+    /// Whether an [`enter`](Self::enter) that does not wait would do nothing.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let submission = self.ring.submission();
+        self.tells
+            && self.failure.is_none()
+            && submission.is_empty()
+            && !submission.taskrun()
+            && !submission.cq_overflow()
     }
 
     /// Submits what was pushed, and waits until there are `want` completions or the time is over.
@@ -193,10 +206,10 @@ fn build() -> io::Result<(IoUring, &'static str)> {
             builder.setup_single_issuer();
         }
         if choice.contains("DEFER_TASKRUN") {
-            builder.setup_defer_taskrun();
+            builder.setup_defer_taskrun().setup_taskrun_flag();
         }
         if choice.contains("COOP_TASKRUN") {
-            builder.setup_coop_taskrun();
+            builder.setup_coop_taskrun().setup_taskrun_flag();
         }
         match builder.build(SUBMISSIONS) {
             Ok(ring) => return Ok((ring, choice)),
