@@ -69,7 +69,8 @@ pub(crate) struct Schedule {
 type OpenDriver = dyn Fn(usize) -> io::Result<Box<dyn Driver>> + Send + Sync;
 
 impl NetworkStack {
-    /// A stack that is built in; [`rdma`](Self::rdma) takes options.
+    /// A stack that is built in; [`rdma`](Self::rdma) takes options. Where the system has no io_uring, the
+    /// drivers of [`StackKind::Uring`] are those of [`StackKind::Posix`], all of them.
     pub fn new(kind: StackKind) -> Self {
         match kind {
             StackKind::Uring => {
