@@ -58,7 +58,7 @@ impl Stack {
             "" => config.ms_type.as_str(),
             public => public,
         };
-        let kind: StackKind = name.parse().map_err(std::io::Error::other)?;
+        let kind = name.parse::<StackKind>().map_err(std::io::Error::other)?.here();
         let count = config.ms_async_op_threads as usize;
         let loads: Arc<[Load]> = (0..count).map(|_| Load::default()).collect();
         let for_workers = Arc::clone(&loads);

@@ -13,7 +13,7 @@ use crate::faulty::FaultyDriver;
 use crate::mailbox::MailSender;
 use crate::posix::PosixDriver;
 use crate::rdma::{RdmaDevice, RdmaOptions};
-use crate::uring::UringOrPosix;
+use crate::uring::UringDriver;
 use crate::worker::{Handler, Workers};
 
 /// A way to move bytes, from which workers are started. Several can run in one process at once.
@@ -69,16 +69,11 @@ pub(crate) struct Schedule {
 type OpenDriver = dyn Fn(usize) -> io::Result<Box<dyn Driver>> + Send + Sync;
 
 impl NetworkStack {
-    /// A stack that is built in; [`rdma`](Self::rdma) takes options. Where the system has no io_uring, the
-    /// drivers of [`StackKind::Uring`] are those of [`StackKind::Posix`], all of them.
+    /// A stack that is built in; [`rdma`](Self::rdma) takes options. It is what [`StackKind::here`] makes of
+    /// `kind`.
     pub fn new(kind: StackKind) -> Self {
-        match kind {
-            StackKind::Uring => {
-                let drivers = UringOrPosix::default();
-                Self::from_fn(kind.name(), move |_| drivers.driver())
-            }
-            kind => Self::from_fn(kind.name(), move |_| kind.driver()),
-        }
+        let kind = kind.here();
+        Self::from_fn(kind.name(), move |_| kind.driver())
     }
 
     /// A stack of reliable RDMA connections by one device, which is opened now.
@@ -191,7 +186,7 @@ pub enum StackKind {
     /// The system's TCP sockets.
     #[default]
     Posix,
-    /// The system's TCP sockets, by io_uring; where the system has no io_uring, as `Posix`.
+    /// The system's TCP sockets, by io_uring.
     Uring,
     /// Reliable connections of RDMA.
     Rdma,
@@ -200,6 +195,21 @@ pub enum StackKind {
 impl StackKind {
     /// All of them.
     pub const ALL: &'static [Self] = &[Self::Posix, Self::Uring, Self::Rdma];
+
+    /// What this system has for it: where there is no io_uring, or it is forbidden, `Posix` takes the place
+    /// of `Uring`, and the log has why.
+    ///
+    /// A stack asks once, for all of its workers, since each can adopt what another accepted.
+    #[must_use]
+    pub fn here(self) -> Self {
+        if self == Self::Uring
+            && let Err(error) = UringDriver::new()
+        {
+            tracing::warn!(%error, "io_uring cannot be used: the posix stack takes its place");
+            return Self::Posix;
+        }
+        self
+    }
 
     /// Its short name.
     pub fn name(self) -> &'static str {
@@ -218,7 +228,7 @@ impl StackKind {
     pub fn driver(self) -> io::Result<Box<dyn Driver>> {
         match self {
             Self::Posix => Ok(Box::new(PosixDriver::new()?)),
-            Self::Uring => UringOrPosix::default().driver(),
+            Self::Uring => Ok(Box::new(UringDriver::new()?)),
             Self::Rdma => Ok(Box::new(RdmaDevice::open(RdmaOptions::default())?.driver()?)),
         }
     }

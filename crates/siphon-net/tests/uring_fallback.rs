@@ -39,7 +39,8 @@ fn where_io_uring_is_forbidden_the_stack_is_posix() {
     let error = UringDriver::new().unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
 
-    let mut net = Net::new(StackKind::Uring);
+    assert_eq!(StackKind::Uring.here(), StackKind::Posix);
+    let mut net = Net::new(StackKind::Uring.here());
     let (cli, srv) = net.pair("127.0.0.1:0", &SocketOptions::default());
     let _ = net.send(cli, pattern(1000));
     assert_eq!(net.recv_exactly(srv, 1000), pattern(1000));

@@ -19,7 +19,6 @@
 
 mod buffers;
 mod driver;
-mod fallback;
 mod file;
 mod listener;
 mod receiving;
@@ -29,4 +28,3 @@ mod socket;
 mod token;
 
 pub use driver::UringDriver;
-pub(crate) use fallback::UringOrPosix;

@@ -240,20 +240,13 @@ impl Plan {
 
 /// The stacks that were asked for; each is tried now, before anything is measured.
 fn stacks(args: &Args, left_out: &mut Vec<String>) -> Result<Vec<&'static str>> {
-    let works = |name: &str| Stack::new(&args.options.context(name)?).map_err(anyhow::Error::from);
     let mut stacks = Vec::new();
     for name in &args.stacks {
         if name == "all" {
             for kind in StackKind::ALL {
-                match works(kind.name()) {
-                    Ok(_) => stacks.push(kind.name()),
-                    Err(error) => {
-                        left_out.push(format!(
-                            "stack {}: {}",
-                            kind.name(),
-                            crate::describe(&error)
-                        ));
-                    }
+                match works(args, *kind) {
+                    Ok(()) => stacks.push(kind.name()),
+                    Err(error) => left_out.push(crate::describe(&error)),
                 }
             }
             continue;
@@ -265,11 +258,21 @@ fn stacks(args: &Args, left_out: &mut Vec<String>) -> Result<Vec<&'static str>> 
                 known.join(", ")
             );
         };
-        works(kind.name())
-            .with_context(|| format!("the {} stack does not work here", kind.name()))?;
+        works(args, kind)?;
         stacks.push(kind.name());
     }
     Ok(stacks)
+}
+
+/// Whether this machine has the stack, and not another in its place.
+fn works(args: &Args, kind: StackKind) -> Result<()> {
+    let name = kind.name();
+    let started = args.options.context(name).and_then(|context| Ok(Stack::new(&context)?));
+    let stack = started.with_context(|| format!("the {name} stack does not work here"))?;
+    match stack.kind() {
+        Some(other) if other != kind => bail!("this system has {} for {name}", other.name()),
+        _ => Ok(()),
+    }
 }
 
 /// A sweep under way.
