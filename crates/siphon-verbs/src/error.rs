@@ -65,7 +65,8 @@ impl VerbsError {
                 "the peer's GID can't be reached from ours: see that both have the same type (RoCE \
                  v1 or v2) and that the index is that of an address in the peer's network"
             }
-            ("ibv_open_device" | "rdma_create_event_channel", EACCES) => {
+            // libibverbs has no such file where it may not open it, too.
+            ("ibv_open_device", EACCES | ENOENT) | ("rdma_create_event_channel", EACCES) => {
                 "see the permissions of /dev/infiniband; a container needs its devices"
             }
             ("rdma_create_event_channel", ENODEV | ENOENT) => {

@@ -81,8 +81,9 @@ pub struct QueuePair {
     /// Kept for their allocations.
     sges: Vec<ffi::Sge>,
     wrs: Vec<ffi::SendWr>,
-    /// Who destroys it.
+    /// Who destroys it, and whether it was done.
     owner: Owner,
+    released: bool,
     _completions: [CompletionQueue; 2],
     _shared: Option<Arc<receive::Shared>>,
 }
@@ -188,6 +189,7 @@ impl QueuePair {
             sges: Vec::new(),
             wrs: Vec::new(),
             owner,
+            released: false,
             _completions: completions,
             _shared: shared.map(|queue| Arc::clone(queue.shared())),
         }
@@ -376,11 +378,36 @@ impl QueuePair {
     }
 
     /// Destroys it, and gives back what the device still had: of its sends and of its own receives.
+    ///
+    /// Where the device refuses, it may still write to them: then nothing comes back, ever.
     pub fn destroy(mut self) -> (Vec<Piece>, Vec<Chunk>) {
+        self.release();
         let sends = std::mem::take(&mut self.sends);
         let receives = std::mem::take(&mut self.receives);
-        drop(self); // the device has let go of them after this
         (sends.into_iter().flat_map(|sent| sent.pieces).collect(), receives.into_chunks())
+    }
+
+    /// Has the device let go of all that was posted.
+    fn release(&mut self) {
+        if std::mem::replace(&mut self.released, true) {
+            return;
+        }
+        let refused = match &self.owner {
+            Owner::Verbs => {
+                // SAFETY: it is destroyed once, as `released` tells, and nobody else has the pointer.
+                let result = unsafe { (self.domain.ibv().ibv_destroy_qp)(self.raw.as_ptr()) };
+                leaked("ibv_destroy_qp", result);
+                result != 0
+            }
+            Owner::Cm(id) => {
+                id.destroy_qp();
+                false
+            }
+        };
+        if refused {
+            std::mem::forget(std::mem::take(&mut self.sends));
+            std::mem::forget(std::mem::take(&mut self.receives));
+        }
     }
 
     fn modify(
@@ -605,14 +632,6 @@ impl fmt::Debug for QueuePair {
 
 impl Drop for QueuePair {
     fn drop(&mut self) {
-        // What is posted goes after this.
-        match &self.owner {
-            Owner::Verbs => {
-                // SAFETY: it is destroyed once, and nobody else has the pointer.
-                let result = unsafe { (self.domain.ibv().ibv_destroy_qp)(self.raw.as_ptr()) };
-                leaked("ibv_destroy_qp", result);
-            }
-            Owner::Cm(id) => id.destroy_qp(),
-        }
+        self.release(); // what is posted goes after this
     }
 }

@@ -3,11 +3,10 @@
 use std::io;
 use std::mem;
 
-use siphon_verbs::{
-    AsyncEventKind, Chunk, QueuePair, Received, SharedReceiveQueue, WorkCompletion, WorkStatus,
-};
+use siphon_verbs::{AsyncEventKind, Chunk, QueuePair, Received, WorkCompletion, WorkStatus};
 
 use super::counters::add;
+use super::device::QueuePairNews;
 use super::driver::{POSTED_MIN, RdmaDriver};
 use super::pool::grow;
 use super::socket::{Stage, recycle};
@@ -34,6 +33,14 @@ impl RdmaDriver {
             match event.kind {
                 AsyncEventKind::LastWqeReached => {
                     add(&self.device.counters.async_last_wqe_events, 1);
+                    if let Some(number) = event.qp_num {
+                        self.device.tell_of(number, QueuePairNews::LastWqe);
+                    }
+                }
+                AsyncEventKind::CqError | AsyncEventKind::SrqError => {
+                    let error =
+                        format!("a queue of the RDMA device {device} failed: {:?}", event.kind);
+                    return self.lose_device(&io::Error::other(error));
                 }
                 AsyncEventKind::DeviceFatal => {
                     let error = io::Error::other(format!("the RDMA device {device} is gone"));
@@ -52,7 +59,7 @@ impl RdmaDriver {
                             | AsyncEventKind::QpAccessError
                     );
                     if let (true, Some(number)) = (fatal, event.qp_num) {
-                        self.device.tell_failed(number);
+                        self.device.tell_of(number, QueuePairNews::Failed);
                     }
                 }
             }
@@ -62,12 +69,19 @@ impl RdmaDriver {
     /// Takes what any worker has learned of the device.
     pub(super) fn take_news(&mut self) {
         self.heard = self.device.heard();
-        let (lost, failed) = self.device.take_news(|number| self.numbers.contains_key(&number));
+        let (numbers, dying) = (&self.numbers, &self.dying);
+        let (lost, told) = self.device.take_news(|number| {
+            numbers.contains_key(&number) || dying.iter().any(|it| it.queue().number() == number)
+        });
         if let Some(lost) = lost {
             self.end_all(&io::Error::other(lost));
         }
-        for number in failed {
-            if let Some(key) = self.numbers.get(&number).copied() {
+        for (number, what) in told {
+            if let Some(dying) = self.dying.iter_mut().find(|it| it.queue().number() == number) {
+                dying.last_wqe(); // also where it failed: nothing more comes
+            } else if what == QueuePairNews::Failed
+                && let Some(key) = self.numbers.get(&number).copied()
+            {
                 self.fail(key, io::Error::other("the device says that the queue pair failed"));
             }
         }
@@ -111,11 +125,11 @@ impl RdmaDriver {
                 self.complete(completion);
             }
             self.done = done;
+            self.refill();
         }
         if taken == 0 {
             return false;
         }
-        self.refill();
         for key in mem::take(&mut self.starved) {
             if let Some(socket) = self.sockets.get_mut(key) {
                 socket.starved = false;
@@ -143,7 +157,11 @@ impl RdmaDriver {
             }
             return;
         };
-        let Some(queue) = self.sockets.get_mut(key).and_then(|socket| socket.queue.as_mut()) else {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        let Some(queue) = socket.queue.as_mut() else {
+            if let Stage::Connecting(early) = &mut socket.stage {
+                early.push(done);
+            }
             return;
         };
         let (counters, sends) = (&self.device.counters, &mut self.sends);
@@ -172,6 +190,7 @@ impl RdmaDriver {
         let counters = &self.device.counters;
         add(&counters.rx_total_wc, 1);
         let Received { chunk, len, status, .. } = received;
+        let runs_short = self.runs_short(key);
         let socket = key.and_then(|key| self.sockets.get_mut(key));
         let (Some(key), Some(socket)) = (key, socket) else {
             return self.receives.give_back(chunk);
@@ -191,7 +210,7 @@ impl RdmaDriver {
         } else {
             add(&counters.rx_chunks, 1);
             add(&counters.rx_bytes, len);
-            if self.scarce {
+            if runs_short {
                 add(&counters.rx_copied_bytes, len);
                 socket.push(bytes::Bytes::copy_from_slice(&chunk[..len]));
                 self.receives.give_back(chunk);
@@ -221,29 +240,52 @@ impl RdmaDriver {
         if self.gone {
             return;
         }
-        if self.shared.is_none() {
+        let Some(shared) = &self.shared else {
             return self.refill_each();
+        };
+        let (posted, wanted) = (shared.len(), self.wanted());
+        if posted + wanted / 8 >= wanted {
+            return;
         }
+        let mut chunks = self.free_chunks(wanted - posted);
+        if posted == 0 && chunks.is_empty() {
+            self.receives.starve();
+        }
+        let result = self.shared.as_ref().map_or(Ok(()), |queue| queue.post(&mut chunks));
+        self.keep(chunks);
+        if let Err(error) = result {
+            self.lose_device(&error.into());
+        }
+    }
+
+    /// Chunks that are to be posted: in the shared queue, or in each.
+    fn wanted(&self) -> usize {
+        let queues = self.queues.len();
         let most = self.device.options.receive_queue_len as usize;
-        let wanted = (self.count * POSTED_EACH).max(POSTED_MIN).min(most);
-        let posted = self.shared.as_ref().map_or(0, SharedReceiveQueue::len);
-        if posted + wanted / 8 < wanted {
-            let mut chunks = self.free_chunks(wanted - posted);
-            let result = self.shared.as_ref().map_or(Ok(()), |queue| queue.post(&mut chunks));
-            self.keep(chunks);
-            if let Err(error) = result {
-                return self.lose_device(&error.into());
-            }
+        let wanted = match &self.shared {
+            Some(_) => (queues * POSTED_EACH).clamp(POSTED_MIN, most.max(POSTED_MIN)),
+            None => POSTED_MIN.min(self.most_registered / queues.max(1)),
+        };
+        wanted.min(most).min(self.most_registered).max(1)
+    }
+
+    /// Whether so few chunks are left, posted or to be posted, that what arrived must not keep its own.
+    fn runs_short(&self, key: Option<Key>) -> bool {
+        if self.registered < self.most_registered {
+            return false;
         }
-        let posted = self.shared.as_ref().map_or(0, SharedReceiveQueue::len);
-        self.scarce = posted < wanted / 2;
+        let queue = || self.sockets.get(key?)?.queue.as_ref();
+        let posted = match &self.shared {
+            Some(shared) => shared.len(),
+            None => queue().map_or(0, QueuePair::receives),
+        };
+        posted + self.receives.len() < self.wanted().div_ceil(2)
     }
 
     /// The same for queue pairs that have queues of their own.
     pub(super) fn refill_each(&mut self) {
-        let wanted = (self.device.options.receive_queue_len as usize).min(POSTED_MIN);
+        let wanted = self.wanted();
         let keys: Vec<Key> = self.queues.values().copied().collect();
-        self.scarce = false;
         for key in keys {
             let queue = self.sockets.get(key).and_then(|socket| socket.queue.as_ref());
             let posted = queue.map_or(wanted, QueuePair::receives);
@@ -254,7 +296,9 @@ impl RdmaDriver {
             let queue = self.sockets.get_mut(key).and_then(|socket| socket.queue.as_mut());
             let Some(queue) = queue else { continue };
             let result = queue.post_receives(&mut chunks);
-            self.scarce |= queue.receives() < wanted / 2;
+            if queue.receives() == 0 {
+                self.receives.starve();
+            }
             self.keep(chunks);
             if let Err(error) = result {
                 self.fail(key, error.into());
@@ -287,5 +331,11 @@ fn work_failed(doing: &str, status: WorkStatus) -> io::Error {
         WorkStatus::RETRIES_EXCEEDED | WorkStatus::RNR_RETRIES_EXCEEDED => io::ErrorKind::TimedOut,
         _ => io::ErrorKind::ConnectionReset,
     };
-    io::Error::new(kind, format!("{doing} by RDMA: {status}"))
+    let advice = match status {
+        WorkStatus::LOCAL_LENGTH
+        | WorkStatus::REMOTE_INVALID_REQUEST
+        | WorkStatus::REMOTE_OPERATION => ": have both sides the same ms_async_rdma_buffer_size?",
+        _ => "",
+    };
+    io::Error::new(kind, format!("{doing} by RDMA: {status}{advice}"))
 }

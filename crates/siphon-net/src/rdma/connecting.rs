@@ -1,6 +1,8 @@
 //! How queue pairs are connected: by Ceph's exchange over TCP, and by RDMA-CM.
 
 use std::io;
+use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -10,6 +12,7 @@ use siphon_verbs::{
 };
 use siphon_wire::buf::Rope;
 
+use super::connector::Job;
 use super::device::{Device, MAX_INLINE};
 use super::driver::{AFTER_TCP, CM_STEP_MS, CmTransport, POSTED_MIN, RdmaDriver};
 use super::record::{Record, path_mtu};
@@ -18,8 +21,10 @@ use super::source::source_for;
 use crate::driver::{Accepted, Completion, Driver, ListenerId, SocketId};
 use crate::slab::Key;
 
-/// Work requests of a queue pair's sends, at most: with chunks of 128 KiB, 16 MiB that are under way.
-const SENDS_EACH: u32 = 128;
+/// Work requests of a queue pair's sends, at most: with chunks of 128 KiB, 4 MiB that are under way.
+const SENDS_EACH: u32 = 32;
+/// Those besides: the last one, and what tells that a dying queue pair is drained.
+const LAST_SENDS: u32 = 2;
 /// How far a packet may be routed, as Ceph has it.
 const HOP_LIMIT: u8 = 6;
 
@@ -32,11 +37,22 @@ impl RdmaDriver {
         let device = &self.device;
         let own = if self.shared.is_some() { 0 } else { device.options.receive_queue_len };
         let options = QueuePairOptions {
-            max_send_wr: device.options.send_buffers.min(SENDS_EACH) + 2,
+            max_send_wr: device.options.send_buffers.min(SENDS_EACH) + LAST_SENDS,
             max_recv_wr: own.min(POSTED_MIN as u32),
             max_send_sge: device.max_pieces() as u32,
             max_inline: MAX_INLINE,
         };
+        // All that is posted may end at once.
+        let shared = self.shared.as_ref().map_or(0, |_| device.options.receive_queue_len);
+        let each = (options.max_send_wr + options.max_recv_wr) as usize;
+        let queues = self.queues.len() + self.dying.len();
+        if (queues + 1) * each + shared as usize > self.completions.depth() as usize {
+            let message = format!(
+                "{queues} RDMA connections are what one worker's completion queue has room for: more \
+                 workers (ms_async_op_threads) take more"
+            );
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, message));
+        }
         let Some(socket) = self.sockets.get_mut(key) else {
             return Ok(());
         };
@@ -82,22 +98,25 @@ impl RdmaDriver {
             return Ok(()); // Ceph's last word, which nobody waits for
         };
         have.extend_from_slice(bytes);
-        if have.len() < Record::LEN {
-            return Ok(());
-        }
-        let record = have.first_chunk().and_then(Record::decode);
-        let Some(record) = record.filter(|_| have.len() == Record::LEN) else {
+        if !Record::may_begin_with(have) {
             return bad(
                 "the peer does not speak Ceph's exchange for RDMA: has it ms_type = async+rdma?",
             );
+        }
+        let Some(record) = have.first_chunk().and_then(Record::decode) else {
+            return Ok(()); // there is more to come
         };
         if matches!(socket.stage, Stage::Acknowledgement(_)) {
             socket.open();
             self.queue_turn(key);
             return Ok(());
         }
-        let Some(gid) = &self.device.gid else {
-            return bad("no GID");
+        // A peer that says nothing takes no queue pair.
+        if socket.queue.is_none() {
+            self.make_queue(key)?;
+        }
+        let (Some(gid), Some(socket)) = (&self.device.gid, self.sockets.get_mut(key)) else {
+            return Ok(());
         };
         let path = PathTo {
             qp_num: record.qp_num,
@@ -111,18 +130,41 @@ impl RdmaDriver {
             traffic_class: self.device.options.traffic_class,
             hop_limit: HOP_LIMIT,
         };
-        let psn = socket.psn;
-        if let Some(queue) = &mut socket.queue {
-            queue.connect(&path, psn)?;
+        if let Some(queue) = socket.queue.take() {
+            socket.stage = Stage::Connecting(Vec::new());
+            let (psn, done) = (socket.psn, Arc::clone(&self.connected));
+            self.device.connector.connect(Job { key, queue, path, psn, done });
         }
-        if socket.accepted {
-            socket.stage = Stage::Acknowledgement(Vec::new());
-        } else {
-            socket.open();
-        }
-        self.send_record(key, record.qp_num);
-        self.queue_turn(key);
         Ok(())
+    }
+
+    /// Takes the queue pairs back that were connected.
+    pub(super) fn take_connected(&mut self) {
+        for (key, queue, peer, result) in self.connected.take() {
+            let Some(socket) = self.sockets.get_mut(key) else {
+                self.bury(queue, None, None, false);
+                continue;
+            };
+            socket.queue = Some(queue);
+            if socket.has_failed() {
+                continue;
+            }
+            let stage =
+                if socket.accepted { Stage::Acknowledgement(Vec::new()) } else { Stage::Tcp };
+            let before = mem::replace(&mut socket.stage, stage);
+            if let Err(error) = result {
+                self.fail(key, error.into());
+                continue;
+            }
+            if !socket.accepted {
+                socket.open();
+            }
+            self.send_record(key, peer);
+            if let Stage::Connecting(early) = before {
+                early.into_iter().for_each(|done| self.complete(done));
+            }
+            self.queue_turn(key);
+        }
     }
 
     pub(super) fn tcp_received(&mut self, tcp: SocketId, result: io::Result<Vec<u8>>) {
@@ -149,7 +191,8 @@ impl RdmaDriver {
                 self.set_deadline(key, AFTER_TCP);
             }
             Ok(_) => {
-                let message = "the peer closed the socket of the exchange";
+                let message = "the peer closed the socket of the exchange: has it ms_type = async+rdma, \
+                               and does it reach our GID? Its log says more";
                 self.fail(key, io::Error::new(io::ErrorKind::ConnectionReset, message));
             }
             Err(error) => self.fail(key, error),
@@ -249,7 +292,7 @@ impl RdmaDriver {
             }
             CmEventKind::Failed(error) => Err(error),
             CmEventKind::Disconnected => {
-                self.poll(); // what came before
+                while self.poll() {} // what came before
                 if let Some(socket) = self.sockets.get_mut(key) {
                     socket.end();
                 }

@@ -13,6 +13,7 @@ use siphon_verbs::{
     ProtectionDomain, Region, Transport, Verbs, VerbsError, fork_init, memlock_limit,
 };
 
+use super::connector::Connector;
 use super::counters::RdmaCounters;
 
 /// Pieces of memory of one send: headers and data of some messages.
@@ -112,12 +113,21 @@ pub enum RdmaConnect {
 #[derive(Default)]
 struct News {
     lost: Option<String>,
-    failed: Vec<u32>,
+    queue_pairs: Vec<(u32, QueuePairNews)>,
     workers: Vec<Waker>,
 }
 
-/// Failed queue pairs that are remembered until their worker hears of it.
-const MAX_FAILED: usize = 1024;
+/// What a device tells of a queue pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum QueuePairNews {
+    /// Nothing goes by it any more.
+    Failed,
+    /// It dies, and takes nothing more from its shared receive queue.
+    LastWqe,
+}
+
+/// News of queue pairs that are remembered until their worker hears of them.
+const MAX_NEWS: usize = 1024;
 
 /// A device that is open, for all workers of a stack.
 pub(super) struct Device {
@@ -129,6 +139,7 @@ pub(super) struct Device {
     /// None where addresses are RDMA-CM's business.
     pub(super) gid: Option<GidEntry>,
     pub(super) counters: Arc<RdmaCounters>,
+    pub(super) connector: Connector,
     inline: AtomicUsize,
     news: Mutex<News>,
     /// How often there were news.
@@ -163,7 +174,7 @@ impl Device {
         let domain = ProtectionDomain::new(&context)?;
         tracing::info!(device = %name, gid = gid.as_ref().map(|it| it.gid.to_string()), "RDMA");
         let counters = Arc::default();
-        let (inline, news, heard, regions) = Default::default();
+        let (connector, inline, news, heard, regions) = Default::default();
         Ok(Self {
             context,
             domain,
@@ -172,6 +183,7 @@ impl Device {
             port,
             gid,
             counters,
+            connector,
             inline,
             news,
             heard,
@@ -215,22 +227,29 @@ impl Device {
         self.tell(|news| news.lost = Some(error.to_string()));
     }
 
-    /// A queue pair has failed, which may be any worker's: one takes the event for all.
-    pub(super) fn tell_failed(&self, qp_num: u32) {
+    /// Something of a queue pair, which may be any worker's: one takes the event for all.
+    pub(super) fn tell_of(&self, qp_num: u32, what: QueuePairNews) {
         self.tell(|news| {
-            if news.failed.len() == MAX_FAILED {
-                news.failed.remove(0); // it was destroyed meanwhile
+            if news.queue_pairs.len() == MAX_NEWS {
+                news.queue_pairs.remove(0);
             }
-            news.failed.push(qp_num);
+            news.queue_pairs.push((qp_num, what));
         });
     }
 
-    /// Why the device is gone, if it is; and takes the queue pairs out that have failed and are `ours`.
-    pub(super) fn take_news(&self, ours: impl Fn(u32) -> bool) -> (Option<String>, Vec<u32>) {
+    /// Why the device is gone, if it is; and takes the news out of the queue pairs that are `ours`.
+    pub(super) fn take_news(
+        &self,
+        ours: impl Fn(u32) -> bool,
+    ) -> (Option<String>, Vec<(u32, QueuePairNews)>) {
         let mut news = self.news();
-        let failed = news.failed.iter().copied().filter(|number| ours(*number)).collect();
-        news.failed.retain(|number| !ours(*number));
-        (news.lost.clone(), failed)
+        let told = news.queue_pairs.extract_if(.., |(number, _)| ours(*number)).collect();
+        (news.lost.clone(), told)
+    }
+
+    /// A queue pair was destroyed: its number may be another's from now on.
+    pub(super) fn forget(&self, qp_num: u32) {
+        self.news().queue_pairs.retain(|(number, _)| *number != qp_num);
     }
 
     fn tell(&self, change: impl FnOnce(&mut News)) {

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use siphon_verbs::{
     Chunk, CmId, CmKey, CompletionQueue, ConnectParameters, EventChannel, PollRoom, QueueId,
-    SharedReceiveQueue, WorkCompletion,
+    QueuePair, SharedReceiveQueue, WorkCompletion,
 };
 use siphon_wire::buf::Rope;
 
 use super::connecting::new_id;
+use super::connector::Connected;
 use super::counters::add;
 use super::device::{Device, RdmaConnect};
-use super::dying::Dying;
+use super::dying::{Dying, Ending};
 use super::pool::{ReceivePool, SendPool};
 use super::socket::{Socket, Stage, recycle};
 use crate::FillBuf;
@@ -43,6 +44,8 @@ const LOOKS: Duration = Duration::from_secs(1);
 const POLLS_AT_ONCE: usize = 16;
 /// While completions come, descriptors are looked at in one of so many waits.
 const WAITS_WITHOUT_LOOK: usize = 16;
+/// How long it polls without a look at descriptors, which tell of connecting.
+const POLLING_WITHOUT_LOOK: Duration = Duration::from_micros(200);
 /// Room of a completion queue, as Ceph has it, where the device has so much.
 const COMPLETIONS: u32 = 30_000;
 
@@ -78,8 +81,8 @@ pub struct RdmaDriver {
     pub(super) turns: Vec<Key>,
     pub(super) current_turns: Vec<Key>,
     pub(super) starved: Vec<Key>,
-    /// Chunks run short: what arrives is copied out of them.
-    pub(super) scarce: bool,
+    /// Queue pairs that a thread has connected.
+    pub(super) connected: Arc<Connected>,
     pub(super) gone: bool,
     /// How much of the device's news it has seen.
     pub(super) heard: u64,
@@ -92,6 +95,8 @@ pub struct RdmaDriver {
     wake: Arc<WakeFlag>,
     /// Waits since descriptors were looked at.
     unlooked: usize,
+    /// When it sleeps, if nothing comes until then.
+    polls_until: Option<Instant>,
     events: Vec<Inner>,
     pub(super) room: PollRoom,
     pub(super) done: Vec<WorkCompletion>,
@@ -143,16 +148,18 @@ impl RdmaDriver {
         };
         let wake = Arc::new(WakeFlag::new(posix.waker()));
         let is_first = device.add_worker(Waker::from(Arc::clone(&wake))) == 0;
+        let waker = Waker::from(Arc::clone(&wake));
+        let receives = ReceivePool::new(waker, Arc::clone(&device.counters));
         // Where /sys cannot be seen it tells nothing.
         let looks = (is_first && device.context.is_offered()).then(|| posix.now() + LOOKS);
         let mut driver = Self {
             posix,
             completions,
             shared,
-            receives: Arc::default(),
+            receives: Arc::new(receives),
             registered: 0,
             most_registered: device.options.receive_buffers as usize,
-            sends: SendPool::default(),
+            sends: SendPool::new(&device)?,
             sockets: Slab::new(),
             count: 0,
             dying: Vec::new(),
@@ -165,7 +172,7 @@ impl RdmaDriver {
             turns: Vec::new(),
             current_turns: Vec::new(),
             starved: Vec::new(),
-            scarce: false,
+            connected: Arc::new(Connected::new(Waker::from(Arc::clone(&wake)))),
             gone: false,
             heard: 0,
             own_files,
@@ -173,6 +180,7 @@ impl RdmaDriver {
             timed: Vec::new(),
             wake,
             unlooked: 0,
+            polls_until: None,
             events: Vec::new(),
             room: PollRoom::default(),
             done: Vec::new(),
@@ -301,7 +309,10 @@ impl RdmaDriver {
                 if let Some(tcp) = dying.tcp {
                     self.posix.close(tcp);
                 }
+                while self.poll() {} // what a device drops with the queue pair
+                let number = dying.queue().number();
                 let (pieces, chunks) = dying.destroy();
+                self.device.forget(number);
                 pieces.into_iter().for_each(|piece| recycle(piece, &mut self.sends));
                 self.receives.extend(chunks);
                 self.device.counters.active_queue_pair.fetch_sub(1, Ordering::Relaxed);
@@ -333,20 +344,25 @@ impl RdmaDriver {
 
     /// Polls for a while before it sleeps; false if it may sleep.
     fn spin(&mut self, limit: Wait) -> bool {
-        let polling = self.device.options.polling;
         let start = now();
+        let until = *self.polls_until.get_or_insert(start + self.device.options.polling);
         loop {
             for _ in 0..POLLS_AT_ONCE {
                 if self.poll() || self.wake.is_woken() {
+                    self.polls_until = None;
                     return true;
                 }
             }
             let at = now();
-            if at - start >= polling || limit_is_over(limit, at) {
+            if at >= until || limit_is_over(limit, at) {
                 break;
+            }
+            if at - start >= POLLING_WITHOUT_LOOK {
+                return true; // and goes on
             }
             std::thread::yield_now();
         }
+        self.polls_until = None;
         add(&self.device.counters.polling, 1);
         if let Err(error) = self.completions.arm() {
             self.lose_device(&error.into());
@@ -360,7 +376,10 @@ impl RdmaDriver {
         limit: Wait,
         sink: &mut dyn FnMut(Instant, Completion<'_>),
     ) -> io::Result<()> {
-        let limit = if limit != Wait::Poll && self.wake.may_sleep() { limit } else { Wait::Poll };
+        self.refill(); // what came back from applications
+        let sleeps =
+            limit != Wait::Poll && self.wake.may_sleep() && self.heard == self.device.heard();
+        let limit = if sleeps { limit } else { Wait::Poll };
         let mut events = mem::take(&mut self.events);
         let result = self.posix.wait(limit, &mut |_, completion| events.push(completion.into()));
         self.wake.take();
@@ -410,10 +429,21 @@ impl RdmaDriver {
             }
             return;
         };
+        self.bury(queue, socket.cm, socket.tcp, gracefully);
+    }
+
+    /// Has a queue pair end whose connection is closed; `gracefully`, what is posted goes first.
+    pub(super) fn bury(
+        &mut self,
+        queue: QueuePair,
+        cm: Option<CmId>,
+        tcp: Option<SocketId>,
+        gracefully: bool,
+    ) {
         self.queues.remove(&queue.id());
         self.numbers.remove(&queue.number());
-        let now = self.posix.now();
-        self.dying.push(Dying::new(queue, socket.cm, socket.tcp, gracefully, now));
+        let how = Ending { gracefully, shared: self.shared.is_some() };
+        self.dying.push(Dying::new(queue, cm, tcp, how, self.posix.now()));
     }
 }
 
@@ -436,6 +466,11 @@ impl Driver for RdmaDriver {
         };
         let id = cm.channel.create()?;
         id.bind(addr)?;
+        let ours = &self.device.context.device().name;
+        if let Some(other) = id.device().filter(|name| name != ours) {
+            let message = format!("{addr} belongs to the RDMA device {other}, and not to {ours}");
+            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, message));
+        }
         id.listen(options.backlog)?;
         let local = id.local_addr().unwrap_or(addr);
         let key = cm.listeners.insert(id);
@@ -485,10 +520,6 @@ impl Driver for RdmaDriver {
             (socket.tcp, socket.local) = (Some(tcp), Some(local));
             let key = self.add_socket(socket);
             self.exchanges.insert(tcp, key);
-            if let Err(error) = self.make_queue(key) {
-                self.remove(key);
-                return Err(error);
-            }
             self.posix.recv(tcp, None);
             return Ok(SocketId::from_bits(key.bits()));
         }
@@ -610,6 +641,9 @@ impl Driver for RdmaDriver {
             limit = Wait::Poll;
         }
         // A file of others is told of in each wait.
+        if !self.turns.is_empty() {
+            self.polls_until = None;
+        }
         let skips = self.unlooked < WAITS_WITHOUT_LOOK && self.files.is_empty();
         if skips && !self.turns.is_empty() {
             self.unlooked += 1;
@@ -622,6 +656,7 @@ impl Driver for RdmaDriver {
         if self.heard != self.device.heard() {
             self.take_news();
         }
+        self.take_connected();
         self.poll();
         self.look();
         self.expire();
@@ -680,8 +715,9 @@ impl WakeFlag {
 
     /// The wait is over, which is all that the wakes until now were for.
     fn take(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
-        self.woken.store(false, Ordering::Release);
+        self.asleep.store(false, Ordering::SeqCst);
+        // A swap, so that what the wakes were for is seen after it.
+        self.woken.swap(false, Ordering::SeqCst);
     }
 }
 

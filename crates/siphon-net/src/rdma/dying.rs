@@ -11,6 +11,9 @@ use crate::driver::SocketId;
 const LINGER: Duration = Duration::from_secs(10);
 /// How long a device may take to flush.
 const FLUSH: Duration = Duration::from_secs(5);
+/// How long it may take after that to tell that it takes nothing more from the shared receive queue;
+/// soft devices never do.
+const LAST_WQE: Duration = Duration::from_millis(100);
 
 /// See the module.
 #[derive(Debug)]
@@ -20,18 +23,31 @@ pub(super) struct Dying {
     /// The exchange's socket: the peer takes its end for ours.
     pub(super) tcp: Option<SocketId>,
     deadline: Instant,
+    /// It may still take something from a shared receive queue. What it has taken comes back only by
+    /// a completion, which some devices drop with the queue pair.
+    receives: bool,
+}
+
+/// How a queue pair ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending {
+    /// What is posted goes first.
+    pub(super) gracefully: bool,
+    /// It receives from a shared receive queue.
+    pub(super) shared: bool,
 }
 
 impl Dying {
-    /// `gracefully`: what is posted goes first.
     pub(super) fn new(
         queue: QueuePair,
         cm: Option<CmId>,
         tcp: Option<SocketId>,
-        gracefully: bool,
+        how: Ending,
         now: Instant,
     ) -> Self {
-        let mut dying = Self { queue, cm, tcp, deadline: now + LINGER };
+        let Ending { gracefully, shared } = how;
+        let receives = shared && queue.state() != QueuePairState::Init;
+        let mut dying = Self { queue, cm, tcp, deadline: now + LINGER, receives };
         if !gracefully || dying.queue.sends() == 0 {
             dying.flush(now);
         }
@@ -67,23 +83,33 @@ impl Dying {
         back: &mut dyn FnMut(Piece),
     ) {
         let failed = !done.status().is_success();
-        if self.queue.complete_send(done, back).is_ok()
-            && (failed || self.queue.sends() == 0)
-            && self.queue.state() != QueuePairState::Error
-        {
-            self.flush(now);
+        if self.queue.complete_send(done, back).is_err() {
+            return;
+        }
+        let drained = self.queue.sends() == 0;
+        if self.queue.state() != QueuePairState::Error {
+            if failed || drained {
+                self.flush(now);
+            }
+        } else if drained {
+            self.deadline = self.deadline.min(now + LAST_WQE);
         }
     }
 
     /// Whether it can be destroyed; it flushes first, if its time to linger is over.
     pub(super) fn is_dead(&mut self, now: Instant) -> bool {
         if self.queue.state() == QueuePairState::Error {
-            return self.queue.sends() == 0 || now >= self.deadline;
+            return (self.queue.sends() == 0 && !self.receives) || now >= self.deadline;
         }
         if now >= self.deadline {
             self.flush(now);
         }
         false
+    }
+
+    /// The device says that it takes nothing more from the shared receive queue.
+    pub(super) fn last_wqe(&mut self) {
+        self.receives = false;
     }
 
     pub(super) fn deadline(&self) -> Instant {

@@ -12,6 +12,7 @@
 mod buffer;
 mod completing;
 mod connecting;
+mod connector;
 mod counters;
 mod device;
 mod driver;

@@ -1,11 +1,14 @@
 //! Chunks to receive into, which come back from whoever drops them last, and chunks to send from.
 
-use std::sync::atomic::Ordering;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 use bytes::Bytes;
 use siphon_verbs::{Chunk, VerbsError};
 
+use super::counters::RdmaCounters;
 use super::device::Device;
 
 /// Bytes that are registered at once.
@@ -18,18 +21,43 @@ pub(super) const SMALL: usize = 4 << 10;
 const SMALL_SLAB: usize = 64;
 
 /// Free chunks to receive into.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ReceivePool {
     free: Mutex<Vec<Chunk>>,
+    /// Nothing is posted: the worker waits for a chunk.
+    starving: AtomicBool,
+    worker: Waker,
+    counters: Arc<RdmaCounters>,
 }
 
 impl ReceivePool {
+    /// `worker` is woken by a chunk that comes back while it has none.
+    pub(super) fn new(worker: Waker, counters: Arc<RdmaCounters>) -> Self {
+        Self { free: Mutex::default(), starving: AtomicBool::new(false), worker, counters }
+    }
+
     fn free(&self) -> MutexGuard<'_, Vec<Chunk>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Free chunks.
+    pub(super) fn len(&self) -> usize {
+        self.free().len()
+    }
+
     pub(super) fn give_back(&self, chunk: Chunk) {
         self.free().push(chunk);
+        if self.starving.swap(false, Ordering::SeqCst) {
+            self.worker.wake_by_ref();
+        }
+    }
+
+    /// Has the next chunk that comes back wake the worker, or one that has come back just now.
+    pub(super) fn starve(&self) {
+        self.starving.store(true, Ordering::SeqCst);
+        if !self.free().is_empty() && self.starving.swap(false, Ordering::SeqCst) {
+            self.worker.wake_by_ref();
+        }
     }
 
     pub(super) fn extend(&self, chunks: Vec<Chunk>) {
@@ -45,6 +73,7 @@ impl ReceivePool {
 
     /// The first `len` bytes of a chunk, which comes back when the last of them is dropped.
     pub(super) fn lend(self: &Arc<Self>, chunk: Chunk, len: usize) -> Bytes {
+        self.counters.rx_bufs_in_use.fetch_add(1, Ordering::Relaxed);
         Bytes::from_owner(Loan { chunk: Some(chunk), len, home: Arc::clone(self) })
     }
 }
@@ -66,6 +95,7 @@ impl AsRef<[u8]> for Loan {
 impl Drop for Loan {
     fn drop(&mut self) {
         if let Some(chunk) = self.chunk.take() {
+            self.home.counters.rx_bufs_in_use.fetch_sub(1, Ordering::Relaxed);
             self.home.give_back(chunk);
         }
     }
@@ -88,50 +118,92 @@ pub(super) fn grow(
 }
 
 /// Chunks to send from, of two lengths.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SendPool {
-    small: Vec<Chunk>,
-    large: Vec<Chunk>,
-    smalls: usize,
-    larges: usize,
+    small: Chunks,
+    large: Chunks,
+    counters: Arc<RdmaCounters>,
 }
 
 impl SendPool {
+    /// Registers the first chunks of each length.
+    ///
+    /// # Errors
+    ///
+    /// What the system says, with what to do: later there would be nobody to tell.
+    pub(super) fn new(device: &Device) -> io::Result<Self> {
+        let (most, len) = (device.options.send_buffers as usize, device.options.buffer_size);
+        // Chunks that are small anyway are of one length.
+        let smalls = if len > SMALL { most } else { 0 };
+        let mut pool = Self {
+            small: Chunks::new(SMALL, SMALL_SLAB, smalls),
+            large: Chunks::new(len, usize::MAX, most),
+            counters: Arc::clone(&device.counters),
+        };
+        pool.small.grow(device)?;
+        pool.large.grow(device)?;
+        Ok(pool)
+    }
+
     /// A chunk for about `len` bytes; none if all are being sent from.
     pub(super) fn take(&mut self, device: &Device, len: usize) -> Option<Chunk> {
-        let max = device.options.send_buffers as usize;
-        let (free, have, chunk_len, count) = match len <= SMALL
-            && SMALL < device.options.buffer_size
-        {
-            true => (&mut self.small, &mut self.smalls, SMALL, SMALL_SLAB),
-            false => (&mut self.large, &mut self.larges, device.options.buffer_size, usize::MAX),
-        };
-        if free.is_empty() && *have < max {
-            match grow(device, chunk_len, have, max.min((*have).saturating_add(count))) {
-                Ok(chunks) => free.extend(chunks),
-                Err(error) => {
-                    tracing::warn!(%error, "no more memory to send from can be registered");
-                    if *have == 0 {
-                        return None;
-                    }
-                }
-            }
-        }
-        let chunk = free.pop();
-        if chunk.is_none() {
-            device.counters.tx_no_mem.fetch_add(1, Ordering::Relaxed);
+        let is_small = len <= self.small.len && self.small.most > 0;
+        let chunk = if is_small { self.small.take(device) } else { self.large.take(device) };
+        if chunk.is_some() {
+            self.counters.inflight_tx_chunks.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.counters.tx_no_mem.fetch_add(1, Ordering::Relaxed);
         }
         chunk
     }
 
     /// Whether more than half of the chunks that there may be are being sent from.
-    pub(super) fn is_short(&self, device: &Device) -> bool {
-        let most = device.options.send_buffers as usize;
-        let used = |have: usize, free: usize| have - free > most / 2;
-        used(self.smalls, self.small.len()) || used(self.larges, self.large.len())
+    pub(super) fn is_short(&self) -> bool {
+        self.small.is_short() || self.large.is_short()
     }
 
     pub(super) fn give_back(&mut self, chunk: Chunk) {
-        if chunk.len() == SMALL { self.small.push(chunk) } else { self.large.push(chunk) }
+        self.counters.inflight_tx_chunks.fetch_sub(1, Ordering::Relaxed);
+        let home = if chunk.len() < self.large.len { &mut self.small } else { &mut self.large };
+        home.free.push(chunk);
+    }
+}
+
+/// Chunks of one length.
+#[derive(Debug)]
+struct Chunks {
+    len: usize,
+    /// How many are registered at once, at most.
+    slab: usize,
+    free: Vec<Chunk>,
+    /// Those that there are, and may be. Invariant: `free.len() <= have <= most`.
+    have: usize,
+    most: usize,
+}
+
+impl Chunks {
+    fn new(len: usize, slab: usize, most: usize) -> Self {
+        Self { len, slab, free: Vec::new(), have: 0, most }
+    }
+
+    fn grow(&mut self, device: &Device) -> Result<(), VerbsError> {
+        let most = self.most.min(self.have.saturating_add(self.slab));
+        self.free.extend(grow(device, self.len, &mut self.have, most)?);
+        Ok(())
+    }
+
+    fn take(&mut self, device: &Device) -> Option<Chunk> {
+        if self.free.is_empty()
+            && self.have < self.most
+            && let Err(error) = self.grow(device)
+        {
+            tracing::warn!(%error, "no more memory to send from can be registered");
+            self.most = self.have;
+        }
+        self.free.pop()
+    }
+
+    fn is_short(&self) -> bool {
+        self.have - self.free.len() > self.most / 2
     }
 }

@@ -30,6 +30,16 @@ impl Record {
         text.into_bytes()
     }
 
+    /// Whether a record can begin with these bytes.
+    pub(super) fn may_begin_with(bytes: &[u8]) -> bool {
+        let fits = |(at, byte): (usize, &u8)| match at {
+            4 | 13 | 22 | 31 => *byte == b':',
+            64 => *byte == 0,
+            at => at < Self::LEN && byte.is_ascii_hexdigit(),
+        };
+        bytes.iter().enumerate().all(fits)
+    }
+
     pub(super) fn decode(bytes: &[u8; Self::LEN]) -> Option<Self> {
         let text = std::str::from_utf8(bytes.strip_suffix(b"\0")?).ok()?;
         let mut fields = text.split(':');
@@ -113,13 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_refused() {
+    fn what_is_no_record_is_refused_at_its_first_wrong_byte() {
         let good = b"0000:00000011:002d5c32:00000000:00000000000000000000ffff0a4d0001\0";
         for at in 0..Record::LEN {
             for byte in [b'x', b':', 0, 0xff, b'+', b' '] {
                 let mut bad = *good;
                 bad[at] = byte;
                 let same = bad == *good;
+                assert_eq!(Record::may_begin_with(&bad[..=at]), same, "{byte} at {at}");
                 assert_eq!(Record::decode(&bad).is_some(), same, "{byte} at {at}");
             }
         }

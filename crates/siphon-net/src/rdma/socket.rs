@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use siphon_verbs::{CmId, Piece, QueuePair};
+use siphon_verbs::{CmId, Piece, QueuePair, WorkCompletion};
 use siphon_wire::buf::{Input, Rope};
 use smallvec::SmallVec;
 
@@ -44,6 +44,8 @@ pub(super) enum Stage {
     Record(Vec<u8>),
     /// Accepting: the peer's record comes once more, as an acknowledgement.
     Acknowledgement(Vec<u8>),
+    /// The queue pair is being connected, by a thread that has it; and what it received meanwhile.
+    Connecting(Vec<WorkCompletion>),
     /// RDMA-CM connects, or is about to have accepted.
     Cm,
     /// Bytes go.
@@ -140,13 +142,21 @@ impl Socket {
         matches!(self.stage, Stage::Open) && self.failure.is_none()
     }
 
+    /// Nothing goes any more, or never did.
+    pub(super) fn has_failed(&self) -> bool {
+        let connecting = matches!(self.connected, Some(Err(_)));
+        self.failure.is_some() || connecting || matches!(self.stage, Stage::Dead)
+    }
+
     /// Bytes go from here on.
     pub(super) fn open(&mut self) {
         if matches!(self.stage, Stage::Open | Stage::Dead) {
             return;
         }
         self.stage = Stage::Open;
-        self.deadline = None;
+        if !self.tcp_ended {
+            self.deadline = None;
+        }
         if !self.accepted {
             self.connected = Some(Ok(()));
         }
@@ -350,7 +360,7 @@ impl Socket {
                     self.unsignaled += 1;
                     // What others wait for tells of its end at once: chunks that run short, and
                     // buffers of the application.
-                    let waited_for = pool.is_short(device)
+                    let waited_for = pool.is_short()
                         || pieces.iter().any(|piece| matches!(piece, Piece::Registered(..)));
                     let signaled =
                         self.unsignaled >= SIGNAL_EVERY || (waited_for && next.is_none());
