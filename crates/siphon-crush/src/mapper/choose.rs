@@ -80,7 +80,7 @@ fn list(bucket: &Bucket, weights: &[u32], sums: &[u32], x: u32, r: u32, hashed: 
     let all = bucket.items.iter().zip(weights).zip(sums).enumerate().rev();
     for (at, ((item, weight), sum)) in all {
         let hash = if hashed { hash4(x, item.cast_unsigned(), r, id) } else { 0 };
-        let draw = u64::from(hash & 0xffff) * u64::from(*sum) >> 16;
+        let draw = (u64::from(hash & 0xffff) * u64::from(*sum)) >> 16;
         if draw < u64::from(*weight) {
             return at;
         }
@@ -95,7 +95,7 @@ fn tree(bucket: &Bucket, nodes: &[u32], x: u32, r: u32, hashed: bool) -> usize {
     let mut node = nodes.len() >> 1;
     while node != 0 && node & 1 == 0 {
         let hash = if hashed { hash4(x, node as u32, r, id) } else { 0 };
-        let draw = u64::from(hash) * weight(node) >> 32;
+        let draw = (u64::from(hash) * weight(node)) >> 32;
         let half = (node & node.wrapping_neg()) >> 1;
         node = if draw < weight(node - half) { node - half } else { node + half };
     }
