@@ -36,6 +36,8 @@ const NAMES: [&str; 22] = [
 impl Release {
     /// Not known.
     pub const UNKNOWN: Self = Self(0);
+    /// 10.
+    pub const JEWEL: Self = Self(10);
     /// 11.
     pub const KRAKEN: Self = Self(11);
     /// 12.
