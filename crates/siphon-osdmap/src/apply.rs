@@ -6,9 +6,7 @@ use siphon_crush::CrushMap;
 use siphon_wire::types::{CephFsid, EntityAddrVec, Epoch, Release, Utime};
 use siphon_wire::{Decode, DecodeError, Decoder};
 
-use crate::{
-    DEFAULT_PRIMARY_AFFINITY, Incremental, MapFlags, OsdInfo, OsdMap, OsdState, OsdXinfo,
-};
+use crate::{DEFAULT_PRIMARY_AFFINITY, Incremental, MapFlags, OsdInfo, OsdMap, OsdState, OsdXinfo};
 
 /// Most OSDs that an increment may make place for: a hundred times what clusters have. Each takes some
 /// hundred bytes, which no bytes of the peer pay for.
@@ -286,7 +284,8 @@ impl OsdMap {
             return;
         }
         let addrs = Arc::make_mut(&mut self.osd_addrs);
-        let of = |map: &BTreeMap<i32, EntityAddrVec>, osd| map.get(osd).cloned().unwrap_or_default();
+        let of =
+            |map: &BTreeMap<i32, EntityAddrVec>, osd| map.get(osd).cloned().unwrap_or_default();
         for (osd, client) in &inc.new_up_client {
             change(&mut self.osd_state, *osd, |state| {
                 *state = (*state | OsdState::EXISTS | OsdState::UP) & !OsdState::STOP;

@@ -322,9 +322,8 @@ impl OsdMap {
     /// Sets how likely an OSD becomes primary.
     pub fn set_primary_affinity(&mut self, osd: i32, affinity: u32) {
         let len = self.osd_state.len();
-        let affinities = self
-            .osd_primary_affinity
-            .get_or_insert_with(|| vec![DEFAULT_PRIMARY_AFFINITY; len]);
+        let affinities =
+            self.osd_primary_affinity.get_or_insert_with(|| vec![DEFAULT_PRIMARY_AFFINITY; len]);
         if let Some(entry) = usize::try_from(osd).ok().and_then(|osd| affinities.get_mut(osd)) {
             *entry = affinity;
         }

@@ -164,12 +164,7 @@ impl OsdMap {
 
     /// Passes over primaries whose affinity says so, and returns the one that is left, if any OSD has an
     /// affinity of its own. Copies move: the primary comes first.
-    fn apply_primary_affinity(
-        &self,
-        seed: u32,
-        pool: &PgPool,
-        osds: &mut [i32],
-    ) -> Option<i32> {
+    fn apply_primary_affinity(&self, seed: u32, pool: &PgPool, osds: &mut [i32]) -> Option<i32> {
         self.osd_primary_affinity.as_ref()?;
         let affinity = |osd: i32| self.primary_affinity(osd);
         let mut real = osds.iter().filter(|osd| **osd != ITEM_NONE);

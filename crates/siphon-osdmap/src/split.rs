@@ -91,8 +91,7 @@ mod tests {
                         .collect();
                     found.sort_unstable();
                     found.dedup();
-                    let mut told: Vec<u32> =
-                        pg.children(old, new).map(|pg| pg.seed).collect();
+                    let mut told: Vec<u32> = pg.children(old, new).map(|pg| pg.seed).collect();
                     told.sort_unstable();
                     let target = pg.merge_target(old, new).map(|pg| pg.seed);
                     if new >= old {

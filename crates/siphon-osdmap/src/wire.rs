@@ -93,9 +93,9 @@ fn decode_release_name(dec: &mut Decoder<'_>) -> Result<Release, DecodeError> {
     let name = dec.value::<ByteString>()?;
     let known = (0..=u8::MAX).map(Release);
     let release = known.take_while(|release| release.name().is_some());
-    let found = release.into_iter().find(|release| {
-        release.name().is_some_and(|known| known.as_bytes() == &name[..])
-    });
+    let found = release
+        .into_iter()
+        .find(|release| release.name().is_some_and(|known| known.as_bytes() == &name[..]));
     Ok(found.unwrap_or(Release::UNKNOWN))
 }
 

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use corpus_walk::{Exact, check, row, row_by};
 use siphon_crush::CrushMap;
 use siphon_osdmap::{
-    HitSetParams, Incremental, OsdInfo, OsdMap, OsdXinfo, PgMergeMeta, PgPool, PoolOptions, PoolSnap,
+    HitSetParams, Incremental, OsdInfo, OsdMap, OsdXinfo, PgMergeMeta, PgPool, PoolOptions,
+    PoolSnap,
 };
 use siphon_wire::types::PgId;
 use siphon_wire::{Decode, Encode};

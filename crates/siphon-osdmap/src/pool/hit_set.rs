@@ -48,11 +48,7 @@ impl Decode for HitSetParams {
             1 => Ok(Self::ExplicitHash),
             2 => Ok(Self::ExplicitObject),
             3 => dec.versioned("BloomHitSet::Params", 1, |dec, _version| {
-                Ok(Self::Bloom {
-                    fpp_micro: dec.u32()?,
-                    target_size: dec.u64()?,
-                    seed: dec.u64()?,
-                })
+                Ok(Self::Bloom { fpp_micro: dec.u32()?, target_size: dec.u64()?, seed: dec.u64()? })
             }),
             kind => Err(dec.invalid("a kind of hit set from 0 to 3", u64::from(kind))),
         })

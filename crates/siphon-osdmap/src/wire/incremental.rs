@@ -188,7 +188,11 @@ impl Decode for Incremental {
 }
 
 impl Incremental {
-    fn decode_for_clients(&mut self, dec: &mut Decoder<'_>, version: u8) -> Result<(), DecodeError> {
+    fn decode_for_clients(
+        &mut self,
+        dec: &mut Decoder<'_>,
+        version: u8,
+    ) -> Result<(), DecodeError> {
         self.fsid = dec.value()?;
         self.epoch = dec.value()?;
         self.modified = dec.value()?;
@@ -251,11 +255,8 @@ impl Incremental {
         self.new_uuid = dec.value()?;
         self.new_xinfo = dec.value()?;
         self.new_hb_front_up = dec.value()?;
-        self.encode_features = if version >= 2 {
-            dec.value()?
-        } else {
-            Features::PGID64 | Features::OSDMAP_ENC
-        };
+        self.encode_features =
+            if version >= 2 { dec.value()? } else { Features::PGID64 | Features::OSDMAP_ENC };
         if version >= 3 {
             self.new_nearfull_ratio = dec.f32()?;
             self.new_full_ratio = dec.f32()?;

@@ -74,7 +74,11 @@ impl OsdMap {
         enc.i32(self.pool_max);
         enc.value(&if version < 4 { self.legacy_flags() } else { self.flags });
         enc.i32(self.max_osd);
-        if version >= 5 { enc.value(&self.osd_state) } else { narrow(&self.osd_state, enc) }
+        if version >= 5 {
+            enc.value(&self.osd_state)
+        } else {
+            narrow(&self.osd_state, enc)
+        }
         enc.value(&self.osd_weight);
         if version >= 8 {
             enc.value(&self.osd_addrs.client);
@@ -196,7 +200,11 @@ pub(super) fn decode_states(
 }
 
 impl OsdMap {
-    fn decode_for_clients(&mut self, dec: &mut Decoder<'_>, version: u8) -> Result<(), DecodeError> {
+    fn decode_for_clients(
+        &mut self,
+        dec: &mut Decoder<'_>,
+        version: u8,
+    ) -> Result<(), DecodeError> {
         self.fsid = dec.value()?;
         self.epoch = dec.value()?;
         self.created = dec.value()?;
