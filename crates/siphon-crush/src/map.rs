@@ -33,9 +33,9 @@ pub struct CrushMap {
     /// Replaced weights, by pool; those of pool [`DEFAULT_CHOOSE_ARGS`](Self::DEFAULT_CHOOSE_ARGS) are
     /// for all others.
     pub choose_args: BTreeMap<i64, ChooseArgs>,
-    /// Buckets by `-1 - id`.
-    pub(crate) buckets: Vec<Option<Bucket>>,
-    pub(crate) rules: Vec<Option<Rule>>,
+    /// Buckets by `-1 - id`. Boxed, since on the wire a place without one takes 4 bytes.
+    pub(crate) buckets: Vec<Option<Box<Bucket>>>,
+    pub(crate) rules: Vec<Option<Box<Rule>>>,
 }
 
 impl CrushMap {
@@ -63,12 +63,12 @@ impl CrushMap {
     #[inline]
     pub fn bucket(&self, id: i32) -> Option<&Bucket> {
         // `!id` is `-1 - id`, and below 0 for devices.
-        self.buckets.get(usize::try_from(!id).ok()?)?.as_ref()
+        self.buckets.get(usize::try_from(!id).ok()?)?.as_deref()
     }
 
     /// All buckets, shadows too, from -1 downwards.
     pub fn buckets(&self) -> impl Iterator<Item = &Bucket> {
-        self.buckets.iter().flatten()
+        self.buckets.iter().flatten().map(|bucket| &**bucket)
     }
 
     /// Adds a bucket, or replaces the one of its number.
@@ -81,24 +81,24 @@ impl CrushMap {
         if self.buckets.len() <= at {
             self.buckets.resize(at + 1, None);
         }
-        self.buckets[at] = Some(bucket);
+        self.buckets[at] = Some(Box::new(bucket));
     }
 
     /// Takes a bucket out of the map, and out of no other bucket.
     pub fn remove_bucket(&mut self, id: i32) -> Option<Bucket> {
-        self.buckets.get_mut(usize::try_from(!id).ok()?)?.take()
+        self.buckets.get_mut(usize::try_from(!id).ok()?)?.take().map(|bucket| *bucket)
     }
 
     /// A rule by its number.
     #[inline]
     pub fn rule(&self, id: u32) -> Option<&Rule> {
-        self.rules.get(id as usize)?.as_ref()
+        self.rules.get(id as usize)?.as_deref()
     }
 
     /// All rules, with their numbers.
     pub fn rules(&self) -> impl Iterator<Item = (u32, &Rule)> {
         // A table has fewer than 2^32 rules.
-        self.rules.iter().enumerate().filter_map(|(id, rule)| Some((id as u32, rule.as_ref()?)))
+        self.rules.iter().enumerate().filter_map(|(id, rule)| Some((id as u32, rule.as_deref()?)))
     }
 
     /// Adds a rule under a number, or replaces the one that has it.
@@ -112,7 +112,7 @@ impl CrushMap {
         if self.rules.len() <= at {
             self.rules.resize(at + 1, None);
         }
-        self.rules[at] = Some(rule);
+        self.rules[at] = Some(Box::new(rule));
     }
 
     /// The rule that a pool had before Quincy: the first one of this `ruleset` and kind that is for the

@@ -159,15 +159,14 @@ fn decode_table<T>(
     dec: &mut Decoder<'_>,
     count: u32,
     entry: impl Fn(&mut Decoder<'_>, usize) -> Result<Option<T>, DecodeError>,
-) -> Result<Vec<Option<T>>, DecodeError> {
+) -> Result<Vec<Option<Box<T>>>, DecodeError> {
     let available = dec.remaining();
     if count as usize > available / 4 {
         return Err(dec.error(DecodeErrorKind::ImpossibleCount { count, available }));
     }
-    // Empty entries may be many times larger than their bytes: what is read pays for them.
-    let mut table = Vec::with_capacity((count as usize).min(available / size_of::<Option<T>>()));
+    let mut table = Vec::with_capacity(count as usize);
     for at in 0..count as usize {
-        table.push(entry(dec, at)?);
+        table.push(entry(dec, at)?.map(Box::new));
     }
     Ok(table)
 }

@@ -52,9 +52,9 @@ impl Permutations {
         }
         let index = usize::try_from(!bucket.id).ok()?;
         if self.buckets.len() <= index {
-            self.buckets.resize_with(index + 1, Default::default);
+            self.buckets.resize(index + 1, None);
         }
-        let permutation = self.buckets.get_mut(index)?;
+        let permutation = self.buckets.get_mut(index)?.get_or_insert_default();
         if permutation.mapping != self.mapping || permutation.places.len() != size {
             permutation.mapping = self.mapping;
             permutation.count = 0;

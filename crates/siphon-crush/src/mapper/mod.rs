@@ -52,7 +52,7 @@ struct Permutations {
     /// Counts the mappings: what has another number is of an earlier one.
     mapping: u64,
     /// By the buckets' places.
-    buckets: Vec<Permutation>,
+    buckets: Vec<Option<Box<Permutation>>>,
 }
 
 #[derive(Clone, Debug, Default)]

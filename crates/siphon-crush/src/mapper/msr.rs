@@ -118,7 +118,12 @@ impl<'a> Mapper<'a> {
         let wanted = output.count + (part.end - part.start);
         let mut descent = 0;
         while descent < limits.descents && output.count < wanted && self.draws > 0 {
+            let left = self.draws;
             self.msr_choose(root, part, descent, limits, output, lists);
+            if self.draws == left {
+                // Steps that do not divide the positions draw nothing, however often.
+                break;
+            }
             descent += 1;
         }
     }
