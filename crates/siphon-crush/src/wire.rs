@@ -51,12 +51,14 @@ impl Encode for CrushMap {
         if features.has(Features::CRUSH_TUNABLES5) {
             enc.u8(self.tunables.chooseleaf_stable);
         }
-        if features.has(Features::SERVER_LUMINOUS) {
-            enc.value(&self.device_classes);
-            enc.value(&self.class_names);
-            enc.value(&self.class_buckets);
-            enc.value(&self.choose_args);
+        if !features.has(Features::SERVER_LUMINOUS) {
+            // Kraken has another feature on the bit of MSR rules.
+            return;
         }
+        enc.value(&self.device_classes);
+        enc.value(&self.class_names);
+        enc.value(&self.class_buckets);
+        enc.value(&self.choose_args);
         if features.has(Features::CRUSH_MSR) {
             enc.u32(self.tunables.msr_descents);
             enc.u32(self.tunables.msr_collision_tries);
