@@ -4,6 +4,10 @@
 mod corpus_walk;
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::{env, fs};
+
+use bytes::Bytes;
 
 use corpus_walk::{Exact, check, row, row_by};
 use siphon_crush::CrushMap;
@@ -33,4 +37,40 @@ fn maps_are_as_ceph_encodes_them() {
         row::<OsdXinfo>("osd_xinfo_t", Exact::Always),
         row::<BTreeMap<PgId, Vec<i32>>>("PGTempMap", Exact::Always),
     ]);
+}
+
+/// All objects of a type in a release.
+fn objects<T: Decode>(release: &Path, name: &str) -> Vec<T> {
+    let files = fs::read_dir(release.join(name)).into_iter().flatten().flatten();
+    let decode = |bytes: Vec<u8>| T::from_bytes(&Bytes::from(bytes)).unwrap();
+    files.map(|file| decode(fs::read(file.path()).unwrap())).collect()
+}
+
+#[test]
+fn increments_lead_to_the_full_maps_of_their_epochs() {
+    let Some(folder) = env::var_os("SIPHON_CORPUS") else {
+        println!("SIPHON_CORPUS is not set: Ceph's own encodings were not checked");
+        return;
+    };
+    let mut count = 0;
+    for release in fs::read_dir(folder).unwrap() {
+        let release = release.unwrap().path();
+        let maps: Vec<OsdMap> = objects(&release, "OSDMap");
+        for inc in objects::<Incremental>(&release, "OSDMap::Incremental") {
+            for before in &maps {
+                let mut map = before.clone();
+                if map.apply(&inc).is_err() {
+                    continue;
+                }
+                let same = |later: &&OsdMap| {
+                    (later.fsid, later.epoch, later.modified) == (map.fsid, map.epoch, map.modified)
+                };
+                let Some(later) = maps.iter().find(same) else { continue };
+                assert_eq!(OsdMap { crc: later.crc, ..map }, *later);
+                count += 1;
+            }
+        }
+    }
+    println!("{count} increments lead to the full maps of their epochs");
+    assert!(count >= 3);
 }

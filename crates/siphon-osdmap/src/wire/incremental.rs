@@ -316,7 +316,7 @@ impl Incremental {
         } else if flags.contains(MapFlags::REQUIRE_JEWEL) {
             Release::JEWEL
         } else {
-            Release::UNKNOWN
+            Self::SAME_RELEASE
         };
     }
 }
