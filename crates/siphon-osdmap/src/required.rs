@@ -61,7 +61,6 @@ impl OsdMap {
             (Release::NAUTILUS, Features::SERVER_NAUTILUS),
             (Release::OCTOPUS, Features::SERVER_OCTOPUS),
             (Release::REEF, Features::SERVER_REEF),
-            (Release::SQUID, Features::CRUSH_MSR),
             (Release::TENTACLE, Features::SERVER_TENTACLE),
         ];
         for (release, feature) in steps {

@@ -8,7 +8,7 @@ use std::process::Command;
 use bytes::Bytes;
 use siphon_osdmap::{Incremental, OsdMap, PgWorkspace};
 use siphon_peers::{CephTree, Cluster, ClusterOptions, Release, require};
-use siphon_wire::types::{ByteString, ObjectLocator};
+use siphon_wire::types::{ByteString, EntityAddr, EntityAddrVec, ObjectLocator};
 use siphon_wire::{Decode, Encode};
 
 /// What an administrator does to a map. (`osd.0` is there; others are added, and never run.)
@@ -42,6 +42,7 @@ const CHANGES: &str = "\
     osd blocklist add 10.0.0.1:0/5
     osd blocklist add 10.0.0.2:0/5
     osd blocklist rm 10.0.0.1:0/5
+    osd blocklist add 10.0.0.3
     osd pool set data pg_num 64
     osd pool rename more less
     osd pool create doomed 1
@@ -56,28 +57,44 @@ const CHANGES: &str = "\
 
 /// What was encoded of the maps, by the monitor's store.
 struct Store {
-    tree: CephTree,
-    copy: PathBuf,
+    root: PathBuf,
+    /// A folder in the tree that the cluster runs in.
+    folder: PathBuf,
+    copy: String,
 }
 
 impl Store {
-    /// A copy of the store, which its owner keeps open.
-    fn copy_of(cluster: &Cluster, tree: CephTree, folder: &Path) -> Self {
-        let store = cluster.keyring().with_file_name("mon.a").join("store.db");
-        let copy = folder.join("store.db");
-        fs::create_dir_all(&copy).unwrap();
-        for file in fs::read_dir(store).unwrap().flatten() {
-            fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    /// A copy of the store, whose owner keeps it open: a file may come or go meanwhile.
+    fn copy_of(cluster: &Cluster, tree: &CephTree) -> Self {
+        let folder = cluster.keyring().parent().unwrap().to_owned();
+        for attempt in 0..20 {
+            let store = Self {
+                root: tree.root().to_owned(),
+                folder: folder.clone(),
+                copy: format!("copy{attempt}"),
+            };
+            let copy = folder.join(&store.copy);
+            fs::create_dir(&copy).unwrap();
+            let files = fs::read_dir(folder.join("mon.a/store.db")).unwrap().flatten();
+            let copied = files
+                .map(|file| fs::copy(file.path(), copy.join(file.file_name())))
+                .collect::<Result<Vec<_>, _>>();
+            if copied.is_ok() && store.get("full_1").is_some() {
+                return store;
+            }
         }
-        Self { tree, copy }
+        panic!("no copy of the monitor's store can be read");
     }
 
     fn get(&self, key: &str) -> Option<Bytes> {
-        let out = self.copy.with_file_name("value");
+        let out = self.folder.join("value");
         let _ = fs::remove_file(&out);
-        let mut tool: Command = self.tree.command("ceph-kvstore-tool");
-        tool.arg("rocksdb").arg(&self.copy).args(["get", "osdmap", key, "out"]).arg(&out);
-        tool.output().unwrap();
+        let inside = |path: &Path| Path::new("/").join(path.strip_prefix(&self.root).unwrap());
+        let mut tool = Command::new("chroot");
+        tool.arg(&self.root).args(["ceph-kvstore-tool", "rocksdb"]);
+        tool.arg(inside(&self.folder.join(&self.copy)));
+        tool.args(["get", "osdmap", key, "out"]).arg(inside(&out));
+        tool.env("PATH", "/usr/bin:/usr/sbin:/bin:/sbin").output().unwrap();
         fs::read(&out).ok().map(Bytes::from)
     }
 }
@@ -100,9 +117,14 @@ fn follow(release: Release, exact: bool) {
     let temp = ["osd", "pg-temp", &format!("{pool}.2"), "0"];
     cluster.ceph(&temp).unwrap();
 
-    let folder = tempfile::tempdir().unwrap();
+    if release > Release::Pacific {
+        for range in ["10.1.0.0/22", "2001:db8::/112"] {
+            cluster.ceph(&["osd", "blocklist", "range", "add", range]).unwrap();
+        }
+    }
+
     let tree = require(CephTree::of(release)).unwrap();
-    let store = Store::copy_of(&cluster, tree, folder.path());
+    let store = Store::copy_of(&cluster, &tree);
     let (mut followed, mut before, mut written) = (0, None::<OsdMap>, 0);
     for epoch in 1.. {
         let Some(full) = store.get(&format!("full_{epoch}")) else { break };
@@ -115,6 +137,8 @@ fn follow(release: Release, exact: bool) {
             assert_eq!(map, later, "{epoch}");
             followed += 1;
             let same = later.to_bytes(inc.encode_features) == full;
+            let features = (later.encoding_features(), inc.encode_features);
+            assert!(features.0 == features.1 || !exact, "{features:#?}");
             assert!(same || !exact, "{epoch} is written otherwise");
             written += u32::from(same);
         }
@@ -125,7 +149,23 @@ fn follow(release: Release, exact: bool) {
         cluster.version()
     );
     assert!(followed > 40);
-    check_objects(&cluster, &before.unwrap());
+    let last = before.unwrap();
+    check_blocklist(&last, release);
+    check_objects(&cluster, &last);
+}
+
+fn check_blocklist(map: &OsdMap, release: Release) {
+    let listed =
+        |addr: &str| map.blocklisted(&EntityAddrVec::from(addr.parse::<EntityAddr>().unwrap()));
+    assert!(listed("v1:10.0.0.2:0/5").is_some() && listed("v2:10.0.0.2:0/5").is_some());
+    assert!(listed("v1:10.0.0.1:0/5").is_none() && listed("v1:10.0.0.2:0/6").is_none());
+    // All of a host.
+    assert!(listed("v1:10.0.0.3:5000/77").is_some());
+    let in_range = ["v1:10.1.3.255:9/9", "v2:10.1.0.0:1/1", "v2:[2001:db8::ff]:1/1"];
+    let out_of_range = ["v1:10.1.4.0:9/9", "v2:10.0.255.255:1/1", "v2:[2001:db8::1:0]:1/1"];
+    let ranges = release > Release::Pacific;
+    assert!(in_range.iter().all(|addr| listed(addr).is_some() == ranges));
+    assert!(out_of_range.iter().all(|addr| listed(addr).is_none()));
 }
 
 /// Compares where objects are with what `ceph osd map` says.
