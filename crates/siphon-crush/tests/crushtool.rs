@@ -121,7 +121,7 @@ fn text_maps_come_out_as_they_went_in() {
             let class = map.class_by_name(b"ssd").unwrap();
             let shadow = map.shadow(-1, class).unwrap();
             assert_eq!(map.item_name(shadow).unwrap(), &"default~ssd");
-            let of_class = |device: &i32| map.class_of(*device).unwrap() == &"ssd";
+            let of_class = |device: &i32| *map.class_of(*device).unwrap() == "ssd";
             assert!(map.devices_below(shadow).iter().all(of_class));
             assert!(map.is_shadow(shadow) && !map.is_shadow(-1));
         }
