@@ -72,6 +72,33 @@ fn mappings_are_cephs() {
     println!("{count} mappings of 30 maps are as crushtool's");
 }
 
+/// Ceph takes weights for signed numbers of 32 bits: one of 32768 or more draws straws that are longer than
+/// all others.
+#[test]
+fn mappings_of_huge_buckets_are_cephs() {
+    if !present("crushtool") {
+        return;
+    }
+    let folder = Folder::new();
+    let cluster = Cluster { racks: 5, positions: 0, profile: 4, ..Cluster::of_seed(0) };
+    let mut text = cluster.text();
+    // The sum is one of 32 bits: there can be one such item in a bucket.
+    for (rack, weight) in [(0, "40000.000"), (1, "20000.500")] {
+        let item = format!(" item rack{rack} weight ");
+        let at = text.find(&item).unwrap() + item.len();
+        let end = at + text[at..].find('\n').unwrap();
+        text.replace_range(at..end, weight);
+    }
+    let map = text_map::compile(&text, crushtool(), &folder);
+    let theirs = mappings(crushtool(), &map, 0, 3, NUMBERS, &[]);
+    let (map, mut work) = (read(&map), Workspace::new());
+    let weights = vec![0x1_0000; map.max_devices as usize];
+    assert!(map.bucket(-1).unwrap().item_weight(0).unwrap().cast_signed() < 0);
+    for (x, theirs) in theirs.iter().enumerate() {
+        assert_eq!(map.do_rule(0, x as u32, 3, &weights, None, &mut work), theirs, "{x}");
+    }
+}
+
 #[test]
 fn mappings_of_rules_that_retry_over_steps_are_cephs() {
     let Some(tree) = require(CephTree::of(Release::Tentacle)) else { return };

@@ -41,9 +41,10 @@ impl PgSplit for PgId {
         let step = 1_u64 << bits_of(old).saturating_sub(1);
         let low = u64::from(self.seed);
         let end = if self.seed < old { u64::from(new) } else { 0 };
-        let apart = (1..).map(move |n| n * step).filter(move |high| high & low == 0);
-        let seeds = apart.map(move |high| high | low).take_while(move |seed| *seed < end);
-        let groups = seeds.map(move |seed| Self { seed: seed as u32, ..self });
+        let high = (1..).map(move |n| n * step).take_while(move |high| *high < end);
+        let seeds = high.filter(move |high| high & low == 0).map(move |high| high | low);
+        let below = seeds.take_while(move |seed| *seed < end);
+        let groups = below.map(move |seed| Self { seed: seed as u32, ..self });
         groups.filter(move |child| child.seed >= old && child.ancestor(old) == self)
     }
 

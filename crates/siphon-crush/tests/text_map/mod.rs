@@ -287,13 +287,18 @@ impl Cluster {
     }
 
     /// Compiles the map with a `crushtool` into `folder`.
-    pub(crate) fn compile(&self, mut crushtool: Command, folder: &Folder) -> PathBuf {
-        let (text, map) = (folder.file("map.txt"), folder.file("map.crush"));
-        std::fs::write(&text, self.text()).unwrap();
-        crushtool.args(["--enable-unsafe-tunables", "-c"]).arg(&text).arg("-o").arg(&map);
-        run(&mut crushtool);
-        map
+    pub(crate) fn compile(&self, crushtool: Command, folder: &Folder) -> PathBuf {
+        compile(&self.text(), crushtool, folder)
     }
+}
+
+/// Compiles a map in its text form with a `crushtool` into `folder`.
+pub(crate) fn compile(text: &str, mut crushtool: Command, folder: &Folder) -> PathBuf {
+    let (source, map) = (folder.file("map.txt"), folder.file("map.crush"));
+    std::fs::write(&source, text).unwrap();
+    crushtool.args(["--enable-unsafe-tunables", "-c"]).arg(&source).arg("-o").arg(&map);
+    run(&mut crushtool);
+    map
 }
 
 fn quarters(count: u64) -> String {
