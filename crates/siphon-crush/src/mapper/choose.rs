@@ -200,3 +200,61 @@ impl Best {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Ceph has it: each straw's length is a quotient of signed numbers, and the first of the longest
+    /// wins.
+    fn longest(items: &[(u16, u32)]) -> usize {
+        let length = |(draw, weight): (u16, u32)| match weight.cast_signed() {
+            0 => i64::MIN,
+            weight => -(shortness(draw).cast_signed()) / i64::from(weight),
+        };
+        let mut best = 0;
+        for at in 1..items.len() {
+            if length(items[at]) > length(items[best]) {
+                best = at;
+            }
+        }
+        best
+    }
+
+    #[test]
+    fn the_first_of_the_longest_straws_wins() {
+        let draws = [0, 1, 2, 255, 256, 32_767, 32_768, 65_532, 65_533, 65_534, 65_535];
+        let weights = [0, 1, 2, 0x1_0000, 0x1_0001, 0x7fff_ffff, 0x8000_0000, 0x8000_0001, !0];
+        let all: Vec<_> =
+            draws.iter().flat_map(|draw| weights.map(|weight| (*draw, weight))).collect();
+        let check = |items: &[(u16, u32)]| {
+            let mut best = Best::NONE;
+            for (at, (draw, weight)) in items.iter().enumerate() {
+                best.offer(at, *draw, *weight);
+            }
+            assert_eq!(best.at, longest(items), "{items:?}");
+        };
+        for first in &all {
+            for second in &all {
+                check(&[*first, *second]);
+                for third in &all {
+                    check(&[*first, *second, *third]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn straws_of_many_items_are_drawn_as_those_of_few() {
+        // Around the number of hashes that are made at once.
+        for count in 1..4 * LANES as i32 {
+            let ids: Vec<i32> = (0..count).map(|id| id * 7 - 40).collect();
+            let weights: Vec<u32> = (0..count as u32).map(|n| n % 5 * 0x8000).collect();
+            for x in 0..50 {
+                let draw = |id: &i32| hash3(x, id.cast_unsigned(), 3) as u16;
+                let items: Vec<_> = ids.iter().map(draw).zip(weights.iter().copied()).collect();
+                assert_eq!(straw2(&ids, &weights, x, 3, true), longest(&items));
+            }
+        }
+    }
+}
