@@ -44,9 +44,9 @@ impl Encode for CrushMap {
                 encode_rule(rule, enc);
             }
         }
-        enc.value(&self.type_names);
-        enc.value(&self.item_names);
-        enc.value(&self.rule_names);
+        for names in [&self.type_names, &self.item_names, &self.rule_names] {
+            encode_names(names, enc);
+        }
         encode_tunables(&self.tunables, enc);
         if features.has(Features::CRUSH_TUNABLES5) {
             enc.u8(self.tunables.chooseleaf_stable);
@@ -117,6 +117,16 @@ fn encode_rule(rule: &Rule, enc: &mut Encoder) {
     enc.u8(rule.min_size);
     enc.u8(rule.max_size);
     rule.steps.iter().for_each(|step| enc.value(step));
+}
+
+/// Names that are empty cannot be told: see [`decode_names`].
+fn encode_names(names: &BTreeMap<i32, ByteString>, enc: &mut Encoder) {
+    let names = names.iter().filter(|(_, name)| !name.is_empty());
+    enc.count(names.clone().count());
+    for (number, name) in names {
+        enc.i32(*number);
+        enc.value(name);
+    }
 }
 
 impl Encode for ChooseArgs {
@@ -260,7 +270,9 @@ fn decode_names(dec: &mut Decoder<'_>) -> Result<BTreeMap<i32, ByteString>, Deco
         if length == 0 {
             length = dec.u32()?;
         }
-        names.push((number, dec.raw(length as usize)?.into()));
+        if length > 0 {
+            names.push((number, dec.raw(length as usize)?.into()));
+        }
     }
     // Sorted as they are, a map is made of them at once.
     Ok(names.into_iter().collect())

@@ -146,6 +146,24 @@ fn a_changed_byte_does_not_pass_the_checksum() {
     }
 }
 
+/// The fuzzer's: a name without a length was written as what tells that the number has 64 bits, and what
+/// followed was taken for its length.
+#[test]
+fn empty_names_are_no_names() {
+    let mut map = crush();
+    let named = map.clone();
+    map.item_names.insert(-9, Default::default());
+    assert_eq!(CrushMap::from_bytes(&map.to_bytes(NEWEST)).unwrap(), named);
+    // Numbers of 64 bits, as a release of old wrote them.
+    let mut bytes = Vec::new();
+    for number in [0x1_0000_u32, 0, 0, 0, 1, 7, 0, 3] {
+        bytes.extend(number.to_le_bytes());
+    }
+    bytes.extend(*b"osd\0\0\0\0\0\0\0\0");
+    let map = CrushMap::from_bytes(&bytes.into()).unwrap();
+    assert_eq!(map.type_names, [(7, "osd".into())].into());
+}
+
 #[test]
 fn cycles_and_tries_without_end_come_to_one() {
     let mut map = crush();
