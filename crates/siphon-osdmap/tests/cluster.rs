@@ -107,6 +107,11 @@ fn follow(release: Release, exact: bool) {
     };
     let Some(cluster) = require(Cluster::start(release, &options)) else { return };
     for change in CHANGES.lines() {
+        let change = if release == Release::Nautilus {
+            &change.replace("blocklist", "blacklist")
+        } else {
+            change
+        };
         let args: Vec<_> = change.split_whitespace().collect();
         cluster.ceph(&args).unwrap_or_else(|error| panic!("{change}: {error}"));
     }
@@ -211,6 +216,11 @@ fn get(cluster: &Cluster, epoch: u64) -> OsdMap {
     let inside = inside.to_string_lossy().into_owned();
     cluster.ceph(&["osd", "getmap", &epoch.to_string(), "-o", &inside]).unwrap();
     OsdMap::from_bytes(&Bytes::from(fs::read(folder.join("map")).unwrap())).unwrap()
+}
+
+#[test]
+fn nautilus() {
+    follow(Release::Nautilus, false);
 }
 
 #[test]
