@@ -124,6 +124,14 @@ impl CrushMap {
     }
 
     /// The replaced weights for a pool's data: its own, or those for all.
+    ///
+    /// ```
+    /// use siphon_crush::{ChooseArgs, CrushMap};
+    /// let mut map = CrushMap::new();
+    /// assert!(map.choose_args_of(3).is_none());
+    /// map.choose_args.insert(CrushMap::DEFAULT_CHOOSE_ARGS, ChooseArgs::default());
+    /// assert!(map.choose_args_of(3).is_some());
+    /// ```
     pub fn choose_args_of(&self, pool: i64) -> Option<&ChooseArgs> {
         if self.choose_args.is_empty() {
             return None;

@@ -58,6 +58,14 @@ impl CrushMap {
     }
 
     /// The bucket that has a bucket's devices of one class: where `step take default class ssd` starts.
+    ///
+    /// ```
+    /// let mut map = siphon_crush::CrushMap::new();
+    /// map.class_names = [(0, "ssd".into())].into();
+    /// map.class_buckets = [(-1, [(0, -2)].into())].into();
+    /// let ssd = map.class_by_name(b"ssd").unwrap();
+    /// assert_eq!(map.shadow(-1, ssd), Some(-2));
+    /// ```
     pub fn shadow(&self, bucket: i32, class: i32) -> Option<i32> {
         self.class_buckets.get(&bucket)?.get(&class).copied()
     }
@@ -111,6 +119,17 @@ impl CrushMap {
     /// How far a device is from a place that is described by types and names of buckets (a client's
     /// `crush_location`): the type of the nearest bucket that has both, or `None` if nothing has. It is
     /// what reads that prefer a near replica go by (`get_common_ancestor_distance`).
+    ///
+    /// ```
+    /// # use siphon_crush::{Bucket, CrushMap, Weights};
+    /// # let mut map = CrushMap::new();
+    /// # map.type_names = [(1, "host".into()), (3, "rack".into())].into();
+    /// # map.item_names = [(-1, "r1".into()), (-2, "a".into())].into();
+    /// # map.set_bucket(Bucket::new(-1, 3, vec![-2], Weights::Straw2(vec![0x10000])));
+    /// # map.set_bucket(Bucket::new(-2, 1, vec![0], Weights::Straw2(vec![0x10000])));
+    /// // Another host of the same rack.
+    /// assert_eq!(map.common_ancestor(0, &[(b"host", b"b"), (b"rack", b"r1")]), Some(3));
+    /// ```
     pub fn common_ancestor(&self, device: i32, place: &[(&[u8], &[u8])]) -> Option<i32> {
         let location = self.location(device);
         let shared = |at: &Placement<'_>| place.contains(&(at.kind, at.name));

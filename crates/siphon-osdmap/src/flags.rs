@@ -6,6 +6,12 @@ use siphon_wire::{Decode, Encode};
 
 bits! {
     /// What is set for a whole cluster (`CEPH_OSDMAP_*`, `include/rados.h`).
+    ///
+    /// ```
+    /// use siphon_osdmap::MapFlags;
+    /// let flags = MapFlags::NOOUT | MapFlags::PAUSERD;
+    /// assert_eq!(flags.names().collect::<Vec<_>>(), ["pauserd", "noout"]);
+    /// ```
     MapFlags(u32) {
         /// Some OSD is nearly full; not used since Mimic.
         0 NEARFULL "nearfull";
@@ -66,6 +72,13 @@ impl MapFlags {
 
 bits! {
     /// What is set for a pool (`pg_pool_t::FLAG_*`, `osd/osd_types.h`).
+    ///
+    /// ```
+    /// use siphon_osdmap::{PgPool, PoolFlags};
+    /// let mut pool = PgPool::default();
+    /// pool.flags |= PoolFlags::FULL;
+    /// assert_eq!(pool.flags.to_string(), "hashpspool,full");
+    /// ```
     PoolFlags(u64) {
         /// Seeds of placement groups are hashed with the pool's id, so that pools don't overlap.
         0 HASHPSPOOL "hashpspool";

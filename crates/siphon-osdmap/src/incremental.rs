@@ -26,6 +26,18 @@ pub struct StretchMode {
 ///
 /// What a field says is set or replaced; what is in none stays. [`OsdMap::apply`](crate::OsdMap::apply)
 /// does it.
+///
+/// ```
+/// use siphon_osdmap::{Incremental, OsdState};
+/// use siphon_wire::types::{Epoch, Features};
+/// use siphon_wire::{Decode, Encode};
+///
+/// let mut inc = Incremental { epoch: Epoch(8), ..Incremental::default() };
+/// inc.new_state.insert(3, OsdState::UP); // changes from what it was: down
+/// let bytes = inc.to_bytes(Features::ALL);
+/// assert_eq!(Incremental::from_bytes(&bytes)?.new_state, inc.new_state);
+/// # Ok::<(), siphon_wire::DecodeError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Incremental {
     /// The cluster.

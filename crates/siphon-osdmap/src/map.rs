@@ -29,6 +29,16 @@ pub struct OsdAddrs {
 /// have fewer or more, and then what is missing is as for an OSD that does not exist.
 ///
 /// Clones share the CRUSH map and the addresses.
+///
+/// ```
+/// use siphon_osdmap::OsdMap;
+/// use siphon_wire::types::{Epoch, Features};
+/// use siphon_wire::{Decode, Encode};
+/// let map = OsdMap { epoch: Epoch(7), ..OsdMap::default() };
+/// let read = OsdMap::from_bytes(&map.to_bytes(Features::ALL))?;
+/// assert_eq!(read.epoch, Epoch(7));
+/// # Ok::<(), siphon_wire::DecodeError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct OsdMap {
     /// The cluster.
@@ -265,6 +275,16 @@ impl OsdMap {
     /// Until when one of a client's addresses is shut out, if it is.
     ///
     /// An address is shut out by itself, by its host (port and nonce 0), or by its network.
+    ///
+    /// ```
+    /// use siphon_osdmap::OsdMap;
+    /// use siphon_wire::types::{Release, Utime};
+    /// let mut map = OsdMap { require_osd_release: Release::REEF, ..OsdMap::default() };
+    /// map.blocklist.insert("any:10.0.0.1:0/7".parse()?, Utime::new(2_000_000_000, 0));
+    /// let client = "v2:10.0.0.1:0/7".parse()?;
+    /// assert_eq!(map.blocklisted(&client), Some(Utime::new(2_000_000_000, 0)));
+    /// # Ok::<(), siphon_wire::types::ParseError>(())
+    /// ```
     pub fn blocklisted(&self, addrs: &EntityAddrVec) -> Option<Utime> {
         addrs.iter().filter_map(|addr| self.blocklisted_addr(addr)).max()
     }

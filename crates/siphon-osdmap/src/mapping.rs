@@ -50,6 +50,16 @@ impl OsdMap {
     /// The placement group of an object, with its full hash in place of a number
     /// (`object_locator_to_pg`): [`map_pg`](Self::map_pg) takes it so, as OSDs do in requests. `None` if
     /// there is no such pool.
+    ///
+    /// ```
+    /// use siphon_osdmap::{OsdMap, PgPool, PoolType};
+    /// use siphon_wire::types::{ObjectLocator, PgId};
+    /// let mut map = OsdMap::default();
+    /// map.pools.insert(1, PgPool::new(PoolType::REPLICATED, 3, 0, 32));
+    /// let raw = map.map_object(b"foo", &ObjectLocator::new(1)).unwrap();
+    /// assert_eq!(raw, PgId { pool: 1, seed: 0x7fc1f406 });
+    /// assert_eq!(map.actual_pg(raw).unwrap().to_string(), "1.6");
+    /// ```
     pub fn map_object(&self, object: &[u8], locator: &ObjectLocator) -> Option<PgId> {
         let pool = self.pool(locator.pool)?;
         let seed = pool.hash_object(object, locator);
@@ -85,6 +95,19 @@ impl OsdMap {
     }
 
     /// The shard of a placement group that clients speak to, and its OSD. `None` if there is no OSD.
+    ///
+    /// ```
+    /// use siphon_osdmap::{OsdMap, OsdState, PgPool, PgWorkspace, PoolType};
+    /// use siphon_wire::types::PgId;
+    /// let mut map = OsdMap::default();
+    /// map.set_max_osd(3);
+    /// map.osd_state.fill(OsdState::EXISTS | OsdState::UP);
+    /// map.pools.insert(1, PgPool::new(PoolType::ERASURE, 3, 0, 32));
+    /// let pg = PgId { pool: 1, seed: 6 };
+    /// map.pg_temp.insert(pg, vec![siphon_crush::ITEM_NONE, 2, 0]);
+    /// let (shard, osd) = map.primary_shard(pg, &mut PgWorkspace::new()).unwrap();
+    /// assert_eq!((shard.to_string(), osd), ("1.6s1".to_owned(), 2));
+    /// ```
     pub fn primary_shard(&self, pg: PgId, work: &mut PgWorkspace) -> Option<(SpgId, i32)> {
         let pool = self.pool(pg.pool.cast_signed())?;
         let actual = pool.pg_of_hash(pg);

@@ -84,6 +84,13 @@ pub(crate) use bits;
 
 bits! {
     /// What is known of an OSD (`CEPH_OSD_*`, `include/rados.h`).
+    ///
+    /// ```
+    /// use siphon_osdmap::OsdState;
+    /// let state = OsdState::EXISTS | OsdState::NEW;
+    /// assert!(state.contains(OsdState::EXISTS) && !state.contains(OsdState::UP));
+    /// assert_eq!(state.to_string(), "exists,new");
+    /// ```
     OsdState(u32) {
         /// There is such an OSD.
         0 EXISTS "exists";

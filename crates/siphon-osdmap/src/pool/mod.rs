@@ -288,6 +288,12 @@ const NAMESPACE_END: u8 = 0o37;
 
 impl PgPool {
     /// A pool of `pg_num` placement groups, each of `size` OSDs.
+    ///
+    /// ```
+    /// use siphon_osdmap::{PgPool, PoolType};
+    /// let pool = PgPool::new(PoolType::REPLICATED, 3, 0, 128);
+    /// assert_eq!((pool.min_size, pool.pgp_num), (2, 128));
+    /// ```
     pub fn new(kind: PoolType, size: u8, crush_rule: u8, pg_num: u32) -> Self {
         Self {
             kind,
@@ -423,6 +429,17 @@ impl PgPool {
     }
 
     /// The snapshots of the pool, newest first, for what is written to it (`get_snap_context`).
+    ///
+    /// ```
+    /// use siphon_osdmap::{PgPool, PoolSnap};
+    /// use siphon_wire::types::SnapId;
+    /// let mut pool = PgPool { snap_seq: SnapId(3), ..PgPool::default() };
+    /// for (id, name) in [(SnapId(1), "old"), (SnapId(3), "new")] {
+    ///     pool.snaps.insert(id, PoolSnap { id, name: name.into(), ..PoolSnap::default() });
+    /// }
+    /// assert_eq!(pool.snap_context(), (SnapId(3), vec![SnapId(3), SnapId(1)]));
+    /// assert_eq!(pool.snap_by_name(b"old"), Some(SnapId(1)));
+    /// ```
     pub fn snap_context(&self) -> (SnapId, Vec<SnapId>) {
         (self.snap_seq, self.snaps.keys().rev().copied().collect())
     }
