@@ -42,6 +42,7 @@ fn main() -> io::Result<()> {
         ("denc", values()),
         ("frames", streams()),
         ("keyring", keyrings()),
+        ("osdmap", maps()),
         ("payloads", payloads()),
     ] {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
@@ -255,6 +256,19 @@ fn request() -> MOSDOp {
 }
 
 /// In the order of the target's tables.
+/// As version 7, which has no checksum to get right.
+fn maps() -> Seeds {
+    use siphon_fuzz::maps::{NEWEST, crush, incremental, osdmap};
+    let unchecked = |bytes: Bytes| [&[7], &bytes[1..]].concat();
+    vec![
+        ("map", seed(&[0, 1, 2], &unchecked(osdmap().to_bytes(NEWEST)))),
+        ("map-luminous", seed(&[0, 3, 0], &unchecked(osdmap().to_bytes(LUMINOUS)))),
+        ("incremental", seed(&[1, 1, 2], &unchecked(incremental().to_bytes(NEWEST)))),
+        ("crush", seed(&[2, 1, 2], &crush().to_bytes(NEWEST))),
+        ("crush-luminous", seed(&[2, 9, 9], &crush().to_bytes(LUMINOUS))),
+    ]
+}
+
 fn values() -> Seeds {
     let request = request();
     let reply = MOSDOpReply::new(&request, -2, OsdFlags::ONDISK);

@@ -1,6 +1,7 @@
 //! What fuzz targets share: how an input is cut into decisions and bytes.
 
 pub mod cephx;
+pub mod maps;
 pub mod operations;
 pub mod sessions;
 

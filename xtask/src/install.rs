@@ -10,10 +10,12 @@ use crate::steps::{call, cargo};
 
 /// The programs that tests use, and Debian's packages that have them. Headers of C tell whether our
 /// bindings are right.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("ceph-mon", "ceph-mon"),
     ("ceph", "ceph-common"),
     ("monmaptool", "ceph-common"),
+    ("osdmaptool", "ceph-base"),
+    ("crushtool", "ceph-base"),
     ("mmdebstrap", "mmdebstrap"),
     ("tc", "iproute2"),
     ("cc", "gcc"),

@@ -40,6 +40,9 @@ pub(super) static LAYERS: &[Layer] = &[
     pure(2, "siphon-auth", "crates/siphon-auth"),
     Layer { forbids_unsafe: true, ..pure(3, "siphon-proto", "crates/siphon-proto") },
     pure(4, "siphon-messages", "crates/siphon-messages"),
+    // Maps are data: who moves them is above.
+    Layer { forbids_unsafe: true, ..pure(2, "siphon-crush", "crates/siphon-crush") },
+    Layer { forbids_unsafe: true, ..pure(3, "siphon-osdmap", "crates/siphon-osdmap") },
     Layer { never: PROTOCOL, ..layer(4, "siphon-common", "crates/siphon-common") },
     Layer {
         never: PROTOCOL,

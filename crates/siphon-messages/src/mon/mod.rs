@@ -2,8 +2,7 @@
 
 mod features;
 mod monmap;
-mod release;
 
 pub use features::MonFeatures;
 pub use monmap::{ElectionStrategy, MonInfo, MonMap};
-pub use release::Release;
+pub use siphon_wire::types::Release;

@@ -1,7 +1,7 @@
 use std::fmt;
 
-use siphon_wire::types::Features;
-use siphon_wire::{Decode, DecodeError, Decoder, Encode, Encoder};
+use super::Features;
+use crate::{Decode, DecodeError, Decoder, Encode, Encoder};
 
 /// A major release of Ceph by its number (`ceph_release_t`); 0 is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +36,8 @@ const NAMES: [&str; 22] = [
 impl Release {
     /// Not known.
     pub const UNKNOWN: Self = Self(0);
+    /// 10.
+    pub const JEWEL: Self = Self(10);
     /// 11.
     pub const KRAKEN: Self = Self(11);
     /// 12.
@@ -66,8 +68,7 @@ impl Release {
     /// no older one. Each release has the features of those before it.
     ///
     /// ```
-    /// use siphon_messages::mon::Release;
-    /// use siphon_wire::types::Features;
+    /// use siphon_wire::types::{Features, Release};
     /// let peer = Features::SERVER_LUMINOUS | Features::SERVER_MIMIC;
     /// assert_eq!(Release::of_features(peer), Release::MIMIC);
     /// assert_eq!(Release::of_features(Features::NONE), Release::UNKNOWN);
