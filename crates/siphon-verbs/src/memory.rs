@@ -20,14 +20,16 @@ const PAGE: usize = 4096;
 /// the parent's stays where the device knows it.
 ///
 /// It belongs before the first registration. With `huge_pages`, libibverbs is told first that memory
-/// may lie in them (`RDMAV_HUGEPAGES_SAFE`), else it refuses to register any.
+/// may lie in them (`RDMAV_HUGEPAGES_SAFE`), else it refuses to register any. That is set in the
+/// environment: a program that asks for huge pages does so before it has threads that read it by other
+/// means than [`std::env`], or sets the variable itself.
 ///
 /// # Errors
 /// What libibverbs says, among it that memory was registered already.
 pub fn fork_init(verbs: &Verbs, huge_pages: bool) -> Result<(), VerbsError> {
-    if huge_pages {
-        // SAFETY: libibverbs reads its environment in the call below, on this thread; that nobody
-        // else changes the environment meanwhile is what every program that uses it relies on.
+    if huge_pages && std::env::var_os("RDMAV_HUGEPAGES_SAFE").is_none() {
+        // SAFETY: std's own readers are locked out. That no other reads the environment at this
+        // moment is what the documentation asks of the program, as Ceph relies on it.
         unsafe { std::env::set_var("RDMAV_HUGEPAGES_SAFE", "1") };
     }
     // SAFETY: it has no arguments, and may be called several times.

@@ -294,9 +294,15 @@ impl fmt::Debug for Device {
 
 /// What has to be done once for a process, before memory is registered.
 fn prepare(verbs: &Verbs, huge_pages: bool) -> io::Result<()> {
-    static ONCE: std::sync::Mutex<bool> = std::sync::Mutex::new(false);
-    let mut done = ONCE.lock().unwrap_or_else(PoisonError::into_inner);
-    if !*done {
+    /// With huge pages or without.
+    static DONE: Mutex<Option<bool>> = Mutex::new(None);
+    let mut done = DONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if huge_pages && *done == Some(false) {
+        let message = "the first RDMA stack of this process had no huge pages, and libibverbs allows \
+                       none after that: set ms_async_rdma_enable_hugepage for it as well";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    if done.is_none() {
         fork_init(verbs, huge_pages)?;
         const ENOUGH: u64 = 64 << 20;
         if let Some(limit) = memlock_limit().filter(|limit| *limit < ENOUGH) {
@@ -306,7 +312,7 @@ fn prepare(verbs: &Verbs, huge_pages: bool) -> io::Result<()> {
                  LimitMEMLOCK=infinity in the systemd unit"
             );
         }
-        *done = true;
+        *done = Some(huge_pages);
     }
     Ok(())
 }
