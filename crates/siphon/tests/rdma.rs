@@ -2,9 +2,10 @@
 
 mod common;
 
+use std::process::Command;
 use std::time::Duration;
 
-use common::siphon;
+use common::{siphon, stdout};
 use siphon_peers::{Leash, run};
 
 /// For one measurement, on emulated processors.
@@ -39,12 +40,19 @@ const WAYS: [Way; 6] = [
     Way { options: BY_IWARP, devices: ["siw0", "siw1"], ip: "10.77.1.2" },
 ];
 
+fn has_devices() -> bool {
+    if std::env::var_os("SIPHON_RDMA_VM").is_some() {
+        return true;
+    }
+    println!("SKIPPED: needs RDMA devices: cargo xtask rdma-vm --suite");
+    false
+}
+
 /// All sizes by all ways in both modes; each side checks the checksums of what it gets, or opens
 /// what is sealed.
 #[test]
 fn perf_measures_every_size_by_every_way() {
-    if std::env::var_os("SIPHON_RDMA_VM").is_none() {
-        println!("SKIPPED: needs RDMA devices: cargo xtask rdma-vm --suite");
+    if !has_devices() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -77,4 +85,36 @@ fn perf_measures_every_size_by_every_way() {
             }
         }
     }
+}
+
+/// Who may not open a device is shown what anybody may know, and told why there is no more.
+#[test]
+fn a_device_that_may_not_be_opened_is_shown_with_what_is_unknown() {
+    if !has_devices() {
+        return;
+    }
+    let shown = |json: &str| {
+        let mut command = Command::new("sh");
+        command.arg("-ec").arg(format!(
+            "chmod go-rw /dev/infiniband/uverbs*; exec setpriv --reuid 65534 --clear-groups \
+             --bounding-set=-all --inh-caps=-all {} rdma devices {json}",
+            env!("CARGO_BIN_EXE_siphon")
+        ));
+        stdout(command)
+    };
+    let text = shown("");
+    for expected in [
+        "rxe0 (InfiniBand)",
+        "siw0 (Iwarp)",
+        "firmware        unknown",
+        "limits          unknown",
+        "ports           unknown",
+        "its firmware, limits and ports are unknown: /dev/infiniband/uverbs",
+        "Permission denied",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert!(!text.contains("null") && !text.contains("GUID            unknown"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&shown("--json")).unwrap();
+    assert!(json["devices"][0]["limits"].is_null() && json["devices"][0]["guid"].is_string());
 }
