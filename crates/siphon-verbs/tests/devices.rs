@@ -1,6 +1,8 @@
 //! On the RDMA devices of the machine that `cargo xtask rdma-vm` boots.
 #![allow(clippy::disallowed_methods, reason = "waits for devices by the clock")]
 
+mod forked;
+
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +11,7 @@ use siphon_verbs::{
     Chunk, CmEvent, CmEventKind, CmId, CompletionQueue, ConnectParameters, Context, EventChannel,
     Gid, Mtu, PageKind, PathTo, Piece, PollRoom, PortState, ProtectionDomain, QueuePair,
     QueuePairOptions, SendRefused, SharedReceiveQueue, Transport, Verbs, WorkCompletion,
-    WorkStatus,
+    WorkStatus, fork_init,
 };
 use smallvec::SmallVec;
 
@@ -363,4 +365,51 @@ fn memory_that_may_not_be_locked_is_told_with_what_to_do() {
         Command::new("sh").args(["-c", &script]).env("SIPHON_TEST_MEMLOCK", "1").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("ulimit -l"), "{output:?}");
+}
+
+/// The first to write to a page after a fork gets a copy of it. If that is the parent, the device goes
+/// on with the page that is the child's from then on: what arrives is not seen, and what is sent is old.
+/// So `fork_init` keeps registered memory from the child.
+///
+/// Without `fork_init` the child can write there, and no signal ends it: that is checked too. Bytes are
+/// then wrong before Linux 5.12 only: later kernels copy at the fork what a device has pinned.
+#[test]
+fn a_fork_leaves_registered_memory_to_the_parent() {
+    let Some(_alone) = devices() else { return };
+    let name = "a_fork_leaves_registered_memory_to_the_parent";
+    let Some(first) = std::env::var_os("SIPHON_TEST_FORK") else {
+        for first in ["fork_init", "nothing"] {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", name, "--nocapture"]).env("SIPHON_TEST_FORK", first);
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{first}: {output:?}");
+        }
+        return;
+    };
+    let verbs = Verbs::load().unwrap();
+    if first == "fork_init" {
+        fork_init(&verbs, false).unwrap();
+    }
+    let (mut a, mut b) = (Side::open("rxe0"), Side::open("rxe1"));
+    b.receives = SharedReceiveQueue::new(&b.domain, 64).unwrap();
+    let (mut from, mut to) = (a.queue_pair(), b.queue_pair());
+    connect((&mut from, a.gid("10.77.0.1")), (&mut to, b.gid("10.77.0.2")));
+    let mut touched: Vec<&mut [u8]> =
+        a.chunks.iter_mut().chain(&mut b.chunks).map(|chunk| &mut chunk[..]).collect();
+    let child = forked::Child::that_writes(&mut touched);
+    for chunk in touched {
+        chunk.fill(0xee);
+    }
+    b.receives.post(&mut b.chunks).unwrap();
+    for n in 0..32_u8 {
+        let bytes: Vec<u8> = (0..CHUNK).map(|at| (at / 7) as u8 ^ n).collect();
+        send(&mut from, [piece(&mut a.chunks, &bytes)]);
+        assert_eq!(b.receive(), bytes, "message {n}");
+    }
+    let is_kept = child.signal() == Some(libc::SIGSEGV);
+    if first == "fork_init" {
+        assert!(is_kept || forked::kernel_copies(), "the child has registered memory");
+    } else {
+        assert!(!is_kept, "without fork_init nothing keeps it");
+    }
 }

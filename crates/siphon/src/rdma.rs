@@ -4,11 +4,12 @@ use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use serde_json::{Value, json};
 use siphon_verbs::{
-    Context, GidType, LinkLayer, PortInfo, PortState, Transport, Verbs, memlock_limit,
+    Context, DeviceInfo, GidType, LinkLayer, PortInfo, PortState, Transport, Verbs, VerbsError,
+    memlock_limit,
 };
 
-/// Memory that a worker registers before its first connection, in bytes: with less, nothing goes.
-const MEMLOCK_NEEDED: u64 = 16 << 20;
+/// Memory that three workers register with a few connections, in bytes: docs/rdma.md counts it.
+const MEMLOCK_NEEDED: u64 = 64 << 20;
 /// What Ceph asks of a device by default, in chunks that are posted.
 const RECEIVE_QUEUE: u32 = 4096;
 
@@ -29,11 +30,11 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     let devices = verbs.devices().context("the system has no RDMA: modprobe ib_uverbs")?;
     let shown: Vec<Value> = devices
         .iter()
-        .map(|device| match verbs.open(&device.name) {
-            Ok(context) => describe(&context),
-            Err(error) => Ok(json!({ "name": device.name, "warnings": [error.to_string()] })),
+        .map(|device| {
+            let shown = verbs.open(&device.name).and_then(|context| describe(&context));
+            shown.unwrap_or_else(|error| describe_closed(device, &error))
         })
-        .collect::<Result<_>>()?;
+        .collect();
     let mut warnings: Vec<String> = cm.into_iter().collect();
     if let Some(limit) = memlock_limit().filter(|limit| *limit < MEMLOCK_NEEDED) {
         warnings.push(format!(
@@ -53,7 +54,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     Ok(())
 }
 
-fn describe(context: &Context) -> Result<Value> {
+fn describe(context: &Context) -> Result<Value, VerbsError> {
     let device = context.device();
     let limits = context.limits()?;
     let mut warnings = Vec::new();
@@ -111,6 +112,29 @@ fn describe(context: &Context) -> Result<Value> {
     }))
 }
 
+/// What is known of a device that cannot be opened or asked, and why the rest is not.
+fn describe_closed(device: &DeviceInfo, error: &VerbsError) -> Value {
+    let unknown = "its firmware, limits and ports are unknown";
+    // libibverbs looks for the file elsewhere too, and tells of the last place.
+    let file = format!("/dev/infiniband/{}", device.file);
+    let opened = std::fs::OpenOptions::new().read(true).write(true).open(&file);
+    let reason = match opened {
+        Ok(_) => error.to_string(),
+        Err(error) => {
+            format!("{file}: {error}; see who may open it; a container needs its devices")
+        }
+    };
+    json!({
+        "name": device.name,
+        "transport": format!("{:?}", device.transport),
+        "guid": format!("{:016x}", device.guid),
+        "firmware": null,
+        "limits": null,
+        "ports": null,
+        "warnings": [format!("{unknown}: {reason}")],
+    })
+}
+
 fn port_json(number: u8, port: &PortInfo, gids: Vec<Value>) -> Value {
     json!({
         "port": number,
@@ -123,17 +147,27 @@ fn port_json(number: u8, port: &PortInfo, gids: Vec<Value>) -> Value {
     })
 }
 
+fn limits_text(limits: &Value) -> String {
+    let Some(limits) = limits.as_object() else { return "unknown".to_owned() };
+    let limits = limits.iter().map(|(name, value)| format!("{value} {}", name.replace('_', " ")));
+    limits.collect::<Vec<_>>().join(", ")
+}
+
 fn print(all: &Value) {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "unknown".to_owned(),
+        value => value.to_string(),
+    };
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     for device in list(&all["devices"]) {
         println!("{} ({})", text(&device["name"]), text(&device["transport"]));
         println!("  GUID            {}", text(&device["guid"]));
         println!("  firmware        {}", text(&device["firmware"]));
-        let limits = device["limits"].as_object().into_iter().flatten();
-        let limits: Vec<_> =
-            limits.map(|(name, value)| format!("{value} {}", name.replace('_', " "))).collect();
-        println!("  limits          {}", limits.join(", "));
+        println!("  limits          {}", limits_text(&device["limits"]));
+        if device["ports"].is_null() {
+            println!("  ports           unknown");
+        }
         for port in list(&device["ports"]) {
             println!(
                 "  port {}          {}, {}, MTU {} B of {} B",
@@ -150,7 +184,7 @@ fn print(all: &Value) {
                     text(&gid["gid"]),
                     text(&gid["type"]),
                     text(&gid["address"]),
-                    text(&gid["interface"]),
+                    gid["interface"].as_str().unwrap_or("no interface"),
                 );
             }
         }

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use siphon_common::{Config, Context};
+use siphon_net::StackKind;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct StackArgs {
@@ -31,12 +32,17 @@ pub(crate) struct StackOptions {
 
 impl StackArgs {
     pub(crate) fn context(&self) -> Result<Context> {
-        self.options.context(&self.stack)
+        Ok(Context::new(self.config(Config::default())?))
     }
 
     /// What the arguments say, over what `config` has.
     pub(crate) fn config(&self, config: Config) -> Result<Config> {
-        self.options.config(&self.stack, config)
+        let config = self.options.config(&self.stack, config)?;
+        // What is no stack at all is told where it is started.
+        if let Ok(kind) = config.ms_type.parse::<StackKind>() {
+            self.options.check(kind == StackKind::Rdma, kind.name(), "--stack rdma")?;
+        }
+        Ok(config)
     }
 }
 
@@ -44,6 +50,18 @@ impl StackOptions {
     /// For a stack by its name.
     pub(crate) fn context(&self, stack: &str) -> Result<Context> {
         Ok(Context::new(self.config(stack, Config::default())?))
+    }
+
+    /// Refuses what only RDMA heeds where there is none: `used` are the stacks, `instead` has it.
+    pub(crate) fn check(&self, has_rdma: bool, used: &str, instead: &str) -> Result<()> {
+        let device = self.device.is_some().then_some("--device");
+        let gid = self.gid_index.is_some().then_some("--gid-index");
+        if let Some(option) = device.or(gid)
+            && !has_rdma
+        {
+            bail!("{option} is for the rdma stack, and {used} would ignore it: add {instead}");
+        }
+        Ok(())
     }
 
     fn config(&self, stack: &str, mut config: Config) -> Result<Config> {
@@ -64,5 +82,39 @@ impl StackOptions {
             config.set(name.trim(), value.trim())?;
         }
         Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        stack: StackArgs,
+    }
+
+    #[test]
+    fn a_device_without_rdma_is_refused() {
+        let config = |line: &str| {
+            let words = std::iter::once("siphon").chain(line.split_whitespace());
+            Line::parse_from(words).stack.config(Config::default())
+        };
+        for (line, expected) in [
+            ("--device rxe0", "--device is for the rdma stack, and posix would ignore it: add"),
+            ("--gid-index 1 --stack uring", "--gid-index is for the rdma stack, and uring"),
+            ("--device rxe0 --stack rdma -o ms_type=async", "add --stack rdma"),
+        ] {
+            let error = config(line).unwrap_err().to_string();
+            assert!(error.contains(expected), "{line}: {error}");
+        }
+        for right in ["--device rxe0 --gid-index 1 --stack rdma", "--stack uring", ""] {
+            config(right).unwrap();
+        }
+        let by_option = config("--device rxe0 -o ms_type=async+rdma").unwrap();
+        assert_eq!(by_option.ms_async_rdma_device_name, "rxe0");
     }
 }

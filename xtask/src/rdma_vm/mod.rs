@@ -13,6 +13,7 @@
 //! to its twin crosses the veth (`rxe0v`, `rxe1v`, `siw0v`, `siw1v`). For RoCE that takes a source
 //! address: without one the kernel takes the destination itself, which is local.
 
+mod bench;
 mod boot;
 mod cache;
 mod cpio;
@@ -73,14 +74,23 @@ pub(crate) struct Args {
     #[arg(long)]
     accel: Option<Accel>,
     /// Install and build what is needed, and run nothing
-    #[arg(long, conflicts_with_all = ["command", "suite"])]
+    #[arg(long, conflicts_with_all = ["command", "suite", "bench"])]
     prepare: bool,
     /// Run the tests that need RDMA devices, as `cargo xtask test` does
-    #[arg(long, conflicts_with = "command")]
+    #[arg(long, conflicts_with_all = ["command", "bench"])]
     suite: bool,
+    /// Measure perftest, Ceph's async+rdma and `siphon perf` in turn, and print how they compare; each
+    /// step has a limit of its own, and --timeout none
+    #[arg(long, conflicts_with = "command")]
+    bench: bool,
+    /// Rounds of --bench
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "bench",
+        conflicts_with = "command",
+        value_parser = value_parser!(u32).range(1..=100))]
+    rounds: u32,
     /// The command and its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true,
-        required_unless_present_any = ["prepare", "suite"])]
+        required_unless_present_any = ["prepare", "suite", "bench"])]
     command: Vec<OsString>,
 }
 
@@ -102,6 +112,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 fn run_in(args: &Args) -> Result<ExitCode> {
+    if args.bench && bench::is_inside() {
+        bench::measure(args.rounds)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let machine = args.machine()?;
     let cache = Cache::open()?;
     let missing = missing(&cache)?;
@@ -115,6 +129,10 @@ fn run_in(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let dir = env::current_dir().context("the current folder")?;
+    if args.bench {
+        bench::run_bench(&cache, &image, machine, args.rounds)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let job = Job { command: &args.command, dir: &dir, environment: env::vars_os().collect() };
     Ok(match machine.run(&cache, &image, &job)? {
         Ended::Job { code } => ExitCode::from(code),
@@ -214,6 +232,10 @@ mod tests {
         assert!(parse(&["--prepare", "ls"]).is_err());
         assert!(parse(&["--suite", "ls"]).is_err());
         assert!(parse(&["--suite", "--prepare"]).is_err());
+        assert_eq!(parse(&["--bench", "--rounds", "3"]).unwrap().rounds, 3);
+        for wrong in [&["--bench", "ls"][..], &["--bench", "--suite"], &["--rounds", "3", "ls"]] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

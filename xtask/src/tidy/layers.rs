@@ -46,7 +46,7 @@ pub(super) static LAYERS: &[Layer] = &[
     Layer { never: PROTOCOL, ..layer(4, "siphon-common", "crates/siphon-common") },
     Layer {
         never: PROTOCOL,
-        unsafe_in: &["src"],
+        unsafe_in: &["src", "tests/forked"],
         ..layer(3, "siphon-verbs", "crates/siphon-verbs")
     },
     Layer {

@@ -240,6 +240,9 @@ impl Plan {
 
 /// The stacks that were asked for; each is tried now, before anything is measured.
 fn stacks(args: &Args, left_out: &mut Vec<String>) -> Result<Vec<&'static str>> {
+    let is_rdma = |name: &String| name == "all" || name.parse() == Ok(StackKind::Rdma);
+    let has_rdma = args.stacks.iter().any(is_rdma);
+    args.options.check(has_rdma, &args.stacks.join(", "), "rdma to --stacks")?;
     let mut stacks = Vec::new();
     for name in &args.stacks {
         if name == "all" {
@@ -600,6 +603,7 @@ mod tests {
             ("--jobs 0", "1..="),
             ("--modes plain", "crc, secure"),
             ("--stacks tcp", "there are posix"),
+            ("--stacks posix,uring --device rxe0", "ignore it: add rdma to --stacks"),
             ("--rounds 0", "1..="),
             ("--seconds 0", "at least 0.01 s"),
             ("--seconds nan", "at least 0.01 s"),
