@@ -204,7 +204,8 @@ fn applications_hear_of_their_connections() {
     assert_eq!(of_client.recv_timeout(HUNG), Ok("connect"));
     assert_eq!(of_server.recv_timeout(HUNG), Ok("accept"));
     assert_eq!(connection, client.connect_to(EntityType::OSD, addrs.clone()), "there is one");
-    assert_eq!(client.addrs().to_string(), "127.0.0.1:0/7", "learned from the server");
+    let learned = format!("{}:0/7", common::ip());
+    assert_eq!(client.addrs().to_string(), learned, "learned from the server");
     connection.keepalive();
     assert_eq!(of_client.recv_timeout(HUNG), Ok("keepalive ack"));
     assert!(connection.last_keepalive_ack().is_some());
@@ -219,7 +220,7 @@ fn applications_hear_of_their_connections() {
     assert_eq!(news, ["accept", "remote reset"]);
 
     second.mark_down();
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = std::net::TcpListener::bind((common::ip(), 0)).unwrap().local_addr().unwrap();
     let nobody = again.connect_to(EntityType::OSD, format!("v2:{closed}/0").parse().unwrap());
     assert_eq!(of_again.recv_timeout(HUNG), Ok("refused"));
     assert_eq!(of_again.recv_timeout(HUNG), Ok("refused"), "it tries again");

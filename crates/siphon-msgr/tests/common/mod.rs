@@ -18,6 +18,9 @@ use siphon_wire::types::{EntityAddrVec, EntityName, EntityType};
 
 /// The variable with options for all that tests start: another network stack.
 const OPTIONS: &str = "SIPHON_TEST_OPTIONS";
+/// The variable with the address of servers.
+const IP: &str = "SIPHON_TEST_IP";
+const LOOPBACK: &str = "127.0.0.1";
 
 /// How long a test waits for what must come.
 pub const HUNG: Duration = Duration::from_secs(30);
@@ -93,8 +96,20 @@ pub fn next_message(received: &Receiver<u64>) -> u64 {
     }
 }
 
+/// Where servers are: RDMA-CM needs an address of a device.
+pub fn ip() -> String {
+    std::env::var(IP).ok().filter(|ip| !ip.is_empty()).unwrap_or_else(|| LOOPBACK.to_owned())
+}
+
+/// Binds to these addresses; where servers are elsewhere than at the loopback interface, to what is at
+/// 127.0.0.1 there, and to no other.
 pub fn bound(osd: &Messenger, addrs: &[&str]) -> EntityAddrVec {
-    let addrs: Vec<_> = addrs.iter().map(|addr| addr.parse().unwrap()).collect();
+    let ip = ip();
+    let addrs: Vec<_> = addrs
+        .iter()
+        .filter(|addr| ip == LOOPBACK || addr.contains(LOOPBACK))
+        .map(|addr| addr.replace(LOOPBACK, &ip).parse().unwrap())
+        .collect();
     osd.bind(&addrs).unwrap()
 }
 
