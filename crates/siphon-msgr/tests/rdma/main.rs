@@ -609,10 +609,19 @@ fn connections_leave_nothing_behind(way: &Way, count: usize) {
     let server = Server::start(way, true, |_| {});
     let context = rdma(way.devices[0], way.options, |_| {});
     let stack = Stack::new(&context).unwrap();
+    let failed = AtomicU64::new(0);
     let cycle = || {
         let client = messenger(&context, &stack, EntityType::CLIENT, Policy::LOSSY_CLIENT, &[]);
         let peer = client.connect_to(EntityType::MDS, server.addrs.clone());
-        pollster::block_on(peer.attempt()).unwrap();
+        // siw refuses one in some hundreds, by EINVAL; what that leaves behind counts as well.
+        let connects = || {
+            let attempt = pollster::block_on(peer.attempt());
+            attempt.inspect_err(|error| {
+                failed.fetch_add(1, Ordering::Relaxed);
+                println!("{way:?}: {error}");
+            })
+        };
+        assert!((0..3).any(|_| connects().is_ok()), "{way:?}: {:?}", peer.last_fault());
         peer.mark_down();
         pollster::block_on(client.shutdown_within(Duration::ZERO));
     };
@@ -642,7 +651,9 @@ fn connections_leave_nothing_behind(way: &Way, count: usize) {
     }
     assert_eq!((after, after_files), (before, before_files), "{way:?}: {counts:?}");
     println!("{way:?}: {count} cycles: {counts:?}");
-    assert_eq!(counts.created_queue_pair as usize, count + 100, "{way:?}");
+    let made = count as u64 + 100;
+    let most = made + failed.into_inner();
+    assert!((made..=most).contains(&counts.created_queue_pair), "{way:?}: {made} to {most}");
 }
 
 #[test]
