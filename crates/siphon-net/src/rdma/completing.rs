@@ -203,6 +203,7 @@ impl RdmaDriver {
         if matches!(socket.stage, Stage::Acknowledgement(_)) {
             socket.open(); // it overtook the acknowledgement
         }
+        (socket.heard, socket.held_until) = (true, None);
         if len == 0 {
             add(&counters.rx_fin, 1);
             self.receives.give_back(chunk);

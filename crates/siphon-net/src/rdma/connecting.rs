@@ -8,13 +8,13 @@ use std::time::Instant;
 
 use siphon_verbs::{
     CmEvent, CmEventKind, CmId, ConnectParameters, EventChannel, PathTo, QueuePair,
-    QueuePairOptions,
+    QueuePairOptions, Transport,
 };
 use siphon_wire::buf::Rope;
 
 use super::connector::Job;
 use super::device::{Device, MAX_INLINE};
-use super::driver::{AFTER_TCP, CM_STEP_MS, CmTransport, POSTED_MIN, RdmaDriver};
+use super::driver::{AFTER_TCP, CM_STEP_MS, CmTransport, HELD, POSTED_MIN, RdmaDriver};
 use super::record::{Record, path_mtu};
 use super::socket::Stage;
 use super::source::source_for;
@@ -285,6 +285,11 @@ impl RdmaDriver {
                     queue.established();
                 }
                 socket.open();
+                let is_iwarp = self.device.context.device().transport == Transport::Iwarp;
+                if socket.accepted && is_iwarp && !socket.heard {
+                    socket.held_until = Some(self.posix.now() + HELD);
+                    self.held.push(key);
+                }
                 Ok(())
             }
             CmEventKind::Rejected { status, .. } => {

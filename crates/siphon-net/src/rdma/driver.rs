@@ -36,6 +36,10 @@ const CONNECTING: Duration = Duration::from_secs(10);
 /// How long a connection lives after the peer's socket of the exchange was closed: what was sent
 /// before that comes another way.
 pub(super) const AFTER_TCP: Duration = Duration::from_secs(1);
+/// How long who accepts by iWARP waits for the first bytes of who connects before it sends its own: MPA
+/// has the connecting side speak first (RFC 5044, 7.1), and siw refuses a connection where bytes come
+/// along with the answer. Longer it does not wait, since a client of msgr1 listens first.
+pub(super) const HELD: Duration = Duration::from_millis(100);
 /// The same for RDMA-CM's steps, in milliseconds.
 pub(super) const CM_STEP_MS: i32 = 5000;
 /// How often a worker looks whether the device is still there.
@@ -92,6 +96,8 @@ pub struct RdmaDriver {
     looks: Option<Instant>,
     /// Connections that end by themselves if nothing comes.
     pub(super) timed: Vec<Key>,
+    /// Those that send nothing yet.
+    pub(super) held: Vec<Key>,
     wake: Arc<WakeFlag>,
     /// Waits since descriptors were looked at.
     unlooked: usize,
@@ -178,6 +184,7 @@ impl RdmaDriver {
             own_files,
             looks,
             timed: Vec::new(),
+            held: Vec::new(),
             wake,
             unlooked: 0,
             polls_until: None,
@@ -282,7 +289,8 @@ impl RdmaDriver {
     /// When something has to be done without anything coming.
     fn deadline(&self) -> Option<Instant> {
         let sockets = self.timed.iter().filter_map(|key| self.sockets.get(*key)?.deadline);
-        sockets.chain(self.dying.iter().map(Dying::deadline)).chain(self.looks).min()
+        let held = self.held.iter().filter_map(|key| self.sockets.get(*key)?.held_until);
+        sockets.chain(held).chain(self.dying.iter().map(Dying::deadline)).chain(self.looks).min()
     }
 
     /// Looks whether the device is still there, of which nothing else may tell.
@@ -318,6 +326,16 @@ impl RdmaDriver {
                 self.device.counters.active_queue_pair.fetch_sub(1, Ordering::Relaxed);
             } else {
                 at += 1;
+            }
+        }
+        for key in mem::take(&mut self.held) {
+            let Some(socket) = self.sockets.get_mut(key) else { continue };
+            match socket.held_until {
+                Some(at) if at > now => self.held.push(key),
+                _ => {
+                    socket.held_until = None;
+                    self.queue_turn(key);
+                }
             }
         }
         let (sockets, mut late) = (&self.sockets, Vec::new());
@@ -419,7 +437,7 @@ impl RdmaDriver {
         if let (Some(cm), Some(id)) = (&mut self.cm, &socket.cm) {
             cm.ids.remove(&id.key());
         }
-        let gracefully = socket.is_open() && !socket.tcp_ended;
+        let gracefully = socket.may_send() && !socket.tcp_ended;
         if gracefully {
             socket.say_end();
         }

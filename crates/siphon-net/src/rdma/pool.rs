@@ -157,7 +157,8 @@ impl SendPool {
         chunk
     }
 
-    /// Whether more than half of the chunks that there may be are being sent from.
+    /// Whether more than half of the chunks that there are are being sent from: whoever sends from one
+    /// more has the device tell of its end, so that half of them always come back.
     pub(super) fn is_short(&self) -> bool {
         self.small.is_short() || self.large.is_short()
     }
@@ -204,6 +205,6 @@ impl Chunks {
     }
 
     fn is_short(&self) -> bool {
-        self.have - self.free.len() > self.most / 2
+        self.have - self.free.len() > self.have / 2
     }
 }

@@ -75,6 +75,10 @@ pub(super) struct Socket {
     pub(super) psn: u32,
     pub(super) peer: SocketAddr,
     pub(super) local: Option<SocketAddr>,
+    /// Nothing is sent before something has come, or until then. See [`HELD`](super::driver::HELD).
+    pub(super) held_until: Option<Instant>,
+    /// Something has come.
+    pub(super) heard: bool,
     /// When it has failed if nothing else comes.
     pub(super) deadline: Option<Instant>,
     incoming: VecDeque<Bytes>,
@@ -111,6 +115,8 @@ impl Socket {
             psn: 0,
             peer,
             local: None,
+            held_until: None,
+            heard: false,
             deadline: None,
             incoming: VecDeque::new(),
             incoming_bytes: 0,
@@ -140,6 +146,11 @@ impl Socket {
 
     pub(super) fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open) && self.failure.is_none()
+    }
+
+    /// Whether bytes may go now.
+    pub(super) fn may_send(&self) -> bool {
+        self.is_open() && self.held_until.is_none()
     }
 
     /// Nothing goes any more, or never did.
@@ -194,14 +205,13 @@ impl Socket {
     /// Whether a [`turn`](Self::turn) would do anything.
     pub(super) fn wants_turn(&self) -> bool {
         let failed = self.failure.is_some();
-        let goes = self.is_open() && !self.starved;
+        let goes = self.may_send() && !self.starved;
         let sends = self.sending && (failed || self.too_late || goes);
         let receives = !self.incoming.is_empty() || self.ended || failed;
-        let open = matches!(self.stage, Stage::Open);
         self.connected.is_some()
             || sends
             || (receives && matches!(self.receive, Receive::Armed(_)))
-            || (self.shutdown && !self.said_end && open && !failed && !self.sending)
+            || (self.shutdown && !self.said_end && self.may_send() && !self.sending)
     }
 
     pub(super) fn arm(&mut self, fill: Option<FillBuf>) {
@@ -222,7 +232,7 @@ impl Socket {
             self.too_late = true;
             return SendStatus::Pending;
         }
-        if self.is_open() {
+        if self.may_send() {
             self.pump(device, pool);
             if self.outgoing.is_empty() && self.failure.is_none() {
                 self.finish_send();
@@ -258,7 +268,7 @@ impl Socket {
         if matches!(self.stage, Stage::Dead) {
             return;
         }
-        if self.sending && self.is_open() && !self.too_late {
+        if self.sending && self.may_send() && !self.too_late {
             self.pump(device, pool);
         }
         if mem::take(&mut self.too_late) {
@@ -270,11 +280,11 @@ impl Socket {
         {
             self.finish_send();
             sink(now, Completion::Sent { socket: id, result: Err(error) });
-        } else if self.sending && self.outgoing.is_empty() && self.is_open() {
+        } else if self.sending && self.outgoing.is_empty() && self.may_send() {
             self.finish_send();
             sink(now, Completion::Sent { socket: id, result: Ok(()) });
         }
-        if self.shutdown && !self.sending && self.is_open() {
+        if self.shutdown && !self.sending && self.may_send() {
             self.say_end();
         }
         self.deliver(id, now, sink);
