@@ -22,7 +22,7 @@ const PAGE: usize = 4096;
 /// It belongs before the first registration. With `huge_pages`, libibverbs is told first that memory
 /// may lie in them (`RDMAV_HUGEPAGES_SAFE`), else it refuses to register any. That is set in the
 /// environment: a program that asks for huge pages does so before it has threads that read it by other
-/// means than [`std::env`], or sets the variable itself.
+/// means than `std::env`, or sets the variable itself.
 ///
 /// # Errors
 /// What libibverbs says, among it that memory was registered already.
