@@ -18,7 +18,6 @@ use crate::steps::{Steps, cargo, output};
 const TESTS: &[Tests] = &[
     Tests::of("siphon-verbs", &["--test", "devices"]),
     Tests::of("siphon-msgr", &["--test", "rdma"]),
-    Tests::of("siphon-msgr", &["--test", "rdma_limits"]),
     Tests::of("ceph-perf-msgr", &["--test", "rdma"]),
     Tests::of("siphon", &["--test", "rdma"]),
     // The scenarios of sessions, with another stack.

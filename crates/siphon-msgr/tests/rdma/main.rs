@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod limits;
 mod monitor;
 
 use std::process::Command;

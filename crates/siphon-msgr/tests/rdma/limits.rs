@@ -1,33 +1,19 @@
 //! RDMA at the ends of what there is: few chunks, chunks of the least size, peers that are nobody.
 
-mod common;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{bound, context, messenger};
 use siphon_msgr::{Connection, Dispatcher, Messenger, Stack};
 use siphon_proto::{Message, MessageHeader, OutMessage, Payload, Policy};
 use siphon_wire::types::{EntityAddrVec, EntityType};
 
-/// How long a test waits for what must come, on emulated processors.
-const HUNG: Duration = Duration::from_secs(120);
-
-/// The devices, for one test at a time; elsewhere a test skips.
-fn devices() -> Option<MutexGuard<'static, ()>> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    if std::env::var_os("SIPHON_RDMA_VM").is_some() {
-        return Some(ALONE.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-    println!("SKIPPED: needs RDMA devices: cargo xtask rdma-vm --suite");
-    None
-}
+use crate::common::{bound, messenger};
+use crate::{HUNG, devices, rdma};
 
 /// Answers with what came, which it keeps until the answer is sent; or tells what came.
 struct Echo {
@@ -65,14 +51,7 @@ struct Side {
 
 impl Side {
     fn new(options: &str, answers: bool) -> Self {
-        let context = context(|config| {
-            let usual = "ms_type=async+rdma ms_async_rdma_device_name=rxe0 ms_async_op_threads=1 \
-                         ms_async_rdma_polling_us=100 ms_async_rdma_receive_queue_len=256";
-            for option in usual.split_whitespace().chain(options.split_whitespace()) {
-                let (name, value) = option.split_once('=').unwrap();
-                config.set(name, value).unwrap();
-            }
-        });
+        let context = rdma("rxe0", options, |_| {});
         let stack = Stack::new(&context).unwrap();
         let (sender, told) = channel();
         let echo = Arc::new(Echo { answers, bytes: AtomicU64::new(0), told: sender });
