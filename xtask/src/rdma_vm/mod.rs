@@ -41,6 +41,8 @@ use job::Job;
 
 pub(crate) use suite::step;
 
+/// How long a command may take, boot included, unless --timeout says so.
+const COMMAND_LIMIT: Duration = Duration::from_secs(300);
 /// The job did not end in time, as timeout(1) has it.
 const TIMED_OUT: u8 = 124;
 /// The machine could not be had, or failed.
@@ -63,10 +65,9 @@ pub(crate) struct Args {
     /// Memory of the machine, in MiB or with the suffix M or G; it holds all that is written, too
     #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = memory)]
     mem: u32,
-    /// Seconds until the machine is ended, from its start
-    #[arg(long, value_name = "S", default_value_t = 300,
-        value_parser = value_parser!(u32).range(1..=86400))]
-    timeout: u32,
+    /// Seconds until the machine is ended, from its start [default: 300; for --suite 1800]
+    #[arg(long, value_name = "S", value_parser = value_parser!(u32).range(1..=86400))]
+    timeout: Option<u32>,
     /// A folder in which what is written stays; may be given again
     #[arg(long, value_name = "DIR")]
     rw: Vec<PathBuf>,
@@ -168,7 +169,11 @@ impl Args {
         Ok(Machine {
             cpus: self.cpus.unwrap_or_else(cpus_here),
             memory: self.mem,
-            limit: Duration::from_secs(self.timeout.into()),
+            limit: match self.timeout {
+                Some(seconds) => Duration::from_secs(seconds.into()),
+                None if self.suite => suite::LIMIT,
+                None => COMMAND_LIMIT,
+            },
             shares: shares.collect::<Result<_>>()?,
             accel: self.accel.unwrap_or_else(Accel::best),
         })
@@ -221,7 +226,8 @@ mod tests {
         assert_eq!((machine.cpus, machine.memory), (3, 2048));
         let args = parse(&["ls", "--timeout", "7"]).unwrap();
         assert_eq!(args.command, ["ls", "--timeout", "7"]);
-        assert_eq!(args.machine().unwrap().limit, Duration::from_secs(300));
+        assert_eq!(args.machine().unwrap().limit, COMMAND_LIMIT);
+        assert_eq!(parse(&["--suite"]).unwrap().machine().unwrap().limit, suite::LIMIT);
     }
 
     #[test]

@@ -84,7 +84,7 @@ const IWARP: &str = "ms_type=async+rdma ms_async_rdma_device_name=siw0 ms_async_
 /// Whether the machine has what it promises.
 const SMOKE: &str = include_str!("smoke.sh");
 /// For all tests together, and the boot.
-const LIMIT: Duration = Duration::from_secs(1800);
+pub(super) const LIMIT: Duration = Duration::from_secs(1800);
 /// In MiB.
 const MEMORY: u32 = 4096;
 
