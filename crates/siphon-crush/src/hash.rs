@@ -7,9 +7,13 @@ const SEED: u32 = 1_315_423_911;
 const X: u32 = 231_232;
 const Y: u32 = 1232;
 
-/// One round of the mix.
+/// One round of the mix, which the hash of names in an OSD map is made of as well.
+///
+/// ```
+/// assert_eq!(siphon_crush::hash::mix(0, 0, 0), (0, 0, 0));
+/// ```
 #[inline(always)]
-const fn mix(mut a: u32, mut b: u32, mut c: u32) -> (u32, u32, u32) {
+pub const fn mix(mut a: u32, mut b: u32, mut c: u32) -> (u32, u32, u32) {
     macro_rules! step {
         ($a:ident $b:ident $c:ident $shift:tt $by:literal) => {
             $a = $a.wrapping_sub($b).wrapping_sub($c) ^ ($c $shift $by);

@@ -1,6 +1,8 @@
 //! How names become numbers, and numbers placement groups (`common/ceph_hash.cc`,
 //! `include/rados.h`).
 
+use siphon_crush::hash;
+
 /// How a pool hashes its objects' names (`CEPH_STR_HASH_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StrHash(pub u8);
@@ -44,23 +46,8 @@ fn rjenkins(bytes: &[u8]) -> u32 {
     let (mut a, mut b, mut c) = (START, START, 0_u32);
     let (chunks, rest) = bytes.as_chunks::<12>();
     let mut mix = |words: [u32; 3]| {
-        a = a.wrapping_add(words[0]);
-        b = b.wrapping_add(words[1]);
-        c = c.wrapping_add(words[2]);
-        macro_rules! step {
-            ($a:ident $b:ident $c:ident $shift:tt $by:literal) => {
-                $a = $a.wrapping_sub($b).wrapping_sub($c) ^ ($c $shift $by);
-            };
-        }
-        step!(a b c >> 13);
-        step!(b c a << 8);
-        step!(c a b >> 13);
-        step!(a b c >> 12);
-        step!(b c a << 16);
-        step!(c a b >> 5);
-        step!(a b c >> 3);
-        step!(b c a << 10);
-        step!(c a b >> 15);
+        let [x, y, z] = words;
+        (a, b, c) = hash::mix(a.wrapping_add(x), b.wrapping_add(y), c.wrapping_add(z));
         c
     };
     for chunk in chunks {
