@@ -69,10 +69,9 @@ pub(crate) struct Schedule {
 type OpenDriver = dyn Fn(usize) -> io::Result<Box<dyn Driver>> + Send + Sync;
 
 impl NetworkStack {
-    /// A stack that is built in; [`rdma`](Self::rdma) takes options. It is what [`StackKind::here`] makes of
-    /// `kind`.
+    /// A stack that is built in; [`rdma`](Self::rdma) takes options. Whether this system has it is what
+    /// [`StackKind::here`] tells.
     pub fn new(kind: StackKind) -> Self {
-        let kind = kind.here();
         Self::from_fn(kind.name(), move |_| kind.driver())
     }
 

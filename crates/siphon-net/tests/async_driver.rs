@@ -160,7 +160,7 @@ impl Handler for Dispatch {
 fn dispatch_test() {
     for &kind in common::SYSTEM_STACKS {
         let (told, counter) = mpsc::channel();
-        let workers = NetworkStack::new(kind)
+        let workers = NetworkStack::new(kind.here())
             .spawn(2, move |_, _| Dispatch { told: told.clone(), done: false })
             .unwrap();
         for _ in 0..10_000 {

@@ -280,7 +280,7 @@ impl Handler for Told {
 #[test]
 fn a_panic_of_one_worker_is_reported_and_leaves_the_others() {
     for kind in [StackKind::Posix] {
-        let workers = NetworkStack::new(kind)
+        let workers = NetworkStack::new(kind.here())
             .spawn(2, |index, _| {
                 let name = format!("msgr-worker-{index}");
                 assert_eq!(std::thread::current().name(), Some(&*name));

@@ -57,7 +57,7 @@ pub(crate) struct Net {
 
 impl Net {
     pub(crate) fn new(kind: StackKind) -> Self {
-        Self { driver: kind.driver().unwrap(), events: VecDeque::new() }
+        Self { driver: kind.here().driver().unwrap(), events: VecDeque::new() }
     }
 
     /// One wait.

@@ -22,7 +22,7 @@ const MAX_ECHO: usize = 64 << 10;
 
 pub(crate) fn run(kind: StackKind) {
     let (report, reports) = mpsc::channel();
-    let workers = NetworkStack::new(kind)
+    let workers = NetworkStack::new(kind.here())
         .spawn(WORKERS, move |index, peers| Stress::new(index, peers, report.clone()))
         .unwrap();
     let answered: usize = (0..WORKERS).map(|_| reports.recv().unwrap()).sum();
