@@ -25,7 +25,8 @@ mod typed;
 
 pub use messages::{
     MAuth, MAuthReply, MCommand, MCommandReply, MMonCommand, MMonCommandAck, MMonGetMap, MMonMap,
-    MMonSubscribe, MMonSubscribeAck, MOSDOp, MOSDOpReply, MPing, SubscribeItem,
+    MMonSubscribe, MMonSubscribeAck, MOSDBackoff, MOSDOp, MOSDOpReply, MPing, MWatchNotify,
+    SubscribeItem,
 };
 pub use registry::{describe, describe_from, message_name, msg_type};
 pub use typed::{MessageError, TypedMessage};

@@ -6,7 +6,8 @@ use siphon_proto::{Message, MessageHeader};
 use siphon_wire::types::EntityName;
 
 use crate::{
-    MMonGetMap, MMonMap, MMonSubscribe, MMonSubscribeAck, MOSDOp, MOSDOpReply, MPing, TypedMessage,
+    MMonGetMap, MMonMap, MMonSubscribe, MMonSubscribeAck, MOSDBackoff, MOSDOp, MOSDOpReply, MPing,
+    MWatchNotify, TypedMessage,
 };
 
 /// Ceph's name in logs for messages of this type, if there is such a type.
@@ -56,6 +57,8 @@ impl fmt::Display for Line<'_> {
                 self.print_with(f, |op: &MOSDOp, header, f| op.print_from(self.source, header, f))
             }
             MOSDOpReply::TYPE => self.print::<MOSDOpReply>(f),
+            MOSDBackoff::TYPE => self.print::<MOSDBackoff>(f),
+            MWatchNotify::TYPE => self.print::<MWatchNotify>(f),
             _ => None,
         };
         match print_known {

@@ -9,7 +9,7 @@ use corpus_walk::{Exact, check, row};
 use siphon_messages::mon::{MonFeatures, MonInfo, MonMap};
 use siphon_messages::{
     MAuth, MAuthReply, MCommand, MMonCommand, MMonCommandAck, MMonMap, MMonSubscribe, MOSDOp,
-    MOSDOpReply, MPing, MessageError, TypedMessage, msg_type,
+    MOSDOpReply, MPing, MWatchNotify, MessageError, TypedMessage, msg_type,
 };
 use siphon_proto::{Message, MessageHeader, Payload, Priority};
 use siphon_wire::types::{EntityName, Features};
@@ -32,6 +32,7 @@ fn messages_are_as_ceph_encodes_them() {
     check(&[
         row::<Dump<MPing>>("MPing", Exact::Always),
         row::<Dump<MOSDOp>>("MOSDOp", Exact::Always),
+        row::<Dump<MWatchNotify>>("MWatchNotify", Exact::Always),
         row::<Dump<MAuth>>("MAuth", Exact::Always),
         row::<Dump<MAuthReply>>("MAuthReply", Exact::Always),
         row::<Dump<MCommand>>("MCommand", Exact::Always),

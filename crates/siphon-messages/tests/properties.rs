@@ -4,10 +4,10 @@ use bytes::Bytes;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use siphon_messages::mon::{ElectionStrategy, MonFeatures, MonMap, Release};
-use siphon_messages::osd::{OsdFlags, OsdOp, OsdOpCode, OsdOpFlags};
+use siphon_messages::osd::{BackoffOp, OsdFlags, OsdOp, OsdOpCode, OsdOpFlags, WatchEventKind};
 use siphon_messages::{
-    MMonGetMap, MMonMap, MMonSubscribe, MMonSubscribeAck, MOSDOp, MOSDOpReply, MPing,
-    SubscribeItem, TypedMessage, describe,
+    MMonGetMap, MMonMap, MMonSubscribe, MMonSubscribeAck, MOSDBackoff, MOSDOp, MOSDOpReply, MPing,
+    MWatchNotify, SubscribeItem, TypedMessage, describe,
 };
 use siphon_proto::{Message, MessageHeader, OutPayload, Payload};
 use siphon_wire::buf::Rope;
@@ -156,6 +156,8 @@ fn read_as_all(version: u16, payload: &Payload) {
     read::<MMonSubscribeAck>(version, payload);
     read::<MOSDOp>(version, payload);
     read::<MOSDOpReply>(version, payload);
+    read::<MOSDBackoff>(version, payload);
+    read::<MWatchNotify>(version, payload);
 }
 
 proptest! {
@@ -206,6 +208,39 @@ proptest! {
         survives(&MPing::question(), Features::ALL);
         survives(&MMonGetMap, Features::ALL);
         survives(&MMonSubscribeAck { interval, fsid: Uuid(fsid) }, Features::ALL);
+    }
+
+    #[test]
+    fn what_osds_tell_their_clients_survives(
+        request in request(),
+        end in text(),
+        (payload, answers) in (vec(any::<u8>(), 0..12), rope()),
+        (op, cookie, notify_id, return_code) in any::<(u8, u64, u64, i32)>(),
+    ) {
+        survives(
+            &MOSDBackoff {
+                pgid: request.pgid,
+                map_epoch: request.osdmap_epoch,
+                op: BackoffOp(op),
+                id: cookie,
+                begin: request.object(),
+                end: HObject::new(request.locator.pool, end, request.hash),
+            },
+            Features::ALL,
+        );
+        survives(
+            &MWatchNotify {
+                cookie,
+                version: 0,
+                notify_id,
+                kind: WatchEventKind(op),
+                payload: payload.into(),
+                return_code,
+                notifier_gid: cookie,
+                answers,
+            },
+            Features::ALL,
+        );
     }
 
     #[test]

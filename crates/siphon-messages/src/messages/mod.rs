@@ -10,9 +10,11 @@ mod mmongetmap;
 mod mmonmap;
 mod mmonsubscribe;
 mod mmonsubscribeack;
+mod mosdbackoff;
 mod mosdop;
 mod mosdopreply;
 mod mping;
+mod mwatchnotify;
 
 pub use mauth::MAuth;
 pub use mauthreply::MAuthReply;
@@ -24,9 +26,11 @@ pub use mmongetmap::MMonGetMap;
 pub use mmonmap::MMonMap;
 pub use mmonsubscribe::{MMonSubscribe, SubscribeItem};
 pub use mmonsubscribeack::MMonSubscribeAck;
+pub use mosdbackoff::MOSDBackoff;
 pub use mosdop::MOSDOp;
 pub use mosdopreply::MOSDOpReply;
 pub use mping::MPing;
+pub use mwatchnotify::MWatchNotify;
 
 use bytes::Bytes;
 use siphon_proto::Payload;
