@@ -24,9 +24,11 @@ mod registry;
 mod typed;
 
 pub use messages::{
-    MAuth, MAuthReply, MCommand, MCommandReply, MMonCommand, MMonCommandAck, MMonGetMap, MMonMap,
-    MMonSubscribe, MMonSubscribeAck, MOSDBackoff, MOSDOp, MOSDOpReply, MPing, MWatchNotify,
-    SubscribeItem,
+    MAuth, MAuthReply, MCommand, MCommandReply, MConfig, MGetPoolStats, MGetPoolStatsReply,
+    MMgrCommand, MMgrCommandReply, MMgrMap, MMonCommand, MMonCommandAck, MMonGetMap,
+    MMonGetVersion, MMonGetVersionReply, MMonMap, MMonSubscribe, MMonSubscribeAck, MOSDBackoff,
+    MOSDMap, MOSDOp, MOSDOpReply, MPing, MPoolOp, MPoolOpReply, MStatfs, MStatfsReply,
+    MWatchNotify, PoolOpCode, SubscribeItem,
 };
 pub use registry::{describe, describe_from, message_name, msg_type};
 pub use typed::{MessageError, TypedMessage};

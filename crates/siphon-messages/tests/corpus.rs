@@ -6,10 +6,14 @@ mod corpus_walk;
 use std::marker::PhantomData;
 
 use corpus_walk::{Exact, check, row};
-use siphon_messages::mon::{MonFeatures, MonInfo, MonMap};
+use siphon_messages::mon::{
+    MgrMap, MonFeatures, MonInfo, MonMap, ObjectStatCollection, ObjectStatSum, PoolStat,
+    StoreStatfs,
+};
 use siphon_messages::{
-    MAuth, MAuthReply, MCommand, MMonCommand, MMonCommandAck, MMonMap, MMonSubscribe, MOSDOp,
-    MOSDOpReply, MPing, MWatchNotify, MessageError, TypedMessage, msg_type,
+    MAuth, MAuthReply, MCommand, MMonCommand, MMonCommandAck, MMonGetVersion, MMonGetVersionReply,
+    MMonMap, MMonSubscribe, MOSDMap, MOSDOp, MOSDOpReply, MPing, MPoolOp, MPoolOpReply,
+    MWatchNotify, MessageError, TypedMessage, msg_type,
 };
 use siphon_proto::{Message, MessageHeader, Payload, Priority};
 use siphon_wire::types::{EntityName, Features};
@@ -28,6 +32,18 @@ fn monmaps_are_as_ceph_encodes_them() {
 }
 
 #[test]
+fn maps_of_managers_and_statistics_are_as_ceph_encodes_them() {
+    check(&[
+        // What modules there are is passed over.
+        row::<MgrMap>("MgrMap", DECODED_ONLY),
+        row::<PoolStat>("pool_stat_t", Exact::Since(15, 0)),
+        row::<ObjectStatCollection>("object_stat_collection_t", Exact::Since(15, 0)),
+        row::<ObjectStatSum>("object_stat_sum_t", Exact::Since(15, 0)),
+        row::<StoreStatfs>("store_statfs_t", Exact::Always),
+    ]);
+}
+
+#[test]
 fn messages_are_as_ceph_encodes_them() {
     check(&[
         row::<Dump<MPing>>("MPing", Exact::Always),
@@ -38,6 +54,12 @@ fn messages_are_as_ceph_encodes_them() {
         row::<Dump<MCommand>>("MCommand", Exact::Always),
         row::<Dump<MMonCommand>>("MMonCommand", Exact::Always),
         row::<Dump<MMonCommandAck>>("MMonCommandAck", Exact::Always),
+        row::<Dump<MMonGetVersion>>("MMonGetVersion", Exact::Always),
+        row::<Dump<MMonGetVersionReply>>("MMonGetVersionReply", Exact::Always),
+        row::<Dump<MPoolOpReply>>("MPoolOpReply", Exact::Always),
+        row::<Dump<MPoolOp>>("MPoolOp", Exact::Always),
+        // Before Luminous it did not end with removed snapshots.
+        row::<Dump<MOSDMap>>("MOSDMap", DECODED_ONLY),
         // Before Nautilus a monitor's entry had fewer fields.
         row::<Dump<MMonMap>>("MMonMap", DECODED_ONLY),
         // Before Luminous there was no host name.
