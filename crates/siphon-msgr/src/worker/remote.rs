@@ -411,7 +411,12 @@ impl Remote {
             self.failure = Some(if abandoned { reason.clone() } else { CloseReason::Shutdown });
             self.proto.close();
         }
-        self.handle.set_fault(reason);
+        self.handle.set_fault(reason.clone());
+        if self.failure.is_none() {
+            for dispatcher in self.handle.messenger().chain().iter() {
+                guarded(&self.handle, || dispatcher.handle_fault(&self.handle, &reason));
+            }
+        }
     }
 
     /// Whether a session is open over its socket.
