@@ -262,8 +262,7 @@ impl Core {
             Kind::Watch(watch) if watch.ticket.is_none() => {
                 watch.generation = watch.generation.wrapping_add(1);
                 let (generation, timeout) = (watch.generation, watch.timeout);
-                request.ops =
-                    vec![OsdOp::watch(cookie, WatchOp::RECONNECT, generation, timeout)];
+                request.ops = vec![OsdOp::watch(cookie, WatchOp::RECONNECT, generation, timeout)];
             }
             Kind::Watch(_) => {}
             Kind::Notify { notify_id, .. } => *notify_id = None,

@@ -68,11 +68,8 @@ impl Core {
             return Ok(Advance::Next);
         }
         // The first map may be any; the newest is the one that is of use.
-        let whole = if have {
-            update.maps.range(next..).next()
-        } else {
-            update.maps.last_key_value()
-        };
+        let whole =
+            if have { update.maps.range(next..).next() } else { update.maps.last_key_value() };
         let Some((&epoch, bytes)) = whole else { return Ok(Advance::Missing) };
         let map = decode_map(bytes, epoch)?;
         self.map = Arc::new(map);
@@ -100,7 +97,8 @@ impl Core {
         }
         self.close_sessions();
         // Those without an OSD have no session.
-        for op in self.ops.values_mut().filter(|op| op.place.osd.is_none() && op.session.is_some()) {
+        for op in self.ops.values_mut().filter(|op| op.place.osd.is_none() && op.session.is_some())
+        {
             op.session = None;
             op.unsent = true;
         }
@@ -136,7 +134,8 @@ impl Core {
     /// After a map: whether another one is waited for.
     fn want_more(&mut self) {
         let homeless = |op: &super::ops::OpState| !op.queued && op.session.is_none();
-        if self.is_held_up() || !self.waiters.is_empty() || self.ops.values().any(|op| homeless(op)) {
+        if self.is_held_up() || !self.waiters.is_empty() || self.ops.values().any(|op| homeless(op))
+        {
             self.want_map();
         }
     }

@@ -262,6 +262,12 @@ impl Core {
         self.flush_commands();
     }
 
+    /// All that is under way, for who looks into it.
+    #[cfg(test)]
+    fn describe(&self) -> Vec<String> {
+        self.ops.iter().map(|(tid, op)| format!("{tid}: {}", op.describe())).collect()
+    }
+
     /// What holds after each call.
     fn check(&self) {
         if cfg!(debug_assertions) {

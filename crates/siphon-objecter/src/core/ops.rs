@@ -87,6 +87,17 @@ impl OpState {
         object
     }
 
+    /// What it waits for, for who looks into it.
+    #[cfg(test)]
+    pub(super) fn describe(&self) -> String {
+        let Self { place, session, unsent, queued, parked, attempts, then, .. } = self;
+        format!(
+            "osd {:?} of {:?}, paused {}, session {session:?}, unsent {unsent}, queued {queued}, \
+             parked {parked}, attempts {attempts}, for {then:?}",
+            place.osd, place.raw, place.paused
+        )
+    }
+
     /// Whether it is for an object that is held back.
     pub(super) fn is_in(&self, pgid: siphon_wire::types::SpgId) -> bool {
         self.place.interval.as_ref().is_some_and(|interval| interval.spg == pgid)
@@ -170,7 +181,13 @@ impl Core {
     }
 
     /// Submits an operation of our own, which others do not hold up.
-    pub(super) fn submit_own(&mut self, message: MOSDOp, pool: i64, then: Then, now: Instant) -> u64 {
+    pub(super) fn submit_own(
+        &mut self,
+        message: MOSDOp,
+        pool: i64,
+        then: Then,
+        now: Instant,
+    ) -> u64 {
         let tid = self.add(Arc::new(message), pool, 0, self.config.priority, then, now);
         self.start(tid, now);
         tid

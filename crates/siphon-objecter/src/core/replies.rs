@@ -41,7 +41,8 @@ impl Core {
             }
         };
         // That to an earlier attempt does not count: another one is on its way.
-        if op.attempts == 0 || (reply.retry_attempt >= 0 && reply.retry_attempt != op.attempts - 1) {
+        if op.attempts == 0 || (reply.retry_attempt >= 0 && reply.retry_attempt != op.attempts - 1)
+        {
             return;
         }
         match reply {
@@ -74,8 +75,7 @@ impl Core {
         if !to.object.is_empty() {
             message.oid = to.object;
         }
-        message.flags |=
-            OsdFlags::REDIRECTED | OsdFlags::IGNORE_CACHE | OsdFlags::IGNORE_OVERLAY;
+        message.flags |= OsdFlags::REDIRECTED | OsdFlags::IGNORE_CACHE | OsdFlags::IGNORE_OVERLAY;
         self.place_anew(tid, now);
     }
 

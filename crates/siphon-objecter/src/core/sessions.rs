@@ -1,7 +1,7 @@
 //! One session with each OSD that something is under way with.
 
-use siphon_messages::{MPing, TypedMessage};
 use siphon_messages::{MOSDBackoff, osd::BackoffOp};
+use siphon_messages::{MPing, TypedMessage};
 use siphon_wire::types::EntityAddrVec;
 use std::time::Instant;
 
@@ -162,7 +162,12 @@ impl Core {
     }
 
     /// An OSD wants requests held back, or not any more.
-    pub(crate) fn handle_backoff(&mut self, session: SessionId, backoff: &MOSDBackoff, now: Instant) {
+    pub(crate) fn handle_backoff(
+        &mut self,
+        session: SessionId,
+        backoff: &MOSDBackoff,
+        now: Instant,
+    ) {
         let Some(osd) = self.osd_of(session) else { return };
         let Some(session) = self.sessions.get_mut(&osd) else { return };
         session.heard = true;
@@ -192,7 +197,11 @@ impl Core {
             }
             BackoffOp::UNBLOCK => {
                 if !session.backoffs.unblock(backoff.id) {
-                    tracing::warn!(osd, id = backoff.id, "an OSD ended a backoff that there is not");
+                    tracing::warn!(
+                        osd,
+                        id = backoff.id,
+                        "an OSD ended a backoff that there is not"
+                    );
                 }
                 self.flush(now);
             }
