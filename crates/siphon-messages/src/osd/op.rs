@@ -81,7 +81,7 @@ impl OsdOp {
         self.code.has_extent().then(|| Extent::from_args(&self.args))
     }
 
-    fn with_data_length(mut self) -> Self {
+    pub(super) fn with_data_length(mut self) -> Self {
         let extent = Extent::from_args(&self.args);
         self.args = Extent { length: self.data.len() as u64, ..extent }.to_args();
         self
