@@ -6,7 +6,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use siphon_wire::buf::Rope;
-use siphon_wire::types::{ByteString, Epoch, Features, HObject, SnapId};
+use siphon_wire::types::{ByteString, Epoch, Features, HObject, ObjectLocator, SnapId, Version};
 use siphon_wire::{Encode, Encoder};
 
 use super::{AllocHintFlags, OsdOp, OsdOpCode, OsdOpFlags};
@@ -111,13 +111,30 @@ impl OsdOp {
     }
 
     /// Goes on only if the object's version is `version`.
-    pub fn assert_version(version: u64) -> Self {
-        Args::new().u64(0).u64(version).of(OsdOpCode::ASSERT_VER)
+    pub fn assert_version(version: Version) -> Self {
+        Args::new().u64(0).u64(version.0).of(OsdOpCode::ASSERT_VER)
     }
 
     /// Makes the object what it was at `snap`.
     pub fn rollback(snap: SnapId) -> Self {
         Args::new().u64(snap.0).of(OsdOpCode::ROLLBACK)
+    }
+
+    /// Replaces the object by a copy of `source`, which the OSD fetches; if `version` is not 0, it must
+    /// be at that. `source_flags` are hints for reading it.
+    pub fn copy_from(
+        source: &ByteString,
+        locator: &ObjectLocator,
+        snap: SnapId,
+        version: Version,
+        source_flags: OsdOpFlags,
+    ) -> Self {
+        let arguments = Args::new().u64(snap.0).u64(version.0).u8(0).u32(source_flags.0);
+        let data = Encoder::gathered(Features::ALL, |enc| {
+            enc.value(source);
+            enc.value(locator);
+        });
+        Self { data: data.into(), ..arguments.of(OsdOpCode::COPY_FROM) }
     }
 
     /// Tells how the object will be used: its size, the size of writes, and more.
@@ -347,7 +364,19 @@ mod tests {
         assert_eq!(data(&op), b"lockget_infoxyz");
         let op = OsdOp::set_alloc_hint(1, 2, AllocHintFlags::IMMUTABLE);
         assert_eq!(op.args[16..21], *b"\x20\0\0\0\0");
-        assert_eq!(OsdOp::assert_version(9).args[8], 9);
+        let copy = OsdOp::copy_from(
+            &"a".into(),
+            &ObjectLocator::new(2),
+            SnapId::HEAD,
+            Version(5),
+            OsdOpFlags::FADVISE_NOCACHE,
+        );
+        assert_eq!(
+            copy.args[..22],
+            *b"\xfe\xff\xff\xff\xff\xff\xff\xff\x05\0\0\0\0\0\0\0\0\x40\0\0\0\0"
+        );
+        assert_eq!(copy.data.slice(0..7), b"\x01\0\0\0a\x06\x03");
+        assert_eq!(OsdOp::assert_version(Version(9)).args[8], 9);
         assert_eq!(OsdOp::create(true).flags, OsdOpFlags::EXCL);
         let op = OsdOp::pgnls(3, &HObject::min(), Epoch(5));
         assert_eq!(op.args[..13], *b"\x03\0\0\0\0\0\0\0\x05\0\0\0\0");

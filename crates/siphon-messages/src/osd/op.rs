@@ -322,6 +322,13 @@ impl OsdOp {
     }
 }
 
+/// The call as Ceph's logs show it: `write 0~4096`.
+impl fmt::Display for OsdOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.print_call(f)
+    }
+}
+
 impl fmt::Debug for OsdOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.print_call(f)?;
