@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cls;
 mod messages;
 pub mod mon;
 pub mod osd;

@@ -81,7 +81,7 @@ impl OsdOp {
         self.code.has_extent().then(|| Extent::from_args(&self.args))
     }
 
-    fn with_data_length(mut self) -> Self {
+    pub(super) fn with_data_length(mut self) -> Self {
         let extent = Extent::from_args(&self.args);
         self.args = Extent { length: self.data.len() as u64, ..extent }.to_args();
         self
@@ -319,6 +319,13 @@ impl OsdOp {
         let start = at.min(self.data.len());
         let end = at.saturating_add(len).min(self.data.len());
         self.data.slice(start..end).to_bytes().into()
+    }
+}
+
+/// The call as Ceph's logs show it: `write 0~4096`.
+impl fmt::Display for OsdOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.print_call(f)
     }
 }
 
