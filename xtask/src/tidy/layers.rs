@@ -57,6 +57,7 @@ pub(super) static LAYERS: &[Layer] = &[
     // Typed messages are for those who stand on the messenger.
     Layer { never: &["siphon-messages"], ..layer(5, "siphon-msgr", "crates/siphon-msgr") },
     layer(6, "siphon-perf", "crates/siphon-perf"),
+    Layer { forbids_unsafe: true, ..layer(6, "siphon-monclient", "crates/siphon-monclient") },
     layer(7, "siphon", "crates/siphon"),
     layer(7, "ceph-perf-msgr", "crates/ceph-perf-msgr"),
     // For tests, benchmarks and chores only: others may have them as dev-dependencies.
