@@ -421,7 +421,8 @@ impl World {
             || primary != conn.osd
             || request.pgid != spg;
         // An OSD would drop it and say nothing.
-        let stopped = self.stopped.contains(&(request.osdmap_epoch, request.locator.pool));
+        let stopped = request.flags.contains(OsdFlags::WRITE)
+            && self.stopped.contains(&(request.osdmap_epoch, request.locator.pool));
         assert!(
             !stopped || request.flags.contains(OsdFlags::FULL_TRY),
             "a write under epoch {}, which does not take any",
