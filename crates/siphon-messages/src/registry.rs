@@ -7,8 +7,9 @@ use siphon_wire::types::EntityName;
 
 use crate::{
     MConfig, MGetPoolStats, MGetPoolStatsReply, MMgrCommand, MMgrCommandReply, MMgrMap, MMonGetMap,
-    MMonGetVersion, MMonGetVersionReply, MMonMap, MMonSubscribe, MMonSubscribeAck, MOSDMap, MOSDOp,
-    MOSDOpReply, MPing, MPoolOp, MPoolOpReply, MStatfs, MStatfsReply, TypedMessage,
+    MMonGetVersion, MMonGetVersionReply, MMonMap, MMonSubscribe, MMonSubscribeAck, MOSDBackoff,
+    MOSDMap, MOSDOp, MOSDOpReply, MPing, MPoolOp, MPoolOpReply, MStatfs, MStatfsReply,
+    MWatchNotify, TypedMessage,
 };
 
 /// Ceph's name in logs for messages of this type, if there is such a type.
@@ -71,6 +72,8 @@ impl fmt::Display for Line<'_> {
                 self.print_with(f, |op: &MOSDOp, header, f| op.print_from(self.source, header, f))
             }
             MOSDOpReply::TYPE => self.print::<MOSDOpReply>(f),
+            MOSDBackoff::TYPE => self.print::<MOSDBackoff>(f),
+            MWatchNotify::TYPE => self.print::<MWatchNotify>(f),
             _ => None,
         };
         match print_known {

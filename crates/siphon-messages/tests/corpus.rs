@@ -6,14 +6,20 @@ mod corpus_walk;
 use std::marker::PhantomData;
 
 use corpus_walk::{Exact, check, row};
+use siphon_messages::cls::lock::{
+    AssertOp, BreakOp, GetInfoOp, ListLocksReply, LockInfo, LockOp, LockerId, LockerInfo, UnlockOp,
+};
 use siphon_messages::mon::{
     MgrMap, MonFeatures, MonInfo, MonMap, ObjectStatCollection, ObjectStatSum, PoolStat,
     StoreStatfs,
 };
+use siphon_messages::osd::{
+    CloneInfo, ObjListSnapResponse, ObjListWatchResponse, PgNlsResponse, WatchItem,
+};
 use siphon_messages::{
     MAuth, MAuthReply, MCommand, MMonCommand, MMonCommandAck, MMonGetVersion, MMonGetVersionReply,
     MMonMap, MMonSubscribe, MOSDMap, MOSDOp, MOSDOpReply, MPing, MPoolOp, MPoolOpReply,
-    MessageError, TypedMessage, msg_type,
+    MWatchNotify, MessageError, TypedMessage, msg_type,
 };
 use siphon_proto::{Message, MessageHeader, Payload, Priority};
 use siphon_wire::types::{EntityName, Features};
@@ -48,6 +54,7 @@ fn messages_are_as_ceph_encodes_them() {
     check(&[
         row::<Dump<MPing>>("MPing", Exact::Always),
         row::<Dump<MOSDOp>>("MOSDOp", Exact::Always),
+        row::<Dump<MWatchNotify>>("MWatchNotify", Exact::Always),
         row::<Dump<MAuth>>("MAuth", Exact::Always),
         row::<Dump<MAuthReply>>("MAuthReply", Exact::Always),
         row::<Dump<MCommand>>("MCommand", Exact::Always),
@@ -65,6 +72,33 @@ fn messages_are_as_ceph_encodes_them() {
         row::<Dump<MMonSubscribe>>("MMonSubscribe", DECODED_ONLY),
         // Before Luminous there was no trace.
         row::<Dump<MOSDOpReply>>("MOSDOpReply", DECODED_ONLY),
+    ]);
+}
+
+#[test]
+fn outputs_of_operations_are_as_ceph_encodes_them() {
+    check(&[
+        row::<WatchItem>("watch_item_t", Exact::Always),
+        row::<ObjListWatchResponse>("obj_list_watch_response_t", Exact::Always),
+        row::<CloneInfo>("clone_info", Exact::Always),
+        row::<ObjListSnapResponse>("obj_list_snap_response_t", Exact::Always),
+        row::<PgNlsResponse>("pg_nls_response_t", Exact::Always),
+    ]);
+}
+
+#[test]
+fn locks_are_as_ceph_encodes_them() {
+    check(&[
+        row::<LockOp>("cls_lock_lock_op", Exact::Always),
+        row::<UnlockOp>("cls_lock_unlock_op", Exact::Always),
+        row::<BreakOp>("cls_lock_break_op", Exact::Always),
+        row::<GetInfoOp>("cls_lock_get_info_op", Exact::Always),
+        row::<LockInfo>("cls_lock_get_info_reply", Exact::Always),
+        row::<LockInfo>("lock_info_t", Exact::Always),
+        row::<LockerId>("rados::cls::lock::locker_id_t", Exact::Always),
+        row::<LockerInfo>("rados::cls::lock::locker_info_t", Exact::Always),
+        row::<ListLocksReply>("cls_lock_list_locks_reply", Exact::Always),
+        row::<AssertOp>("cls_lock_assert_op", Exact::Always),
     ]);
 }
 

@@ -4,12 +4,12 @@ use bytes::Bytes;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use siphon_messages::mon::{ElectionStrategy, MgrMap, MonFeatures, MonMap, PoolStat, Release};
-use siphon_messages::osd::{OsdFlags, OsdOp, OsdOpCode, OsdOpFlags};
+use siphon_messages::osd::{BackoffOp, OsdFlags, OsdOp, OsdOpCode, OsdOpFlags, WatchEventKind};
 use siphon_messages::{
     MConfig, MGetPoolStats, MGetPoolStatsReply, MMgrCommand, MMgrCommandReply, MMgrMap, MMonGetMap,
-    MMonGetVersion, MMonGetVersionReply, MMonMap, MMonSubscribe, MMonSubscribeAck, MOSDMap, MOSDOp,
-    MOSDOpReply, MPing, MPoolOp, MPoolOpReply, MStatfs, MStatfsReply, PoolOpCode, SubscribeItem,
-    TypedMessage, describe,
+    MMonGetVersion, MMonGetVersionReply, MMonMap, MMonSubscribe, MMonSubscribeAck, MOSDBackoff,
+    MOSDMap, MOSDOp, MOSDOpReply, MPing, MPoolOp, MPoolOpReply, MStatfs, MStatfsReply,
+    MWatchNotify, PoolOpCode, SubscribeItem, TypedMessage, describe,
 };
 use siphon_proto::{Message, MessageHeader, OutPayload, Payload};
 use siphon_wire::buf::Rope;
@@ -168,11 +168,13 @@ fn read_as_all(version: u16, payload: &Payload) {
     read::<MMgrMap>(version, payload);
     read::<MMonGetVersion>(version, payload);
     read::<MMonGetVersionReply>(version, payload);
+    read::<MOSDBackoff>(version, payload);
     read::<MOSDMap>(version, payload);
     read::<MPoolOp>(version, payload);
     read::<MPoolOpReply>(version, payload);
     read::<MStatfs>(version, payload);
     read::<MStatfsReply>(version, payload);
+    read::<MWatchNotify>(version, payload);
 }
 
 proptest! {
@@ -223,6 +225,39 @@ proptest! {
         survives(&MPing::question(), Features::ALL);
         survives(&MMonGetMap, Features::ALL);
         survives(&MMonSubscribeAck { interval, fsid: Uuid(fsid) }, Features::ALL);
+    }
+
+    #[test]
+    fn what_osds_tell_their_clients_survives(
+        request in request(),
+        end in text(),
+        (payload, answers) in (vec(any::<u8>(), 0..12), rope()),
+        (op, cookie, notify_id, return_code) in any::<(u8, u64, u64, i32)>(),
+    ) {
+        survives(
+            &MOSDBackoff {
+                pgid: request.pgid,
+                map_epoch: request.osdmap_epoch,
+                op: BackoffOp(op),
+                id: cookie,
+                begin: request.object(),
+                end: HObject::new(request.locator.pool, end, request.hash),
+            },
+            Features::ALL,
+        );
+        survives(
+            &MWatchNotify {
+                cookie,
+                version: 0,
+                notify_id,
+                kind: WatchEventKind(op),
+                payload: payload.into(),
+                return_code,
+                notifier_gid: cookie,
+                answers,
+            },
+            Features::ALL,
+        );
     }
 
     #[test]

@@ -15,17 +15,19 @@ const START_TIMEOUT: Duration = Duration::from_secs(90);
 /// A port can be taken between choosing and binding it.
 const MAX_STARTS: u32 = 3;
 
-/// Daemons, and what their keys may do.
-const DAEMONS: [(&str, &[&str]); 4] = [
+/// Daemons besides OSDs, and what their keys may do.
+const DAEMONS: [(&str, &[&str]); 3] = [
     ("mon.", &["mon=allow *"]),
     ("client.admin", &["mon=allow *", "osd=allow *", "mgr=allow *"]),
-    ("osd.0", &["mon=allow profile osd", "mgr=allow profile osd", "osd=allow *"]),
     ("mgr.x", &["mon=allow profile mgr", "osd=allow *"]),
 ];
+const OSD_CAPS: &[&str] = &["mon=allow profile osd", "mgr=allow profile osd", "osd=allow *"];
 
 /// How a cluster is to be.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ClusterOptions {
+    /// How many OSDs it has.
+    pub osds: u32,
     /// The kind of all keys and tickets, from 20.2.4 on: `aes` or `aes256k`. Older releases know no
     /// choice.
     pub key_type: Option<&'static str>,
@@ -33,7 +35,14 @@ pub struct ClusterOptions {
     pub config: Vec<String>,
 }
 
-/// A throw-away cluster on 127.0.0.1, with cephx: a monitor, a manager and an OSD in memory, of the
+/// One OSD, and nothing further.
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        Self { osds: 1, key_type: None, config: Vec::new() }
+    }
+}
+
+/// A throw-away cluster on 127.0.0.1, with cephx: a monitor, a manager and OSDs in memory, of the
 /// release that is wanted, each with an address of msgr1 and one of msgr2.
 ///
 /// All its files are in a folder of its own, within the tree of the release: the daemons run by
@@ -51,7 +60,7 @@ pub struct ClusterOptions {
 pub struct Cluster {
     // Before `dir`: the daemons end before their files go. A manager before the monitor it talks to.
     mgr: Leash,
-    osd: Leash,
+    osds: Vec<Leash>,
     mon: Leash,
     files: Files,
     version: String,
@@ -60,7 +69,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Makes a cluster and starts it; returns when its OSD is up and its manager active, which takes
+    /// Makes a cluster and starts it; returns when its OSDs are up and its manager active, which takes
     /// a few seconds.
     ///
     /// # Errors
@@ -96,11 +105,12 @@ impl Cluster {
 
         let mon = files.launch("ceph-mon", &["-f", "-i", "a"])?;
         mon.wait_until_listening(v2, START_TIMEOUT)?;
-        let osd = files.launch("ceph-osd", &["-f", "-i", "0", "--no-mon-config"])?;
+        let osds = (0..options.osds).map(|id| files.launch_osd(id)).collect::<Result<_, _>>()?;
         let mgr = files.launch("ceph-mgr", &["-f", "-i", "x"])?;
-        let cluster = Self { mgr, osd, mon, files, version, v2, v1 };
-        cluster.osd.wait_until("up", START_TIMEOUT, || {
-            cluster.json(&["osd", "dump"]).is_ok_and(|map| map["osds"][0]["up"] == 1)
+        let cluster = Self { mgr, osds, mon, files, version, v2, v1 };
+        cluster.mon.wait_until("up, all OSDs", START_TIMEOUT, || {
+            let up = |map: &Value| map["num_up_osds"] == options.osds;
+            cluster.json(&["osd", "stat"]).is_ok_and(|map| up(&map) || up(&map["osdmap"]))
         })?;
         cluster.mgr.wait_until("active", START_TIMEOUT, || {
             cluster.json(&["mgr", "dump"]).is_ok_and(|map| map["available"] == true)
@@ -137,6 +147,40 @@ impl Cluster {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// One of the release's own programs, `rados` for example, as `client.admin`, to which arguments
+    /// can be added.
+    pub fn program(&self, name: &str) -> Command {
+        self.files.command(name)
+    }
+
+    /// A configuration file for clients outside of the tree: it has the monitor and the keyring.
+    pub fn client_conf(&self) -> PathBuf {
+        self.files.dir.path().join("client.conf")
+    }
+
+    /// Ends an OSD by a signal: it saves what it has in memory on `TERM`, and has lost it on `KILL`.
+    ///
+    /// # Errors
+    /// [`PeerError::System`].
+    ///
+    /// # Panics
+    /// If there is no such OSD.
+    pub fn end_osd(&mut self, id: u32, signal: &str) -> Result<(), PeerError> {
+        self.osds[id as usize].signal(signal)
+    }
+
+    /// Starts an OSD that was ended, with what it had saved.
+    ///
+    /// # Errors
+    /// [`PeerError::System`].
+    ///
+    /// # Panics
+    /// If there is no such OSD.
+    pub fn restart_osd(&mut self, id: u32) -> Result<(), PeerError> {
+        self.osds[id as usize] = self.files.launch_osd(id)?;
+        Ok(())
+    }
+
     /// The same as JSON.
     ///
     /// # Errors
@@ -155,13 +199,16 @@ impl Cluster {
             let lines: Vec<_> = log.lines().skip(from).collect();
             format!("{name}:\n{}\n", lines.join("\n"))
         };
-        ["mon.a", "osd.0", "mgr.x"].map(tail).concat()
+        let osds = (0..self.osds.len()).map(|id| format!("osd.{id}"));
+        let names = ["mon.a".to_owned(), "mgr.x".to_owned()].into_iter().chain(osds);
+        names.map(|name| tail(&name)).collect()
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for daemon in [&mut self.mgr, &mut self.osd, &mut self.mon] {
+        let daemons = self.osds.iter_mut().chain([&mut self.mgr, &mut self.mon]);
+        for daemon in daemons {
             let _ = daemon.signal("KILL"); // its leash would, too
         }
     }
@@ -195,6 +242,10 @@ impl Files {
         Leash::start(command, self.dir.path().join(format!("{program}.out")))
     }
 
+    fn launch_osd(&self, id: u32) -> Result<Leash, PeerError> {
+        self.launch("ceph-osd", &["-f", "-i", &id.to_string(), "--no-mon-config"])
+    }
+
     /// Configuration, keys, first maps and the daemons' data.
     fn prepare(
         &self,
@@ -209,10 +260,12 @@ impl Files {
         let (inside, fsid) = (&self.inside, uuid()?);
         let path = |name: &str| format!("{inside}/{name}");
         let addrs = format!("[v2:{v2},v1:{v1}]");
+        let osds: Vec<_> = (0..options.osds).map(|id| format!("osd.{id}")).collect();
         self.write(&fsid, &addrs, options)
             .map_err(PeerError::system(format!("write into {}", self.dir.path().display())))?;
         let key_type = options.key_type;
-        for (name, caps) in DAEMONS {
+        let osd_keys = osds.iter().map(|name| (name.as_str(), OSD_CAPS));
+        for (name, caps) in DAEMONS.into_iter().chain(osd_keys) {
             let keyring = path("keyring");
             let mut args = vec![keyring.as_str(), "-n", name, "--gen-key"];
             args.extend(key_type.iter().flat_map(|kind| ["--key-type", kind]));
@@ -231,12 +284,14 @@ impl Files {
         });
         args.extend(ciphers.iter().flatten().map(String::as_str));
         self.tool("monmaptool", &args)?;
-        self.tool("osdmaptool", &["--createsimple", "1", &osdmap])?;
+        self.tool("osdmaptool", &["--createsimple", &options.osds.to_string(), &osdmap])?;
         let maps = ["--monmap", &monmap, "--osdmap", &osdmap];
         self.tool("ceph-mon", &[&["-i", "a", "--mkfs"], &maps[..]].concat())?;
-        let osd_uuid = uuid()?;
-        let mkfs = ["-i", "0", "--mkfs", "--no-mon-config", "--osd-uuid", &osd_uuid];
-        self.tool("ceph-osd", &mkfs)?;
+        for id in 0..options.osds {
+            let (id, osd_uuid) = (id.to_string(), uuid()?);
+            let mkfs = ["-i", &id, "--mkfs", "--no-mon-config", "--osd-uuid", &osd_uuid];
+            self.tool("ceph-osd", &mkfs)?;
+        }
         Ok(())
     }
 
@@ -244,8 +299,11 @@ impl Files {
     /// for. The manager is shown no modules, which would take it long to load.
     fn write(&self, fsid: &str, addrs: &str, options: &ClusterOptions) -> std::io::Result<()> {
         let (inside, dir) = (&self.inside, self.dir.path());
-        for name in ["modules", "run", "mon.a", "osd.0", "mgr.x"] {
+        for name in ["modules", "run", "mon.a", "mgr.x"] {
             fs::create_dir(dir.join(name))?;
+        }
+        for id in 0..options.osds {
+            fs::create_dir(dir.join(format!("osd.{id}")))?;
         }
         for entry in fs::read_dir(self.tree.root().join("usr/share/ceph/mgr"))? {
             let name = entry?.file_name();
@@ -274,6 +332,12 @@ impl Files {
              mgr_tick_period = 1\nmgr_stats_period = 1\n{}\n",
             options.config.join("\n")
         );
-        fs::write(dir.join("ceph.conf"), text)
+        fs::write(dir.join("ceph.conf"), text)?;
+        let keyring = dir.join("keyring");
+        let text = format!(
+            "[global]\nfsid = {fsid}\nmon_host = {addrs}\nkeyring = {}\n",
+            keyring.display()
+        );
+        fs::write(dir.join("client.conf"), text)
     }
 }
