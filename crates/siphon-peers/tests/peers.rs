@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use siphon_peers::{
     CephMon, CephTree, Cluster, ClusterOptions, MonOptions, MonProtocols, PeerError, PerfClient,
@@ -97,6 +97,27 @@ fn a_cluster_has_as_many_osds_as_are_wanted_and_they_come_back() {
     cluster.restart_osd(1).unwrap();
     assert_eq!(rados(&cluster, &["getxattr", "object", "name"]), "value");
     assert!(std::fs::read_to_string(cluster.client_conf()).unwrap().contains("mon_host"));
+}
+
+#[test]
+fn a_cluster_has_as_many_monitors_as_are_wanted_and_they_come_back() {
+    let options = ClusterOptions { mons: 3, ..ClusterOptions::default() };
+    let Some(mut cluster) = require(Cluster::start(Release::Pacific, &options)) else { return };
+    let quorum = |cluster: &Cluster| {
+        let status = cluster.json(&["quorum_status"]).unwrap_or_default();
+        status["quorum_names"].as_array().map_or(0, Vec::len)
+    };
+    let started = Instant::now();
+    let wait_for = |cluster: &Cluster, count| {
+        while quorum(cluster) != count {
+            assert!(started.elapsed() < TIMEOUT, "{}", cluster.logs());
+        }
+    };
+    wait_for(&cluster, 3);
+    cluster.end_mon(2, "KILL").unwrap();
+    wait_for(&cluster, 2);
+    cluster.restart_mon(2).unwrap();
+    wait_for(&cluster, 3);
 }
 
 #[test]
