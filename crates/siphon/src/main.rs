@@ -5,6 +5,7 @@ mod echo;
 mod monitor;
 mod perf;
 mod probe;
+mod rados;
 mod rdma;
 mod size;
 mod stack;
@@ -43,6 +44,8 @@ enum Command {
     Probe(probe::Args),
     /// Open sessions with a monitor, the manager and an OSD, and tell what they speak
     Status(status::Args),
+    /// Objects in a cluster, with the verbs, options and exit codes of Ceph's rados
+    Rados(Box<rados::Args>),
     /// RDMA: the devices of this host
     Rdma {
         #[command(subcommand)]
@@ -58,7 +61,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("siphon: {}", describe(&error));
-            ExitCode::FAILURE
+            rados::exit_code(&error)
         }
     }
 }
@@ -71,6 +74,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Monmap(args) => monitor::monmap(&args),
         Command::Probe(args) => probe::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Rados(args) => return rados::run(*args),
         Command::Rdma { command } => rdma::run(&command),
     }?;
     Ok(ExitCode::SUCCESS)
