@@ -29,10 +29,10 @@ pub enum Error {
     },
     /// The monitors could not be asked.
     #[error(transparent)]
-    Monitors(#[from] MonError),
+    Monitors(Box<MonError>),
     /// The sessions with OSDs could not be begun.
     #[error(transparent)]
-    Objecter(ObjecterError),
+    Objecter(Box<ObjecterError>),
     /// A step failed, and was let fail.
     #[error("{step} failed: {errno}")]
     Step {
@@ -139,13 +139,19 @@ impl From<OpError> for Error {
     }
 }
 
+impl From<MonError> for Error {
+    fn from(error: MonError) -> Self {
+        Self::Monitors(Box::new(error))
+    }
+}
+
 impl From<ObjecterError> for Error {
     fn from(error: ObjecterError) -> Self {
         match error {
-            ObjecterError::Monitors(error) => Self::Monitors(error),
+            ObjecterError::Monitors(error) => error.into(),
             ObjecterError::Op(error) => error.into(),
             ObjecterError::Pool { errno } => Self::Refused { errno },
-            other => Self::Objecter(other),
+            other => Self::Objecter(Box::new(other)),
         }
     }
 }

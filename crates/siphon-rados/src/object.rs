@@ -431,7 +431,7 @@ impl Pool {
     /// Calls a method of an object class that reads.
     ///
     /// # Errors
-    /// The method fails, or there is no such class or method (`EOPNOTSUPP`).
+    /// The method fails; there is no such class (`EPERM`) or no such method of it (`EOPNOTSUPP`).
     ///
     /// ```no_run
     /// # async fn example(pool: siphon_rados::Pool) -> Result<(), siphon_rados::Error> {
