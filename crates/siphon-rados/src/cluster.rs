@@ -219,9 +219,9 @@ impl Cluster {
         let pool = self.pool(name).await?;
         // Ids count up from 1, so that one of more bits is no pool's.
         let number = u32::try_from(pool.id()).map_err(|_| pool.gone())?;
-        // The monitors want a name in every such request, and don't read this one.
-        let name = pool.name().clone();
-        let op = MPoolOp { op: PoolOpCode::DELETE, pool: number, name, ..Default::default() };
+        // Without a name: if it were that of any pool, monitors would say that it is done, and do
+        // nothing (`preprocess_pool_op` of mon/OSDMonitor.cc, 16.2.7).
+        let op = MPoolOp { op: PoolOpCode::DELETE, pool: number, ..Default::default() };
         self.pool_op(op).await
     }
 

@@ -7,6 +7,7 @@ use siphon_peers::{Cluster as Peers, ClusterOptions, Release, require};
 use siphon_rados::{Cluster, Pool, Wait};
 
 pub(crate) const RELEASES: [Release; 3] = [Release::Pacific, Release::Reef, Release::Tentacle];
+#[allow(dead_code, reason = "each test has its own use of this file")]
 pub(crate) const MODES: [&str; 2] = ["crc", "secure"];
 /// An erasure-coded pool is of 2 data and 1 coding shards.
 pub(crate) const OSDS: u32 = 3;
