@@ -2,6 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use siphon_messages::MessageError;
+use siphon_monclient::MonError;
 use siphon_wire::types::Errno;
 
 use crate::OpReply;
@@ -73,6 +74,76 @@ pub enum OpError {
     },
     /// The client was shut down.
     Shutdown,
+}
+
+/// Why something besides operations failed: what monitors are asked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ObjecterError {
+    /// No monitor has let the client in.
+    NotAuthenticated,
+    /// The client of the monitors has an objecter already.
+    Taken,
+    /// The monitors did not answer, or refused.
+    Monitors(MonError),
+    /// An operation, or a wait for a map, failed.
+    Op(OpError),
+    /// The monitors refused a change of a pool.
+    Pool {
+        /// Why.
+        errno: Errno,
+    },
+}
+
+impl ObjecterError {
+    /// What Ceph's own library would return.
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::NotAuthenticated => Errno::ENOTCONN,
+            Self::Taken => Errno::EBUSY,
+            Self::Monitors(error) => Errno(error.errno()),
+            Self::Op(error) => error.errno(),
+            Self::Pool { errno } => *errno,
+        }
+    }
+}
+
+impl fmt::Display for ObjecterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAuthenticated => {
+                f.write_str("no monitor has let this client in yet: authenticate first")
+            }
+            Self::Taken => {
+                f.write_str("this client of monitors has an objecter already: clone that")
+            }
+            Self::Monitors(error) => write!(f, "{error}"),
+            Self::Op(error) => write!(f, "{error}"),
+            Self::Pool { errno } => write!(f, "the monitors refused it: {errno}"),
+        }
+    }
+}
+
+impl std::error::Error for ObjecterError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Monitors(error) => std::error::Error::source(error),
+            Self::Op(error) => std::error::Error::source(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<MonError> for ObjecterError {
+    fn from(error: MonError) -> Self {
+        Self::Monitors(error)
+    }
+}
+
+impl From<OpError> for ObjecterError {
+    fn from(error: OpError) -> Self {
+        Self::Op(error)
+    }
 }
 
 /// What is wrong with a reply.

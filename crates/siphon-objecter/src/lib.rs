@@ -8,14 +8,20 @@
 
 mod backoff;
 mod core;
+mod dispatch;
 mod error;
+mod future;
 mod interval;
+mod monitors;
+mod objecter;
 mod op;
 mod placement;
+mod pools;
 mod ticket;
 mod watch;
 
-pub use core::CommandOutput;
-pub use error::{BadReply, OpError};
+pub use error::{BadReply, ObjecterError, OpError};
+pub use future::{CommandFuture, MapFuture, OpFuture, Watch};
+pub use objecter::{Objecter, ObjecterConfig};
 pub use op::{Op, OpReply, SnapContext, Target};
 pub use watch::{Notification, NotifyReply, WatchEvent};

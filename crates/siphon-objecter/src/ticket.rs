@@ -34,12 +34,6 @@ impl<T> Ticket<T> {
         Self(Arc::new(Shared { id: AtomicU64::new(0), state }))
     }
 
-    pub(crate) fn done(value: T) -> Self {
-        let ticket = Self::new();
-        ticket.set(value);
-        ticket
-    }
-
     /// The core's number for what this is the result of; 0 before there is one.
     pub(crate) fn id(&self) -> u64 {
         self.0.id.load(Ordering::Relaxed)

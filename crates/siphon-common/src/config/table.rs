@@ -197,6 +197,20 @@ options! {
         "After which silence of the monitor another is looked for; 0 means never";
     mon_client_directed_command_retry: u32 = 2, OptionKind::Integer { min: 1, max: 100 },
         "How often a command to one certain monitor is tried";
+    objecter_inflight_ops: u64 = 1024, OptionKind::Integer { min: 1, max: u32::MAX as u64 },
+        "Operations on objects that may be under way at once; others wait";
+    objecter_inflight_op_bytes: u64 = 100 << 20, OptionKind::Size { min: 1, max: MAX_SIZE },
+        "Bytes that they may carry and bring at once";
+    objecter_tick_interval: Duration = Duration::from_secs(5), SECONDS,
+        "How often watches are checked, and late operations are looked for";
+    objecter_timeout: Duration = Duration::from_secs(10), SECONDS,
+        "After which time an operation is late: its connection is probed, and a newer map asked for";
+    rados_osd_op_timeout: Duration = Duration::ZERO, SECONDS,
+        "After which time an operation fails; 0 means never";
+    osd_client_op_priority: u32 = 63, OptionKind::Integer { min: 1, max: 255 },
+        "How urgent operations on objects are to OSDs";
+    crush_location: String = String::new(), OptionKind::Text,
+        "Where we are, as host=a rack=b: reads of the nearest copy go by it";
     ms_async_rdma_device_name: String = String::new(), OptionKind::Text,
         "RDMA device; if empty, the first that has an active port and an address";
     ms_async_rdma_enable_hugepage: bool = false, OptionKind::Bool,

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use siphon_messages::{MCommand, MCommandReply, MessageError, TypedMessage};
+use siphon_monclient::CommandOutput;
 use siphon_osdmap::PgWorkspace;
 use siphon_proto::OutMessage;
 use siphon_wire::types::{ByteString, Epoch, Errno, PgId};
@@ -18,19 +19,6 @@ use crate::ticket::Ticket;
 pub(crate) enum CommandTarget {
     Osd(i32),
     Pg(PgId),
-}
-
-/// What a daemon answered to a command.
-///
-/// A command that the daemon refused is answered, too: `result` says so.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CommandOutput {
-    /// 0 or more, or a negative number of Linux's errors.
-    pub result: i32,
-    /// What a person is told of the result.
-    pub status: ByteString,
-    /// What the command printed.
-    pub data: Bytes,
 }
 
 pub(super) struct Command {
@@ -203,7 +191,8 @@ impl Core {
                 self.want_map();
             }
             Ok(MCommandReply { result, status, output }) => {
-                let output = CommandOutput { result, status, data: output };
+                let (code, status) = (result, status.to_string());
+                let output = CommandOutput { code, status, data: output };
                 self.finish_command(tid, Ok(output));
             }
             Err(error) => self.finish_command(tid, Err(BadReply::Malformed(error).into())),

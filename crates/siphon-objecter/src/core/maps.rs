@@ -49,9 +49,12 @@ impl Core {
             self.look_up_all(skipped);
         }
         if self.map.epoch > before {
-            self.wanted = None;
+            let all = matches!(self.wanted.take(), Some((_, true)));
             self.wake_waiters();
             self.flush(now);
+            if all && !self.is_held_up() {
+                self.want_map(); // one more, and not all
+            }
             self.want_more();
         }
         self.admit(now);

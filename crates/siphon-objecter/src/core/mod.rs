@@ -14,11 +14,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use siphon_monclient::CommandOutput;
 use siphon_osdmap::OsdMap;
 use siphon_proto::{OutMessage, Priority};
 use siphon_wire::types::{ByteString, CephFsid, EntityAddrVec, Epoch};
 
-pub use commands::CommandOutput;
 pub(crate) use commands::CommandTarget;
 pub(crate) use ops::Then;
 pub(crate) use sessions::SessionId;
@@ -159,6 +159,11 @@ impl Core {
             last_session: 0,
             is_shut: false,
         }
+    }
+
+    /// Wants the first map.
+    pub(crate) fn begin(&mut self) {
+        self.want_map();
     }
 
     /// The newest map that has come.
