@@ -6,9 +6,9 @@ mod monitor;
 mod perf;
 mod probe;
 mod rdma;
+mod sessions;
 mod size;
 mod stack;
-mod status;
 
 use std::process::ExitCode;
 
@@ -42,7 +42,7 @@ enum Command {
     /// Tell what an address speaks, without a key
     Probe(probe::Args),
     /// Open sessions with a monitor, the manager and an OSD, and tell what they speak
-    Status(status::Args),
+    Sessions(sessions::Args),
     /// RDMA: the devices of this host
     Rdma {
         #[command(subcommand)]
@@ -70,7 +70,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ping { target } => monitor::ping(&target),
         Command::Monmap(args) => monitor::monmap(&args),
         Command::Probe(args) => probe::run(&args),
-        Command::Status(args) => status::run(&args),
+        Command::Sessions(args) => sessions::run(&args),
         Command::Rdma { command } => rdma::run(&command),
     }?;
     Ok(ExitCode::SUCCESS)
