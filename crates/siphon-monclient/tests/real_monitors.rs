@@ -13,7 +13,7 @@ use common::{HUNG, client, config};
 use siphon_common::Context;
 use siphon_monclient::{Command, MonClient, MonError};
 use siphon_peers::{Cluster, ClusterOptions, Release, require};
-use siphon_wire::types::{EntityAddrVec, EntityType};
+use siphon_wire::types::{EntityAddrVec, EntityType, Errno};
 
 /// Three monitors that elect and notice the loss of each other in about a second.
 fn three_monitors() -> Option<Cluster> {
@@ -132,7 +132,7 @@ fn who_is_not_let_in_hears_why_at_once() {
     wrong_key.key = "AQAAAAAAAAAAABAAAQIDBAUGBwgJCgsMDQ4PEA==".to_owned();
     let error = authenticate(wrong_key);
     assert!(matches!(error, MonError::Denied { .. }), "{error}");
-    assert_eq!(error.errno(), 13);
+    assert_eq!(error.errno(), Errno::EACCES);
     assert!(error.to_string().contains("check the name"), "{error}");
 
     let mut wrong_cluster = config(&cluster);

@@ -1,6 +1,8 @@
 //! `siphon`: measure, test and question the network of a Ceph cluster.
 
 mod address;
+mod ceph;
+mod cluster;
 mod echo;
 mod monitor;
 mod perf;
@@ -43,6 +45,14 @@ enum Command {
     Probe(probe::Args),
     /// Open sessions with a monitor, the manager and an OSD, and tell what they speak
     Sessions(sessions::Args),
+    /// How a cluster is, as `ceph status` tells
+    Status(ceph::StatusArgs),
+    /// Whether a cluster is healthy, as `ceph health` tells
+    Health(ceph::HealthArgs),
+    /// The OSDs of a cluster
+    Osd(ceph::OsdArgs),
+    /// Have a daemon do a command, given as JSON
+    Command(ceph::CommandArgs),
     /// RDMA: the devices of this host
     Rdma {
         #[command(subcommand)]
@@ -58,7 +68,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("siphon: {}", describe(&error));
-            ExitCode::FAILURE
+            ceph::exit_code(&error).unwrap_or(ExitCode::FAILURE)
         }
     }
 }
@@ -71,6 +81,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Monmap(args) => monitor::monmap(&args),
         Command::Probe(args) => probe::run(&args),
         Command::Sessions(args) => sessions::run(&args),
+        Command::Status(args) => return ceph::status(&args),
+        Command::Health(args) => return ceph::health(&args),
+        Command::Osd(args) => return ceph::osd(&args),
+        Command::Command(args) => return ceph::command(&args),
         Command::Rdma { command } => rdma::run(&command),
     }?;
     Ok(ExitCode::SUCCESS)
