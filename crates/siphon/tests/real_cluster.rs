@@ -102,7 +102,7 @@ fn ask_each_daemon(release: Release) {
         ("mon", r#"{"prefix": "no such command"}"#, 22, "Error EINVAL: "),
         ("mon.z", r#"{"prefix": "mon_status"}"#, 2, "there is no monitor mon.z; there are: mon.a"),
         ("mgr.z", r#"{"prefix": "version"}"#, 1, "mgr.z is not the active manager, mgr.x is"),
-        ("osd.7", r#"{"prefix": "version"}"#, 6, "osd.7"),
+        ("osd.7", r#"{"prefix": "version"}"#, 2, "there is no osd.7"),
         ("mon", "status", 1, "a command is a JSON object"),
         ("mds.a", r#"{"prefix": "version"}"#, 2, "none of mon, mon.NAME"),
     ] {
