@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use siphon_common::{Config, ConfigError, Context};
+use siphon_common::{Config, ConfigError, Context, config::default_files};
 use siphon_monclient::{MonClient, MonError, StartError};
 use siphon_objecter::{Objecter, ObjecterConfig, ObjecterError};
 use siphon_wire::types::{AuthName, EntityType, ParseError};
@@ -152,7 +152,18 @@ impl ClusterBuilder {
         Ok(Cluster::new(mon, objecter))
     }
 
-    fn configure(&self) -> Result<(Config, AuthName), ConnectError> {
+    /// The options, and who asks, for another client of the same cluster.
+    ///
+    /// # Errors
+    /// The configuration is wrong.
+    ///
+    /// ```
+    /// let builder = siphon_rados::Cluster::builder().without_file().set("mon_host", "10.0.0.1");
+    /// let (config, name) = builder.configure()?;
+    /// assert_eq!(config.mon_host, "10.0.0.1");
+    /// # Ok::<(), siphon_rados::ConnectError>(())
+    /// ```
+    pub fn configure(&self) -> Result<(Config, AuthName), ConnectError> {
         let words = env::var("CEPH_ARGS").unwrap_or_default();
         let words: Vec<_> = words.split_whitespace().map(str::to_owned).collect();
         let (words, named) = take_name(words);
@@ -204,14 +215,10 @@ fn take_name(words: Vec<String>) -> (Vec<String>, Option<String>) {
     (rest, name)
 }
 
-/// Files that may be the configuration (`CEPH_CONF_FILE_DEFAULT` of common/config.cc, 16.2.7).
+/// Files that may be the configuration, as Ceph's own tools look for them.
 fn candidates() -> Vec<PathBuf> {
-    if let Some(files) = env::var_os("CEPH_CONF") {
-        return files.to_string_lossy().split([',', ';', ' ']).map(PathBuf::from).collect();
-    }
-    let home = env::var_os("HOME").map(|home| Path::new(&home).join(".ceph/ceph.conf"));
-    let system = PathBuf::from("/etc/ceph/ceph.conf");
-    [Some(system), home, Some("ceph.conf".into())].into_iter().flatten().collect()
+    let variable = |name| env::var(name).ok();
+    default_files(variable("CEPH_CONF").as_deref(), variable("HOME").as_deref())
 }
 
 #[cfg(test)]

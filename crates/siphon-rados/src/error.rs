@@ -109,7 +109,7 @@ impl Error {
     pub fn errno(&self) -> Errno {
         match self {
             Self::Op(error) => error.errno(),
-            Self::Monitors(error) => Errno(error.errno()),
+            Self::Monitors(error) => error.errno(),
             Self::Objecter(error) => error.errno(),
             Self::Refused { errno } | Self::Command { errno, .. } | Self::Step { errno, .. } => {
                 *errno

@@ -80,7 +80,7 @@ impl Pool {
     /// Removes a snapshot of the whole pool. OSDs take their time to give its space back.
     ///
     /// # Errors
-    /// [`Error::NoSuchSnap`]; the monitors refuse.
+    /// The monitors refuse: `ENOENT` if there is none of this name.
     ///
     /// ```no_run
     /// # async fn example(pool: siphon_rados::Pool) -> Result<(), siphon_rados::Error> {
@@ -89,8 +89,6 @@ impl Pool {
     /// # }
     /// ```
     pub async fn remove_snap(&self, name: impl Into<ByteString>) -> Result<(), Error> {
-        let name = name.into();
-        self.snap_by_name(name.clone())?;
         Ok(self.cluster().objecter().delete_pool_snap(self.id(), name).await?)
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use siphon_wire::types::{ByteString, PgId};
 
+use crate::cluster::ClusterArgs;
 use crate::size::Size;
 
 /// Objects in a cluster, with the verbs, options and exit codes of Ceph's rados
@@ -17,36 +18,6 @@ pub(crate) struct Args {
     pub(super) options: Options,
     #[command(subcommand)]
     pub(super) verb: Verb,
-}
-
-/// Which cluster, and who asks.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Cluster")]
-pub(crate) struct ClusterArgs {
-    /// The configuration file [default: as Ceph's tools find it: $CEPH_CONF, /etc/ceph/ceph.conf, …]
-    #[arg(short, long, global = true, value_name = "FILE")]
-    pub(super) conf: Option<PathBuf>,
-    /// The monitors: addresses or names
-    #[arg(short, long, global = true, value_name = "MON,…")]
-    pub(super) mon_host: Option<String>,
-    /// Who asks: client.ID
-    #[arg(short, long, global = true, value_name = "TYPE.ID")]
-    pub(super) name: Option<String>,
-    /// The same, without client.
-    #[arg(long, global = true, value_name = "ID", conflicts_with = "name")]
-    pub(super) id: Option<String>,
-    /// The file with the key
-    #[arg(short, long, global = true, value_name = "FILE")]
-    pub(super) keyring: Option<PathBuf>,
-    /// Sets an option of Ceph's, as --set ms_client_mode=secure; may be given several times
-    #[arg(long, global = true, value_name = "NAME=VALUE")]
-    pub(super) set: Vec<String>,
-    /// Give up on monitors that do not answer after so many seconds
-    #[arg(long, global = true, value_name = "S", default_value_t = 30.0)]
-    pub(super) connect_timeout: f64,
-    /// Give up on an operation that is not answered after so many seconds [default: never]
-    #[arg(long, global = true, value_name = "S")]
-    pub(super) op_timeout: Option<f64>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -124,6 +95,9 @@ pub(crate) struct Options {
     /// bench, cleanup, purge: operations in flight
     #[arg(short = 't', long, global = true, value_name = "N", default_value = "16")]
     pub(super) concurrent_ios: std::num::NonZeroU32,
+    /// Give up on an operation that is not answered after so many seconds [default: never]
+    #[arg(long, global = true, value_name = "S")]
+    pub(super) op_timeout: Option<f64>,
     /// No progress bar
     #[arg(long, global = true)]
     pub(super) no_progress: bool,

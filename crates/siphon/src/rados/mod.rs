@@ -15,7 +15,6 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
@@ -39,9 +38,9 @@ impl std::fmt::Display for Failed {
 impl std::error::Error for Failed {}
 
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
-    let Args { cluster, options, verb } = args;
     pollster::block_on(async {
-        let cluster = connect(&cluster).await.context("couldn't connect to cluster")?;
+        let cluster = connect(&args).await.context("couldn't connect to cluster")?;
+        let Args { options, verb, .. } = args;
         let session = Session { cluster, options };
         let done = session.run(verb).await;
         session.cluster.shutdown().await;
@@ -49,46 +48,18 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     })
 }
 
-/// The exit code of an error, as Ceph's `rados` has it: 1, unless its number is told.
-pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
-    match error.downcast_ref::<Failed>() {
-        // A negative result, of which the system keeps a byte.
-        Some(Failed(errno)) => ExitCode::from(errno.to_result().to_le_bytes()[0]),
-        None => ExitCode::FAILURE,
-    }
+/// The exit code of an error that Ceph's `rados` ends with by its number.
+pub(crate) fn exit_code(error: &anyhow::Error) -> Option<ExitCode> {
+    let Failed(errno) = error.downcast_ref()?;
+    // A negative result, of which the system keeps a byte.
+    Some(ExitCode::from(errno.to_result().to_le_bytes()[0]))
 }
 
-async fn connect(args: &args::ClusterArgs) -> Result<Cluster> {
-    let seconds = |value: f64, option: &str| {
-        let time = Duration::try_from_secs_f64(value).ok().filter(|time| !time.is_zero());
-        time.ok_or_else(|| anyhow!("{option} {value}: not a time to wait"))
-    };
-    let mut builder = Cluster::builder();
-    match (&args.name, &args.id) {
-        (Some(name), _) => builder = builder.name(name.parse()?),
-        (None, Some(id)) => builder = builder.name(format!("client.{id}").parse()?),
-        (None, None) => {}
+async fn connect(args: &Args) -> Result<Cluster> {
+    let mut builder = args.cluster.builder()?.timeout(args.cluster.timeout()?);
+    if let Some(seconds) = args.options.op_timeout {
+        builder = builder.set("rados_osd_op_timeout", &seconds.to_string());
     }
-    if let Some(conf) = &args.conf {
-        builder = builder.conf_file(conf);
-    }
-    if let Some(mons) = &args.mon_host {
-        builder = builder.set("mon_host", mons);
-    }
-    if let Some(keyring) = &args.keyring {
-        builder = builder.set("keyring", &keyring.to_string_lossy());
-    }
-    for option in &args.set {
-        let (name, value) = option
-            .split_once('=')
-            .ok_or_else(|| anyhow!("--set {option}: write --set NAME=VALUE"))?;
-        builder = builder.set(name, value);
-    }
-    if let Some(timeout) = args.op_timeout {
-        let timeout = seconds(timeout, "--op-timeout")?;
-        builder = builder.set("rados_osd_op_timeout", &timeout.as_secs_f64().to_string());
-    }
-    builder = builder.timeout(seconds(args.connect_timeout, "--connect-timeout")?);
     Ok(builder.connect().await?)
 }
 

@@ -77,7 +77,8 @@ impl Stats {
             finished: 0,
             last_latency: 0.0,
             latency: Moments::NONE,
-            histogram: Histogram::new_with_bounds(1, HOUR, DIGITS).expect("three digits are allowed"),
+            histogram: Histogram::new_with_bounds(1, HOUR, DIGITS)
+                .expect("three digits are allowed"),
             bandwidth: Moments::NONE,
             iops: Moments::NONE,
             second: 0,
