@@ -6,7 +6,7 @@ use siphon_auth::AuthError;
 use siphon_messages::MessageError;
 use siphon_msgr::{CloseReason, CredentialsError, SendError};
 use siphon_proto::ProtocolError;
-use siphon_wire::types::{EntityAddrVec, Uuid};
+use siphon_wire::types::{EntityAddrVec, Errno, Uuid};
 
 /// What became of an attempt to open a session.
 #[derive(Clone, Debug)]
@@ -127,23 +127,26 @@ pub enum MonError {
 }
 
 impl MonError {
-    /// The error number that librados would give (Linux's, positive).
+    /// The error number that librados would give.
     ///
     /// ```
     /// use siphon_monclient::MonError;
-    /// assert_eq!(MonError::Shutdown.errno(), 108); // ESHUTDOWN
+    /// use siphon_wire::types::Errno;
+    /// assert_eq!(MonError::Shutdown.errno(), Errno::ESHUTDOWN);
     /// ```
-    pub fn errno(&self) -> i32 {
+    pub fn errno(&self) -> Errno {
         match self {
-            Self::NoMonitor { .. } | Self::TimedOut { .. } | Self::NoManager { .. } => 110,
-            Self::Denied { .. } => 13,
-            Self::WrongFsid { .. } => 22,
-            Self::NoSuchMonitor { .. } => 2,
-            Self::Unreachable(_) => 6,
-            Self::TooMany { .. } => 11,
-            Self::Unsendable { .. } => 7,
-            Self::Malformed { .. } => 5,
-            Self::Shutdown => 108,
+            Self::NoMonitor { .. } | Self::TimedOut { .. } | Self::NoManager { .. } => {
+                Errno::ETIMEDOUT
+            }
+            Self::Denied { .. } => Errno::EACCES,
+            Self::WrongFsid { .. } => Errno::EINVAL,
+            Self::NoSuchMonitor { .. } => Errno::ENOENT,
+            Self::Unreachable(_) => Errno::ENXIO,
+            Self::TooMany { .. } => Errno::EAGAIN,
+            Self::Unsendable { .. } => Errno::E2BIG,
+            Self::Malformed { .. } => Errno::EIO,
+            Self::Shutdown => Errno::ESHUTDOWN,
         }
     }
 }

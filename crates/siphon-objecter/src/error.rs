@@ -101,7 +101,7 @@ impl ObjecterError {
         match self {
             Self::NotAuthenticated => Errno::ENOTCONN,
             Self::Taken => Errno::EBUSY,
-            Self::Monitors(error) => Errno(error.errno()),
+            Self::Monitors(error) => error.errno(),
             Self::Op(error) => error.errno(),
             Self::Pool { errno } => *errno,
         }

@@ -100,6 +100,26 @@ fn a_cluster_has_as_many_osds_as_are_wanted_and_they_come_back() {
 }
 
 #[test]
+fn a_cluster_has_as_many_monitors_as_are_wanted_and_they_come_back() {
+    let options = ClusterOptions { mons: 3, ..ClusterOptions::default() };
+    let Some(mut cluster) = require(Cluster::start(Release::Pacific, &options)) else { return };
+    let quorum = |cluster: &Cluster| {
+        let status = cluster.json(&["quorum_status"]).unwrap_or_default();
+        status["quorum_names"].as_array().map_or(0, Vec::len)
+    };
+    let wait_for = |cluster: &Cluster, count| {
+        const MAX_LOOKS: u32 = 300; // each starts a program
+        let seen = (0..MAX_LOOKS).any(|_| quorum(cluster) == count);
+        assert!(seen, "{}", cluster.logs());
+    };
+    wait_for(&cluster, 3);
+    cluster.end_mon(2, "KILL").unwrap();
+    wait_for(&cluster, 2);
+    cluster.restart_mon(2).unwrap();
+    wait_for(&cluster, 3);
+}
+
+#[test]
 fn a_cluster_of_each_release_is_healthy() {
     for release in Release::ALL {
         let options = ClusterOptions::default();

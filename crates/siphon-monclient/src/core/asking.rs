@@ -254,7 +254,7 @@ impl<W> Core<W> {
     pub(super) fn handle_deadline(&mut self, tid: u64, now: Instant) {
         let Some(request) = self.requests.remove(&tid) else { return };
         self.close_tell(&request);
-        let after = now.saturating_duration_since(request.asked);
+        let after = request.deadline.unwrap_or(now).saturating_duration_since(request.asked);
         let what = request.question.to_string();
         let error = match (&request.route, request.sent) {
             (_, None) if !matches!(self.state, State::Open(_)) => {

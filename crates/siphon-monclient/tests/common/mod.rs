@@ -14,7 +14,7 @@ pub const HUNG: Duration = Duration::from_secs(60);
 /// The configuration of `client.admin` of this cluster.
 pub fn config(cluster: &Cluster) -> Config {
     let mut config = Config::default();
-    config.mon_host = format!("[v2:{},v1:{}]", cluster.mon_v2(), cluster.mon_v1());
+    config.mon_host = cluster.mon_host();
     config.keyring = cluster.keyring().display().to_string();
     config.ms_async_op_threads = 1;
     config
