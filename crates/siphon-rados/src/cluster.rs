@@ -306,7 +306,7 @@ impl Cluster {
         }
     }
 
-    /// Closes the sessions. What is under way fails.
+    /// Closes the sessions, for all clones: what is under way fails, and what is asked from now on.
     ///
     /// ```no_run
     /// # async fn example(cluster: siphon_rados::Cluster) {
@@ -314,6 +314,7 @@ impl Cluster {
     /// # }
     /// ```
     pub async fn shutdown(&self) {
+        self.objecter.shutdown();
         self.mon.shutdown().await;
     }
 }
