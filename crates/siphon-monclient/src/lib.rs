@@ -31,6 +31,7 @@ mod builder;
 mod client;
 mod command;
 mod core;
+mod dns;
 mod error;
 mod front;
 mod monitors;
