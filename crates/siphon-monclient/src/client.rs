@@ -407,6 +407,8 @@ impl Inner {
                 if let Some(connection) = state.connections.get(&session) {
                     connection.keepalive();
                 }
+                // The wall clock, by which tickets end, may have gone on without ours.
+                self.renew_tickets(state, session);
             }
             Action::RenewTickets(session) => self.renew_tickets(state, session),
             Action::Done(waiter, answer) => done.push((waiter, answer)),

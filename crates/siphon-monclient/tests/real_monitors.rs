@@ -16,10 +16,10 @@ use siphon_peers::{Cluster, ClusterOptions, Release, require};
 use siphon_wire::types::{EntityAddrVec, EntityType, Errno};
 
 /// Three monitors that elect and notice the loss of each other in about a second.
-fn three_monitors() -> Option<Cluster> {
+fn three_monitors(release: Release) -> Option<Cluster> {
     let config = vec!["mon_lease = 1".to_owned()];
     let options = ClusterOptions { mons: 3, config, ..ClusterOptions::default() };
-    require(Cluster::start(Release::Pacific, &options))
+    require(Cluster::start(release, &options))
 }
 
 fn start(config: siphon_common::Config) -> MonClient {
@@ -43,9 +43,18 @@ fn key_count(mon: &MonClient) -> usize {
 }
 
 #[test]
-fn commands_outlive_the_monitors_that_are_killed_one_by_one() {
+fn commands_outlive_the_monitors_of_pacific_that_are_killed_one_by_one() {
+    commands_outlive_the_monitors_of(Release::Pacific);
+}
+
+#[test]
+fn commands_outlive_the_monitors_of_tentacle_that_are_killed_one_by_one() {
+    commands_outlive_the_monitors_of(Release::Tentacle);
+}
+
+fn commands_outlive_the_monitors_of(release: Release) {
     const WORKERS: u32 = 4;
-    let Some(mut cluster) = three_monitors() else { return };
+    let Some(mut cluster) = three_monitors(release) else { return };
     let mut config = config(&cluster);
     config.mon_client_hunt_interval = Duration::from_secs(1);
     let mon = client(config);
@@ -90,7 +99,7 @@ fn commands_outlive_the_monitors_that_are_killed_one_by_one() {
 
 #[test]
 fn without_a_quorum_questions_end_in_their_time_and_go_on_when_it_is_back() {
-    let Some(mut cluster) = three_monitors() else { return };
+    let Some(mut cluster) = three_monitors(Release::Pacific) else { return };
     let mon = client(config(&cluster));
     cluster.end_mon(0, "KILL").unwrap();
     cluster.end_mon(1, "KILL").unwrap();
@@ -121,7 +130,7 @@ fn without_a_quorum_questions_end_in_their_time_and_go_on_when_it_is_back() {
 
 #[test]
 fn who_is_not_let_in_hears_why_at_once() {
-    let Some(cluster) = three_monitors() else { return };
+    let Some(cluster) = three_monitors(Release::Pacific) else { return };
     let authenticate = |config| {
         let started = Instant::now();
         let error = pollster::block_on(start(config).authenticate(HUNG)).unwrap_err();
@@ -157,7 +166,7 @@ fn who_is_not_let_in_hears_why_at_once() {
 
 #[test]
 fn over_msgr1_it_is_messages_that_authenticate() {
-    let Some(cluster) = three_monitors() else { return };
+    let Some(cluster) = three_monitors(Release::Pacific) else { return };
     let mut only_v1 = config(&cluster);
     only_v1.mon_host = format!("v1:{}", cluster.mon_v1());
     let mon = client(only_v1);

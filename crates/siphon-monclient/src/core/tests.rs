@@ -387,6 +387,23 @@ fn tickets_are_asked_for_when_they_are_due_until_they_come() {
 }
 
 #[test]
+fn a_monitor_that_ends_each_session_at_once_does_not_make_us_spin() {
+    let mut bench = Bench::new(&["a"]);
+    bench.authenticate(1000);
+    for _ in 0..3 {
+        let session = bench.open("a", &["a"]);
+        assert!(bench.core.monitor().is_some());
+        bench.reset(session);
+    }
+    assert!(bench.live().is_empty(), "the third time we wait");
+    assert_eq!(bench.next_deadline(), Duration::from_secs_f64(4.5));
+    let session = bench.open("a", &["a"]);
+    bench.now += SECOND;
+    bench.reset(session);
+    assert_eq!(bench.live().len(), 1, "one that lasted is followed at once");
+}
+
+#[test]
 fn monitors_that_want_to_be_reminded_of_subscriptions_are() {
     let mut bench = Bench::new(&["a"]);
     bench.authenticate(10);
