@@ -52,7 +52,8 @@ enum Command {
     /// The OSDs of a cluster
     Osd(ceph::OsdArgs),
     /// Have a daemon do a command, given as JSON
-    Command(ceph::CommandArgs),
+    #[command(name = "command")]
+    Ask(ceph::CommandArgs),
     /// RDMA: the devices of this host
     Rdma {
         #[command(subcommand)]
@@ -84,7 +85,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => return ceph::status(&args),
         Command::Health(args) => return ceph::health(&args),
         Command::Osd(args) => return ceph::osd(&args),
-        Command::Command(args) => return ceph::command(&args),
+        Command::Ask(args) => return ceph::command(&args),
         Command::Rdma { command } => rdma::run(&command),
     }?;
     Ok(ExitCode::SUCCESS)
