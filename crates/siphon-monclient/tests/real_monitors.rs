@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use common::{HUNG, client, config};
 use siphon_common::Context;
-use siphon_monclient::{Command, MonClient, MonError};
-use siphon_peers::{Cluster, ClusterOptions, Release, require};
+use siphon_monclient::{Command, CommandOutput, MonClient, MonError, MonTarget};
+use siphon_peers::{CephMon, Cluster, ClusterOptions, MonOptions, MonProtocols, Release, require};
 use siphon_wire::types::{EntityAddrVec, EntityType, Errno};
 
 /// Three monitors that elect and notice the loss of each other in about a second.
@@ -210,4 +210,51 @@ fn tickets_are_renewed_as_long_as_the_session_lasts() {
         thread::sleep(Duration::from_millis(100));
     }
     assert_eq!((mon.messenger().name(), mon.global_id()), (name, number), "the session lasted");
+}
+
+#[test]
+fn without_keys_either_protocol_will_do() {
+    for protocols in [MonProtocols::V1, MonProtocols::V2] {
+        let options = MonOptions { protocols, ..MonOptions::default() };
+        let Some(peer) = require(CephMon::start(options)) else { return };
+        let mut config = siphon_common::Config::default();
+        config.auth_client_required = "none".to_owned();
+        config.mon_host = match protocols {
+            MonProtocols::V1 => format!("v1:{}", peer.addr_v1().unwrap()),
+            _ => format!("v2:{}", peer.addr_v2().unwrap()),
+        };
+        let mon = client(config);
+        assert!(mon.global_id() > 0);
+        assert_eq!(mon.fsid().unwrap().to_string(), peer.fsid());
+        let ask = |output: Result<CommandOutput, MonError>| output.unwrap().text();
+        let fsid = ask(pollster::block_on(mon.command(Command::new("fsid"), Some(HUNG))));
+        assert_eq!(fsid.trim(), peer.fsid());
+        let told = mon.tell_mon(MonTarget::Rank(0), Command::new("mon_status"), Some(HUNG));
+        assert!(ask(pollster::block_on(told)).contains(peer.fsid()));
+        pollster::block_on(mon.shutdown());
+    }
+}
+
+#[test]
+fn a_manager_that_ends_is_waited_for() {
+    let Some(mut cluster) = require(Cluster::start(Release::Pacific, &ClusterOptions::default()))
+    else {
+        return;
+    };
+    let mon = client(config(&cluster));
+    let df = || mon.mgr_command(Command::new("osd df").json(), Some(HUNG));
+    assert_eq!(pollster::block_on(df()).unwrap().code, 0);
+    let before = mon.mgrmap().unwrap().active_gid;
+    for _ in 0..2 {
+        cluster.end_mgr("KILL").unwrap();
+        let waiting = {
+            let mon = mon.clone();
+            let df = Command::new("osd df").json();
+            thread::spawn(move || pollster::block_on(mon.mgr_command(df, Some(HUNG))))
+        };
+        cluster.restart_mgr().unwrap();
+        let output = waiting.join().unwrap().unwrap();
+        assert_eq!(output.json().unwrap()["nodes"][0]["name"], "osd.0");
+    }
+    assert_ne!(mon.mgrmap().unwrap().active_gid, before, "it is another one");
 }
