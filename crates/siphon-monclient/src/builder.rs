@@ -6,11 +6,12 @@ use siphon_proto::Policy;
 use siphon_wire::types::{AuthName, ByteString, EntityName, EntityType};
 
 use crate::auth::Authenticator;
-use crate::client::{Inner, MonClient};
+use crate::client::MonClient;
 use crate::core::{Core, Options};
 use crate::error::StartError;
 use crate::front::Front;
 use crate::monitors::{configured_fsid, initial_monmap};
+use crate::shell::Inner;
 
 /// Says what a [`MonClient`] is to be before it starts.
 ///

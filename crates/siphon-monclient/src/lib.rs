@@ -35,6 +35,7 @@ mod dns;
 mod error;
 mod front;
 mod monitors;
+mod shell;
 
 pub use builder::MonClientBuilder;
 pub use client::MonClient;
