@@ -25,8 +25,10 @@ impl<W> Core<W> {
         peer: &EntityAddrVec,
         now: Instant,
     ) -> bool {
-        if let Some(&Role::Tell(tid)) = self.sessions.get(&session) {
-            self.transmit(tid, session);
+        match self.sessions.get(&session) {
+            Some(&Role::Tell(tid)) => self.transmit(tid, session),
+            Some(Role::Manager) => self.manager.handle_open(),
+            Some(Role::Monitor) | None => {}
         }
         let State::Hunting(hunt) = &mut self.state else { return false };
         let Some(at) = hunt.pending.iter().position(|it| it.session == session) else {

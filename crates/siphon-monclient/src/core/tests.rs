@@ -617,6 +617,20 @@ fn without_a_manager_that_is_said() {
     assert_eq!(bench.next_deadline(), SECOND * 3);
     let error = bench.result("df").unwrap_err().to_string();
     assert_eq!(error, "no manager is active that could answer \"osd df\" (waited 3s)");
+
+    bench.ask("df", Question::Command(Command::new("osd df")), Route::Manager { tell: false }, 3);
+    bench.receive(session, &manager_at(2, "x", true), 0);
+    let manager = bench.live_at("x");
+    bench.fault(manager, &refused("x"));
+    bench.next_deadline();
+    let error = bench.result("df").unwrap_err().to_string();
+    assert!(error.contains("mgr.x at v2:10.0.0.1:1120/0: nobody listens"), "{error}");
+
+    bench.ask("df", Question::Command(Command::new("osd df")), Route::Manager { tell: false }, 3);
+    bench.core.handle_open(manager, &addr("x"), bench.now);
+    bench.next_deadline();
+    let error = bench.result("df").unwrap_err().to_string();
+    assert_eq!(error, "no answer to \"osd df\" from mgr.x within 3s");
 }
 
 #[test]
