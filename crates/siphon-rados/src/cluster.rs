@@ -30,6 +30,14 @@ pub struct Cluster {
 }
 
 /// What a cluster holds.
+///
+/// ```no_run
+/// # async fn example(cluster: siphon_rados::Cluster) -> Result<(), siphon_rados::Error> {
+/// let stat = cluster.stat().await?;
+/// println!("{} of {} KiB used", stat.kb_used, stat.kb);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClusterStat {
     /// All that there is, in KiB.
@@ -43,6 +51,15 @@ pub struct ClusterStat {
 }
 
 /// What a pool holds, and what was done with it.
+///
+/// ```no_run
+/// # async fn example(cluster: siphon_rados::Cluster) -> Result<(), siphon_rados::Error> {
+/// for (name, usage) in cluster.pool_stats().await? {
+///     println!("{name} takes {} bytes", usage.bytes_used);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct PoolUsage {
     /// Bytes that it takes of OSDs, copies and all.
