@@ -38,6 +38,7 @@ fn all(release: Release) {
     notices(&pair);
     pools(&pair);
     benchmarks(&pair);
+    a_full_pool(&pair);
     println!("{}: the same", pair.cluster.version());
 }
 
@@ -366,4 +367,21 @@ fn benchmarks(pair: &Pair) {
     let none = feed(pair.ours(&["bench", "1", "seq"]), b"");
     assert_eq!(none.status.code(), Some(1), "{none:?}");
     assert!(String::from_utf8_lossy(&none.stderr).contains("Must write data before"), "{none:?}");
+}
+
+/// `rados` says nothing and waits; so does ours, unless it is told how long.
+fn a_full_pool(pair: &Pair) {
+    pair.cluster.ceph(&["osd", "pool", "set-quota", "data", "max_objects", "1"]).unwrap();
+    let is_full = || {
+        let pools = pair.cluster.json(&["osd", "pool", "ls", "detail"]).unwrap();
+        let named = |pool: &&Value| pool["pool_name"] == "data";
+        let flags = pools.as_array().unwrap().iter().find(named).unwrap()["flags_names"].clone();
+        flags.as_str().unwrap().contains("full_quota")
+    };
+    while !is_full() {}
+    let put = feed(pair.ours(&["--op-timeout", "1", "put", "one more", "-"]), b"content");
+    let told = String::from_utf8_lossy(&put.stderr).into_owned();
+    assert_eq!(put.status.code(), Some(1), "{told}");
+    assert!(told.contains("full, or at its quota: what is written waits for room"), "{told}");
+    pair.same(&["rm", "small", "--force-full"], b"");
 }
