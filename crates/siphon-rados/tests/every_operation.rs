@@ -61,6 +61,9 @@ fn all(release: usize) {
             refusals(&pool);
         }
         cluster.shutdown().wait();
+        let row = format!("| {} | {mode} | yes | yes | yes |", world.peers.version());
+        let kept = include_str!("../../../docs/compatibility.md");
+        assert!(kept.contains(&row), "docs/compatibility.md has no row {row}");
     }
 }
 
