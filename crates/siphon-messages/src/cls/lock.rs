@@ -7,6 +7,11 @@ use siphon_wire::types::{ByteString, EntityAddr, EntityName, Utime};
 use siphon_wire::{Decode, Encode};
 
 /// Who may have a lock at once (`ClsLockType`).
+///
+/// ```
+/// use siphon_messages::cls::lock::LockType;
+/// assert_eq!(LockType::SHARED.to_string(), "shared");
+/// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct LockType(pub u8);
 
@@ -46,6 +51,13 @@ pub const LOCK_FLAG_MAY_RENEW: u8 = 1;
 pub const LOCK_FLAG_MUST_RENEW: u8 = 2;
 
 /// Input of `lock`: takes a lock (`cls_lock_lock_op`).
+///
+/// ```
+/// use siphon_messages::cls::lock::LockOp;
+/// use siphon_wire::{Decode, Encode, types::Features};
+/// let value = LockOp { name: "l".into(), ..LockOp::default() };
+/// assert_eq!(LockOp::from_bytes(&value.to_bytes(Features::ALL)), Ok(value));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[denc(version = 1, name = "cls_lock_lock_op")]
 pub struct LockOp {
@@ -66,6 +78,13 @@ pub struct LockOp {
 }
 
 /// Input of `unlock`: lets a lock go (`cls_lock_unlock_op`).
+///
+/// ```
+/// use siphon_messages::cls::lock::UnlockOp;
+/// use siphon_wire::{Decode, Encode, types::Features};
+/// let value = UnlockOp { name: "l".into(), ..UnlockOp::default() };
+/// assert_eq!(UnlockOp::from_bytes(&value.to_bytes(Features::ALL)), Ok(value));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[denc(version = 1, name = "cls_lock_unlock_op")]
 pub struct UnlockOp {
@@ -76,6 +95,13 @@ pub struct UnlockOp {
 }
 
 /// Input of `break_lock`: takes a lock from another (`cls_lock_break_op`).
+///
+/// ```
+/// use siphon_messages::cls::lock::BreakOp;
+/// use siphon_wire::{Decode, Encode, types::Features};
+/// let value = BreakOp { name: "l".into(), ..BreakOp::default() };
+/// assert_eq!(BreakOp::from_bytes(&value.to_bytes(Features::ALL)), Ok(value));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[denc(version = 1, name = "cls_lock_break_op")]
 pub struct BreakOp {
@@ -88,6 +114,13 @@ pub struct BreakOp {
 }
 
 /// Input of `get_info` (`cls_lock_get_info_op`).
+///
+/// ```
+/// use siphon_messages::cls::lock::GetInfoOp;
+/// use siphon_wire::{Decode, Encode, types::Features};
+/// let value = GetInfoOp { name: "l".into() };
+/// assert_eq!(GetInfoOp::from_bytes(&value.to_bytes(Features::ALL)), Ok(value));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[denc(version = 1, name = "cls_lock_get_info_op")]
 pub struct GetInfoOp {
@@ -96,6 +129,13 @@ pub struct GetInfoOp {
 }
 
 /// Who has a lock (`locker_id_t`).
+///
+/// ```
+/// use siphon_messages::cls::lock::LockerId;
+/// use siphon_wire::{Decode, Encode, types::Features};
+/// let value = LockerId { cookie: "c".into(), ..LockerId::default() };
+/// assert_eq!(LockerId::from_bytes(&value.to_bytes(Features::ALL)), Ok(value));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[denc(version = 1, name = "locker_id_t")]
 pub struct LockerId {
@@ -106,6 +146,13 @@ pub struct LockerId {
 }
 
 /// What is known of who has a lock (`locker_info_t`).
+///
+/// ```
+/// use siphon_messages::cls::lock::LockerInfo;
+/// use siphon_wire::{Decode, Encode, types::Features};
+/// let value = LockerInfo { description: "d".into(), ..LockerInfo::default() };
+/// assert_eq!(LockerInfo::from_bytes(&value.to_bytes(Features::ALL)), Ok(value));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[denc(version = 1, name = "locker_info_t")]
 pub struct LockerInfo {
@@ -118,6 +165,13 @@ pub struct LockerInfo {
 }
 
 /// Output of `get_info` (`cls_lock_get_info_reply`), and how the lock is stored (`lock_info_t`).
+///
+/// ```
+/// use siphon_messages::cls::lock::LockInfo;
+/// use siphon_wire::{Decode, Encode, types::Features};
+/// let value = LockInfo { tag: "t".into(), ..LockInfo::default() };
+/// assert_eq!(LockInfo::from_bytes(&value.to_bytes(Features::ALL)), Ok(value));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[denc(version = 1, name = "cls_lock_get_info_reply")]
 pub struct LockInfo {
@@ -130,6 +184,13 @@ pub struct LockInfo {
 }
 
 /// Output of `list_locks` (`cls_lock_list_locks_reply`).
+///
+/// ```
+/// use siphon_messages::cls::lock::ListLocksReply;
+/// use siphon_wire::{Decode, Encode, types::Features};
+/// let value = ListLocksReply { locks: vec!["l".into()] };
+/// assert_eq!(ListLocksReply::from_bytes(&value.to_bytes(Features::ALL)), Ok(value));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[denc(version = 1, name = "cls_lock_list_locks_reply")]
 pub struct ListLocksReply {
@@ -138,6 +199,13 @@ pub struct ListLocksReply {
 }
 
 /// Input of `assert_locked`: goes on only if this client has the lock (`cls_lock_assert_op`).
+///
+/// ```
+/// use siphon_messages::cls::lock::AssertOp;
+/// use siphon_wire::{Decode, Encode, types::Features};
+/// let value = AssertOp { name: "l".into(), ..AssertOp::default() };
+/// assert_eq!(AssertOp::from_bytes(&value.to_bytes(Features::ALL)), Ok(value));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[denc(version = 1, name = "cls_lock_assert_op")]
 pub struct AssertOp {

@@ -12,6 +12,12 @@ use siphon_wire::{Encode, Encoder};
 use super::{AllocHintFlags, OsdOp, OsdOpCode, OsdOpFlags};
 
 /// How a stored value is compared (`CEPH_OSD_CMPXATTR_OP_*`).
+///
+/// ```
+/// use siphon_messages::osd::{CmpOp, CmpValue, OsdOp};
+/// let condition = OsdOp::cmpxattr(&"generation".into(), CmpOp::Gt, CmpValue::U64(7));
+/// assert_eq!(condition.to_string(), "cmpxattr generation (8) op 3 mode 2");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum CmpOp {
@@ -30,6 +36,11 @@ pub enum CmpOp {
 }
 
 /// What an attribute is compared with (`CEPH_OSD_CMPXATTR_MODE_*`).
+///
+/// ```
+/// use siphon_messages::osd::CmpValue;
+/// assert_eq!(format!("{:?}", CmpValue::U64(7)), "7");
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub enum CmpValue {
     /// Bytes, by their order.
@@ -39,6 +50,12 @@ pub enum CmpValue {
 }
 
 /// Which sums an OSD computes (`CEPH_OSD_CHECKSUM_OP_TYPE_*`), and what each begins with.
+///
+/// ```
+/// use siphon_messages::osd::{Checksum, OsdOp};
+/// let op = OsdOp::checksum(Checksum::Crc32c(!0), 0, 8192, 4096);
+/// assert_eq!(op.data, [0xff; 4]); // what it begins with
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Checksum {
     /// XXH32, with its seed.

@@ -5,6 +5,13 @@ use siphon_wire::types::{ByteString, EntityAddr, EntityName, HObject, SnapId, Ut
 use siphon_wire::{Decode, DecodeError, DecodeErrorKind, Decoder, Encode, Encoder};
 
 /// An object's length and time: the answer to `stat`.
+///
+/// ```
+/// use siphon_messages::osd::{ObjectStat, decode_output};
+/// let output = bytes::Bytes::from_static(b"\x05\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0");
+/// assert_eq!(decode_output::<ObjectStat>(&output)?.size, 5);
+/// # Ok::<(), siphon_wire::DecodeError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct ObjectStat {
     /// Length in bytes.
@@ -14,6 +21,13 @@ pub struct ObjectStat {
 }
 
 /// The parts of a range that were written, and their bytes: the answer to `sparse-read`.
+///
+/// ```
+/// use siphon_messages::osd::{SparseData, decode_output};
+/// let output = bytes::Bytes::from_static(b"\0\0\0\0\0\0\0\0");
+/// assert!(decode_output::<SparseData>(&output)?.extents.is_empty());
+/// # Ok::<(), siphon_wire::DecodeError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct SparseData {
     /// Offset and length of each part, in bytes, ascending.
@@ -23,6 +37,14 @@ pub struct SparseData {
 }
 
 /// Sums of chunks: the answer to `checksum`.
+///
+/// ```
+/// use siphon_messages::osd::Checksums;
+/// use siphon_wire::Decoder;
+/// let output = bytes::Bytes::from_static(b"\x01\0\0\0\x07\0\0\0");
+/// assert_eq!(Checksums::decode(&mut Decoder::new(&output), 4)?.values, [7]);
+/// # Ok::<(), siphon_wire::DecodeError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checksums {
     /// One for each chunk.
@@ -51,6 +73,16 @@ impl Checksums {
 
 /// A part of an object's map, and whether there is more: the answer to `omap-get-vals` and
 /// `omap-get-keys`, in which `T` is a map or a set.
+///
+/// ```
+/// use std::collections::BTreeSet;
+/// use siphon_messages::osd::{OmapPart, decode_output};
+/// use siphon_wire::types::ByteString;
+/// let output = bytes::Bytes::from_static(b"\x01\0\0\0\x01\0\0\0k\x01");
+/// let part: OmapPart<BTreeSet<ByteString>> = decode_output(&output)?;
+/// assert!(part.more && part.entries.contains(&ByteString::from("k")));
+/// # Ok::<(), siphon_wire::DecodeError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OmapPart<T> {
     /// The entries.
@@ -75,6 +107,13 @@ impl<T: Decode> Decode for OmapPart<T> {
 }
 
 /// Who watches an object (`watch_item_t`).
+///
+/// ```
+/// use siphon_messages::osd::{WatchItem, decode_output};
+/// use siphon_wire::{Encode, types::Features};
+/// let value = WatchItem { cookie: 7, timeout_seconds: 30, ..WatchItem::default() };
+/// assert_eq!(decode_output(&value.to_bytes(Features::ALL)), Ok(value));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 #[denc(version = 2, name = "watch_item_t")]
 pub struct WatchItem {
@@ -90,6 +129,13 @@ pub struct WatchItem {
 }
 
 /// The answer to `list-watchers` (`obj_list_watch_response_t`).
+///
+/// ```
+/// use siphon_messages::osd::{ObjListWatchResponse, decode_output};
+/// use siphon_wire::{Encode, types::Features};
+/// let value = ObjListWatchResponse::default();
+/// assert_eq!(decode_output(&value.to_bytes(Features::ALL)), Ok(value));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[denc(version = 1, name = "obj_list_watch_response_t")]
 pub struct ObjListWatchResponse {
@@ -98,6 +144,13 @@ pub struct ObjListWatchResponse {
 }
 
 /// An object's state at some snapshots (`clone_info`).
+///
+/// ```
+/// use siphon_messages::osd::{CloneInfo, decode_output};
+/// use siphon_wire::{Encode, types::Features};
+/// let value = CloneInfo { size: 9, overlap: vec![(0, 4)], ..CloneInfo::default() };
+/// assert_eq!(decode_output(&value.to_bytes(Features::ALL)), Ok(value));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[denc(version = 1, name = "clone_info")]
 pub struct CloneInfo {
@@ -112,6 +165,14 @@ pub struct CloneInfo {
 }
 
 /// The answer to `list-snaps` (`obj_list_snap_response_t`).
+///
+/// ```
+/// use siphon_messages::osd::{ObjListSnapResponse, decode_output};
+/// use siphon_wire::types::SnapId;
+/// let output = bytes::Bytes::from_static(b"\x02\x01\x0c\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0");
+/// assert_eq!(decode_output::<ObjListSnapResponse>(&output)?.seq, SnapId(3));
+/// # Ok::<(), siphon_wire::DecodeError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjListSnapResponse {
     /// The object's states, ascending.
@@ -142,6 +203,13 @@ impl Decode for ObjListSnapResponse {
 }
 
 /// An object that was listed (`librados::ListObjectImpl`).
+///
+/// ```
+/// use siphon_messages::osd::{ListObject, decode_output};
+/// use siphon_wire::{Encode, types::Features};
+/// let value = ListObject { oid: "name".into(), ..ListObject::default() };
+/// assert_eq!(decode_output(&value.to_bytes(Features::ALL)), Ok(value));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct ListObject {
     /// Its namespace.
@@ -153,6 +221,13 @@ pub struct ListObject {
 }
 
 /// A part of a placement group's objects: the answer to `pgnls` (`pg_nls_response_t`).
+///
+/// ```
+/// use siphon_messages::osd::{PgNlsResponse, decode_output};
+/// use siphon_wire::{Encode, types::Features};
+/// let value = PgNlsResponse::default();
+/// assert_eq!(decode_output(&value.to_bytes(Features::ALL)), Ok(value));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[denc(version = 1, name = "pg_nls_response_t")]
 pub struct PgNlsResponse {
@@ -166,6 +241,13 @@ pub struct PgNlsResponse {
 ///
 /// # Errors
 /// If it is no `T`, or something follows.
+///
+/// ```
+/// use siphon_messages::osd::decode_output;
+/// let output = bytes::Bytes::from_static(b"\x07\0\0\0");
+/// assert_eq!(decode_output(&output), Ok(7_u32));
+/// assert!(decode_output::<u8>(&output).is_err(), "three bytes are left");
+/// ```
 pub fn decode_output<T: Decode>(output: &Bytes) -> Result<T, DecodeError> {
     let mut dec = Decoder::new(output);
     let value = dec.value()?;
