@@ -77,6 +77,8 @@ const SHORTEST_TICK: Duration = Duration::from_millis(10);
 
 /// Sends operations on objects to the OSDs that have them. Clones are the same objecter; when the last is
 /// dropped, all that is under way fails.
+///
+/// See [`siphon_objecter`](crate) for an example.
 #[derive(Clone)]
 pub struct Objecter {
     shared: Arc<Shared>,
@@ -225,7 +227,23 @@ impl Objecter {
         Ok(self.wait_for_epoch(epoch_of(newest)).await?)
     }
 
-    /// Watches an object. `op` says which, and may have operations that are done before: a watch that begins
+    /// Watches an object: hears of what others tell its watchers.
+    ///
+    /// ```no_run
+    /// # async fn follow(objecter: &siphon_objecter::Objecter) -> Result<(), siphon_objecter::OpError> {
+    /// use futures_util::StreamExt as _;
+    /// use siphon_objecter::{Op, Target, WatchEvent};
+    /// let op = Op::write(Target::object(1, "watched"), vec![]);
+    /// let mut watch = objecter.watch(op, None).await?;
+    /// while let Some(WatchEvent::Notify(notification)) = watch.next().await {
+    ///     println!("{:?}", notification.payload);
+    ///     watch.acknowledge(&notification, &bytes::Bytes::new()).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// `op` says which, and may have operations that are done before: a watch that begins
     /// only if the object exists has an assertion. An OSD that hears nothing of us for `timeout` forgets the
     /// watch; its own option says so if there is none (`osd_client_watch_timeout`).
     ///
@@ -243,7 +261,19 @@ impl Objecter {
         Ok(Watch::new(Arc::clone(&self.shared), cookie, target, queue))
     }
 
-    /// Notifies all who watch an object, and waits until they have answered, or for `timeout`
+    /// Tells all who watch an object something.
+    ///
+    /// ```no_run
+    /// # async fn tell(objecter: &siphon_objecter::Objecter) -> Result<(), siphon_objecter::OpError> {
+    /// use siphon_objecter::{Op, Target};
+    /// let op = Op::read(Target::object(1, "watched"), vec![]);
+    /// let reply = objecter.notify(op, &bytes::Bytes::from_static(b"changed"), None).await?;
+    /// println!("{} answered, {} did not", reply.answers.len(), reply.missed.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// It waits until they have answered, or for `timeout`
     /// (`client_notify_timeout`, 10 s, if there is none).
     ///
     /// # Errors
@@ -277,7 +307,17 @@ impl Objecter {
         self.submit(Op::read(target, vec![ack]))
     }
 
-    /// Sends a command to an OSD. It waits for `timeout`, or `rados_osd_op_timeout` if that is set.
+    /// Sends a command to an OSD (`ceph tell osd.0 …`).
+    ///
+    /// ```no_run
+    /// # async fn ask(objecter: &siphon_objecter::Objecter) -> Result<(), siphon_objecter::OpError> {
+    /// let version = siphon_monclient::Command::new("version");
+    /// println!("{}", objecter.osd_command(0, &version, None).await?.text());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// It waits for `timeout`, or `rados_osd_op_timeout` if that is set.
     pub fn osd_command(
         &self,
         osd: i32,
