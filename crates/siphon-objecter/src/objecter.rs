@@ -10,9 +10,9 @@ use foldhash::fast::RandomState;
 use siphon_common::{Config, Deadline, Tick};
 use siphon_messages::osd::{OsdFlags, OsdOp};
 use siphon_monclient::{Command, MonClient};
-use siphon_msgr::Connection;
+use siphon_msgr::{Connection, SendError};
 use siphon_osdmap::OsdMap;
-use siphon_proto::Priority;
+use siphon_proto::{OutMessage, Priority};
 use siphon_wire::types::{ByteString, EntityType, Epoch, PgId, Utime};
 use smallvec::SmallVec;
 
@@ -116,17 +116,12 @@ impl State {
     }
 
     /// Does what the core wants of connections, and returns the rest.
-    fn act(&mut self, mon: &MonClient) -> SmallVec<[Output; 1]> {
+    fn act(&mut self, mon: &MonClient, now: Instant) -> SmallVec<[Output; 1]> {
         let mut later = SmallVec::new();
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Send { session, message } => {
-                    if let Some(connection) = self.connections.get(&session)
-                        && let Err(error) = connection.send(message)
-                    {
-                        // Its end is told by a reset, after which all goes again.
-                        tracing::debug!(%error, peer = %connection, "not sent");
-                    }
+                    self.send(session, message, now);
                 }
                 Output::Open { session, addrs } => {
                     let connection = mon.messenger().connect_to(EntityType::OSD, addrs);
@@ -143,6 +138,22 @@ impl State {
             }
         }
         later
+    }
+
+    fn send(&mut self, session: SessionId, message: OutMessage, now: Instant) {
+        let Some(connection) = self.connections.get(&session) else { return };
+        match connection.send(message) {
+            Ok(()) => {}
+            // That is told by a reset, after which all goes again.
+            Err(SendError::Closed(_)) => {}
+            Err(error) => {
+                tracing::warn!(%error, peer = %connection, "a session with an OSD begins anew");
+                connection.mark_down();
+                let connection = connection.clone();
+                self.remove(&connection);
+                self.core.handle_reset(session, now);
+            }
+        }
     }
 
     /// A connection has ended; which session it was.
@@ -380,8 +391,11 @@ impl Shared {
         OpFuture::new(Arc::clone(self), ticket)
     }
 
+    /// Submits what is good to be done, and not waited for for ever.
     pub(crate) fn submit_for_nobody(&self, op: Op) {
-        let op = dated(op);
+        /// An OSD forgets a watch after that time anyway (`osd_client_watch_timeout`).
+        const TIMEOUT: Duration = Duration::from_secs(30);
+        let op = Op { timeout: Some(TIMEOUT), ..dated(op) };
         self.with(|core, now| core.submit(op, Then::Nobody, now));
     }
 
@@ -393,8 +407,9 @@ impl Shared {
 
     pub(crate) fn with_state<R>(&self, call: impl FnOnce(&mut State, Instant) -> R) -> R {
         let mut state = self.lock();
-        let result = call(&mut state, Instant::now());
-        let later = state.act(&self.mon);
+        let now = Instant::now();
+        let result = call(&mut state, now);
+        let later = state.act(&self.mon, now);
         let next = state.core.poll_timeout();
         if next != state.deadline {
             state.deadline = next;

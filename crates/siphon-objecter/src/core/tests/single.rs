@@ -259,6 +259,33 @@ fn an_osd_that_ends_every_session_is_not_asked_at_once_for_ever() {
 }
 
 #[test]
+fn a_session_that_nobody_needs_is_not_opened_again() {
+    let mut bench = Bench::new(config());
+    bench.submit(get("object"));
+    let (session, _, _) = bench.last();
+    bench.answer(0);
+    bench.core.handle_reset(session, bench.now);
+    bench.drain();
+    assert_eq!(bench.opened.len(), 1);
+    bench.submit(get("object"));
+    assert_eq!((bench.opened.len(), bench.sent.len()), (2, 2));
+}
+
+#[test]
+fn what_no_message_can_carry_is_refused() {
+    let mut bench = Bench::new(config());
+    let mut snaps = append(REPLICATED, "object", 1);
+    snaps.snapc.snaps = vec![SnapId(1); 1 << 24];
+    let ticket = bench.submit(snaps);
+    assert!(matches!(ticket.take(), Some(Err(OpError::TooLong { .. }))));
+    let mut many = get("object");
+    many.ops = vec![OsdOp::read(0, 1); 1 << 16];
+    let ticket = bench.submit(many);
+    assert!(matches!(ticket.take(), Some(Err(OpError::OpCount { .. }))));
+    assert!(bench.sent.is_empty());
+}
+
+#[test]
 fn a_time_that_has_passed_and_a_future_that_is_dropped_end_an_operation() {
     let timeout = Duration::from_secs(2);
     let mut bench = Bench::new(CoreConfig { timeout: Some(timeout), ..config() });
