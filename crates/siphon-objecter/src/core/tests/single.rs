@@ -388,6 +388,41 @@ fn writes_wait_for_a_full_pool_and_those_that_try_do_not() {
     assert!(waits.take().is_some());
 }
 
+/// An OSD that was full when it got a write has dropped it, and says nothing.
+#[test]
+fn what_was_under_way_goes_again_when_a_pool_is_not_full_any_more() {
+    let mut world = World::with_map(config());
+    let ticket = world.append(REPLICATED, "object", 1);
+    for (epoch, full) in [(2, true), (3, false)] {
+        world.set_full(REPLICATED, full);
+        world.core.handle_map(&world.update(Epoch(epoch), false), world.now);
+        world.drain();
+    }
+    assert_eq!(world.sent, 2);
+    world.settle();
+    assert!(ticket.take().is_some());
+    assert_eq!(world.objects[&(REPLICATED, "object".to_owned())].done, [1]);
+}
+
+/// What was in between, nobody knows.
+#[test]
+fn a_map_after_others_that_were_missed_sends_all_again() {
+    let mut world = World::with_map(config());
+    let ticket = world.append(REPLICATED, "object", 1);
+    // Out and in again: as it was, and yet not.
+    for weight in [0, siphon_osdmap::WEIGHT_IN] {
+        world.change(|_, inc| {
+            inc.new_weight.insert(0, weight);
+        });
+    }
+    world.core.handle_map(&world.update(Epoch(3), true), world.now);
+    world.drain();
+    assert_eq!(world.sent, 2);
+    world.settle();
+    assert!(ticket.take().is_some());
+    assert_eq!(world.objects[&(REPLICATED, "object".to_owned())].done, [1]);
+}
+
 #[test]
 fn a_pool_that_is_set_to_fail_fails() {
     let mut world = World::with_map(config());
