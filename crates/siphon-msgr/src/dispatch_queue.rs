@@ -3,7 +3,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use futures_channel::oneshot;
 use siphon_common::Config;
-use siphon_proto::{Message, Priority, WeightedQueue};
+use siphon_proto::{Message, MessageParts, Priority, WeightedQueue};
 
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatcher::{Chain, guarded};
@@ -12,7 +12,7 @@ use crate::error::CloseReason;
 /// What waits for the dispatch thread.
 #[derive(Debug)]
 pub(crate) enum Item {
-    Message(Box<Message>),
+    Message(Message),
     Connect,
     Accept,
     Refused,
@@ -243,7 +243,7 @@ impl Item {
 /// Bytes that a waiting message is held against the throttle for: its payload, and what it takes to
 /// hold it.
 fn cost(message: &Message) -> usize {
-    message.payload.len() + size_of::<Message>() + size_of::<Connection>()
+    message.payload.len() + size_of::<MessageParts>() + size_of::<Connection>()
 }
 
 fn deliver(chain: &Chain, connection: &Connection, item: Item) {
@@ -252,7 +252,7 @@ fn deliver(chain: &Chain, connection: &Connection, item: Item) {
         Item::Message(message) => {
             let left = chain
                 .iter()
-                .try_fold(*message, |message, dispatcher| dispatcher.dispatch(connection, message));
+                .try_fold(message, |message, dispatcher| dispatcher.dispatch(connection, message));
             if let Some(message) = left {
                 let msg_type = message.header.msg_type;
                 tracing::warn!(peer = %connection, msg_type, "no dispatcher takes this message");

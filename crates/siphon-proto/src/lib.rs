@@ -33,7 +33,7 @@ pub use error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
 pub use event::{AuthAnswer, AuthEvent, CloseReason, Event, Next, PeerInfo, Protocol};
 pub use link::learned_addr;
 pub use message::{
-    EncodePayload, Grants, Message, MessageHeader, OutMessage, OutPayload, Payload, Priority,
+    EncodePayload, Grants, Message, MessageHeader, MessageParts, OutMessage, Payload, Priority,
 };
 pub use opening::Met;
 pub use policy::Policy;

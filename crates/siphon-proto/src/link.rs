@@ -76,10 +76,6 @@ impl Answer {
 
 /// What an open session consists of.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are messages: a box is an allocation each"
-)]
 pub(crate) enum SessionFrame {
     Message(MessageFrame),
     Keepalive(Utime),

@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use siphon_wire::types::Features;
 
 use crate::error::{PeerMisbehaved, ProtocolError};
-use crate::message::{Message, MessageHeader, OutMessage, OutPayload, Payload};
+use crate::message::{Message, MessageHeader, OutMessage, Payload};
 use crate::queue::OutQueue;
 use crate::v2::{Limits, MessageFrame, MessageHeader2};
 
@@ -211,19 +211,11 @@ impl Session {
             flags: FLAGS,
             message,
         };
-        let check = |payload| limits.check(payload).map_err(ProtocolError::ApiMisuse);
-        match &message.payload {
-            OutPayload::Encoded(payload) => {
-                check(payload)?;
-                write(&header(message.header), payload);
-            }
-            OutPayload::Deferred(body) => {
-                let mut adjusted = message.header;
-                let payload = body.encode_payload(self.features, &mut adjusted);
-                check(&payload)?;
-                write(&header(adjusted), &payload);
-            }
-        }
+        message.with_payload(self.features, |own, payload| {
+            limits.check(payload).map_err(ProtocolError::ApiMisuse)?;
+            write(&header(own), payload);
+            Ok::<_, ProtocolError>(())
+        })?;
         if acks {
             self.in_acked = self.in_seq;
         }
@@ -250,18 +242,13 @@ impl Session {
         &mut self,
         frame: MessageFrame,
     ) -> Result<Option<Message>, PeerMisbehaved> {
-        self.handle_ack(frame.header.ack_seq)?;
-        let seq = frame.header.seq;
-        if seq <= self.in_seq {
+        let MessageFrame { message, ack_seq, .. } = frame;
+        self.handle_ack(ack_seq)?;
+        if message.seq <= self.in_seq {
             return Ok(None);
         }
-        self.in_seq = seq;
-        Ok(Some(Message {
-            header: frame.header.message,
-            payload: Payload { front: frame.front, middle: frame.middle, data: frame.data },
-            seq,
-            grants: frame.grants,
-        }))
+        self.in_seq = message.seq;
+        Ok(Some(message))
     }
 
     /// The peer has everything up to `seq`.
@@ -290,19 +277,12 @@ pub(crate) enum Transmitted {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     fn incoming(seq: u64, ack_seq: u64) -> MessageFrame {
-        MessageFrame {
-            header: MessageHeader2 { seq, ack_seq, ..Default::default() },
-            front: Bytes::new(),
-            middle: Bytes::new(),
-            data: siphon_wire::buf::Rope::new(),
-            wire_len: 0,
-            grants: crate::message::Grants::default(),
-        }
+        let mut message = Message::default();
+        message.seq = seq;
+        MessageFrame { message, ack_seq, flags: 0, wire_len: 0 }
     }
 
     fn outgoing(tid: u64) -> OutMessage {

@@ -92,9 +92,9 @@ impl Dispatcher for Pong {
             return None;
         }
         let mut answer = MPing::answer(self.text(connection)).into_out();
-        answer.header.tid = message.header.tid;
+        answer.header_mut().tid = message.header.tid;
         if self.name.starts_with("mon.") {
-            answer.header.priority = Priority::HIGH; // of all that Ceph's monitors send
+            answer.header_mut().priority = Priority::HIGH; // of all that Ceph's monitors send
         }
         let _ = connection.send(answer); // an error says that the peer is gone
         None

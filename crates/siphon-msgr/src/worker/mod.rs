@@ -18,7 +18,7 @@ use siphon_net::{
     Accepted, Completion, EventCenter, Handler, ListenOptions, ListenerId, MailSender, SocketId,
     SocketOptions,
 };
-use siphon_proto::{OutMessage, OutPayload};
+use siphon_proto::OutMessage;
 use siphon_wire::buf::{Rope, SegmentPool};
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityType, Features, Utime};
 
@@ -37,12 +37,12 @@ const MAX_EARLY: usize = 512;
 /// Timer token of a shutdown's deadline; connections' tokens begin at 1.
 const SHUTDOWN_TIMER: u64 = 0;
 
-/// What others ask of a worker.
+/// What others ask of a worker. What is large is boxed: messages, which come by the hundred thousand a
+/// second, are small.
 pub(crate) enum Mail {
     Connect(Connection),
     Loopback(Connection),
-    Adopt(Arc<Shared>, Accepted),
-    /// Not boxed: this is the one kind of mail that comes by the hundred thousand a second.
+    Adopt(Arc<Shared>, Box<Accepted>),
     Send(ConnectionId, OutMessage),
     Keepalive(ConnectionId, Utime),
     MarkDown(ConnectionId),
@@ -50,7 +50,7 @@ pub(crate) enum Mail {
     /// The peer of this connection has come to us by another.
     Meet(Connection, Visitor),
     /// Something of the application's panicked over this connection.
-    Fail(ConnectionId, CloseReason),
+    Fail(ConnectionId, Box<CloseReason>),
     Resume(ConnectionId),
     /// A throttle may have room for its next message.
     Room(ConnectionId),
@@ -244,7 +244,7 @@ impl MessengerWorker {
                 self.open(id, opened);
             }
             Mail::Meet(existing, visitor) => self.receive_visitor(center, existing, visitor),
-            Mail::Adopt(messenger, accepted) => self.adopt(center, &messenger, accepted),
+            Mail::Adopt(messenger, accepted) => self.adopt(center, &messenger, *accepted),
             Mail::Listen(listen) => self.listen(center, *listen),
             Mail::Unlisten(ids, _free) => self.unlisten(center, |id, _| ids.contains(&id)),
             Mail::Serve(ids) => {
@@ -252,7 +252,7 @@ impl MessengerWorker {
                     self.serve(center, id);
                 }
             }
-            Mail::Fail(id, reason) => self.end(center, id, reason),
+            Mail::Fail(id, reason) => self.end(center, id, *reason),
             Mail::MarkDown(id) => self.end(center, id, CloseReason::MarkedDown),
             Mail::Shutdown(messenger, linger, done) => {
                 let deadline = center.now().checked_add(linger);
@@ -360,7 +360,7 @@ impl MessengerWorker {
             }
             None => stack::place(&self.loads),
         };
-        let mail = Mail::Adopt(Arc::clone(messenger), accepted);
+        let mail = Mail::Adopt(Arc::clone(messenger), Box::new(accepted));
         if worker == self.index {
             return Some(mail);
         }
@@ -555,19 +555,11 @@ impl Handler for MessengerWorker {
 
 /// A message to ourselves takes the way of one that arrived.
 fn deliver_locally(connection: &Connection, message: OutMessage) {
-    let OutMessage { mut header, payload, grants: _ } = message;
-    let payload = match payload {
-        OutPayload::Encoded(payload) => payload,
-        OutPayload::Deferred(body) => {
-            let encode = AssertUnwindSafe(|| body.encode_payload(Features::ALL, &mut header));
-            match catch_unwind(encode) {
-                Ok(payload) => payload,
-                Err(_) => return connection.fail(CloseReason::Panicked),
-            }
-        }
+    let Ok(message) = catch_unwind(AssertUnwindSafe(|| message.deliver(Features::ALL))) else {
+        return connection.fail(CloseReason::Panicked);
     };
     // Nothing is read on this connection, so there is nothing to pause.
-    remote::dispatch(connection, siphon_proto::Message { header, payload, ..Default::default() });
+    remote::dispatch(connection, message);
 }
 
 /// Socket options as the configuration has them.

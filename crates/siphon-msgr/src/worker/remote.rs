@@ -593,7 +593,7 @@ pub(crate) fn dispatch(connection: &Connection, message: Message) -> bool {
             guarded(connection, || dispatcher.fast_dispatch(connection, message));
             true
         }
-        None => enqueue(connection, Item::Message(Box::new(message))),
+        None => enqueue(connection, Item::Message(message)),
     }
 }
 
