@@ -8,7 +8,7 @@ use super::header::MessageHeader2;
 use super::seal::{BLOCK, Sealer, TAG, padded};
 use super::{
     DEFAULT_ALIGNMENT, FLAGS_AT, Framing, INLINE, LATE_STATUS_COMPLETE, MAX_SEGMENTS,
-    PAGE_ALIGNMENT, PREAMBLE, Protection, Revision, SEGMENT_SEED, Tag,
+    PAGE_ALIGNMENT, PREAMBLE, Protection, Revision, SEGMENT_SEED, Tag, preamble_crc,
 };
 use crate::SessionCounters;
 use crate::message::Payload;
@@ -387,7 +387,7 @@ fn preamble(tag: Tag, segments: &[(u32, u16)], flags: u8) -> [u8; PREAMBLE] {
         entry[4..].copy_from_slice(&alignment.to_le_bytes());
     }
     block[FLAGS_AT] = flags;
-    let crc = crc32c(0, &block[..super::PREAMBLE_CRC_AT]);
+    let crc = preamble_crc(&block);
     block[super::PREAMBLE_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     block
 }

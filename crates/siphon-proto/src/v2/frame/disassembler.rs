@@ -10,7 +10,7 @@ use super::sealed::Sealed;
 use super::{
     FIRST_CRC, FLAGS_AT, FrameError, Framing, INLINE, LATE_FLAG_ABORTED, LATE_STATUS_ABORTED,
     LATE_STATUS_COMPLETE, LATE_STATUS_MASK, Limits, MAX_SEGMENTS, PAGE_ALIGNMENT, PREAMBLE,
-    PREAMBLE_CRC_AT, Protection, Revision, SEGMENT_SEED, SegmentName, Tag,
+    PREAMBLE_CRC_AT, Protection, Revision, SEGMENT_SEED, SegmentName, Tag, preamble_crc,
 };
 use crate::SessionCounters;
 use crate::message::{Grants, Message, Payload};
@@ -496,7 +496,7 @@ impl Disassembler {
             u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
         };
         let expected = word(PREAMBLE_CRC_AT);
-        let calculated = crc32c(0, &block[..PREAMBLE_CRC_AT]);
+        let calculated = preamble_crc(block);
         if calculated != expected {
             // Revision 0 has not seen the tag yet, and sees here already that it will not fit.
             return Err(match self.sealed {
