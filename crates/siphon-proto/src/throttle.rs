@@ -168,6 +168,7 @@ impl Grant {
 }
 
 impl Drop for Grant {
+    #[inline]
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
             shared.give_back(self.amount);
