@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
 use crate::Config;
+use crate::perf_counters::PerfCollection;
 
-/// What is passed instead of globals: the configuration of one "process" in Ceph's sense.
+/// What is passed instead of globals: the configuration and the counters of one "process" in Ceph's
+/// sense.
 ///
 /// Cheap to clone. The configuration is fixed from here on: change it before making the context.
 ///
@@ -18,16 +20,22 @@ use crate::Config;
 #[derive(Clone, Debug, Default)]
 pub struct Context {
     config: Arc<Config>,
+    perf: PerfCollection,
 }
 
 impl Context {
     /// A context with this configuration.
     pub fn new(config: Config) -> Self {
-        Self { config: Arc::new(config) }
+        Self { config: Arc::new(config), perf: PerfCollection::default() }
     }
 
     /// The options.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The counters of what was made with it.
+    pub fn perf(&self) -> &PerfCollection {
+        &self.perf
     }
 }

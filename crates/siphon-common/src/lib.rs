@@ -1,4 +1,5 @@
-//! What every mechanism crate and tool shares: configuration and logging under Ceph's names.
+//! What every mechanism crate and tool shares: configuration, logging and perf counters
+//! under Ceph's names.
 //!
 //! There is no global. A [`Context`] is made once by the program, from a [`Config`], and passed to
 //! whatever needs it; two contexts with different options live side by side in one process. The one
@@ -10,6 +11,7 @@
 pub mod config;
 mod context;
 pub mod logging;
+pub mod perf_counters;
 
 pub use config::{Config, ConfigError};
 pub use context::Context;
