@@ -40,6 +40,11 @@ impl EventCenter {
         self.driver.now()
     }
 
+    /// As [`Driver::clock`].
+    pub fn clock(&self) -> Instant {
+        self.driver.clock()
+    }
+
     /// As [`Driver::waker`].
     pub fn waker(&self) -> Waker {
         self.driver.waker()

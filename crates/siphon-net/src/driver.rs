@@ -38,6 +38,12 @@ pub trait Driver {
     /// The time at the end of the last [`wait`](Self::wait) (before the first: of creation).
     fn now(&self) -> Instant;
 
+    /// The time at this moment, to measure how long something takes.
+    #[expect(clippy::disallowed_methods, reason = "a stack is where time comes from")]
+    fn clock(&self) -> Instant {
+        Instant::now()
+    }
+
     /// Ends a [`wait`](Self::wait) in progress, or else the next one, from any thread.
     ///
     /// Several wakes may end one wait.

@@ -123,6 +123,10 @@ impl Driver for FaultyDriver {
         self.inner.now()
     }
 
+    fn clock(&self) -> Instant {
+        self.inner.clock()
+    }
+
     fn waker(&self) -> Waker {
         self.inner.waker()
     }

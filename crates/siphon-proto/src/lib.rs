@@ -22,6 +22,7 @@ pub mod resolve;
 mod session;
 mod sync;
 mod throttle;
+mod transmit;
 pub mod v1;
 pub mod v2;
 mod weighted;
@@ -38,4 +39,5 @@ pub use message::{
 pub use opening::Met;
 pub use policy::Policy;
 pub use throttle::{Grant, Throttle, ThrottleCounters};
+pub use transmit::Transmit;
 pub use weighted::WeightedQueue;

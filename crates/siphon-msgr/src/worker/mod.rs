@@ -1,6 +1,7 @@
 //! The messenger's part of a worker: it owns connections, and all that happens to them happens
 //! here.
 
+mod counters;
 mod inject;
 mod meet;
 mod remote;
@@ -18,10 +19,11 @@ use siphon_net::{
     Accepted, Completion, EventCenter, Handler, ListenOptions, ListenerId, MailSender, SocketId,
     SocketOptions,
 };
-use siphon_proto::OutMessage;
-use siphon_wire::buf::{Rope, SegmentPool};
+use siphon_proto::{OutMessage, Transmit};
+use siphon_wire::buf::SegmentPool;
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityType, Features, Utime};
 
+pub(crate) use self::counters::WorkerCounters;
 pub(crate) use self::meet::Visitor;
 use self::remote::{Io, Pumped, Remote};
 use crate::connection::{Connection, ConnectionId};
@@ -141,12 +143,18 @@ pub(crate) struct MessengerWorker {
     ended: Vec<Weak<Shared>>,
     expired: bool,
     /// What is being handed to the stack; kept for its capacity.
-    transmit: Rope,
+    transmit: Transmit,
+    counters: WorkerCounters,
     stopped: bool,
 }
 
 impl MessengerWorker {
-    pub(crate) fn new(index: usize, peers: Arc<[MailSender<Mail>]>, loads: Arc<[Load]>) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        peers: Arc<[MailSender<Mail>]>,
+        loads: Arc<[Load]>,
+        counters: WorkerCounters,
+    ) -> Self {
         Self {
             index,
             peers,
@@ -160,7 +168,8 @@ impl MessengerWorker {
             stopping: Vec::new(),
             ended: Vec::new(),
             expired: false,
-            transmit: Rope::new(),
+            transmit: Transmit::default(),
+            counters,
             stopped: false,
         }
     }
@@ -241,6 +250,7 @@ impl MessengerWorker {
             Mail::Connect(connection) => {
                 let id = connection.id();
                 let opened = Remote::connect(center.now(), connection, &self.pool);
+                self.counters.connection_created();
                 self.open(id, opened);
             }
             Mail::Meet(existing, visitor) => self.receive_visitor(center, existing, visitor),
@@ -284,6 +294,7 @@ impl MessengerWorker {
         match opened {
             Ok(remote) => {
                 self.connections.insert(id, Owned::Remote(Box::new(remote)));
+                self.counters.connection_came();
                 self.change(id, |_| {});
             }
             Err((connection, reason)) => {
@@ -303,6 +314,7 @@ impl MessengerWorker {
         let id = handle.id();
         let pool = self.pool.clone();
         let opened = Remote::accept(&mut self.io(center), handle, accepted, &pool);
+        self.counters.connection_created();
         self.open(id, opened);
     }
 
@@ -317,7 +329,12 @@ impl MessengerWorker {
     }
 
     fn io<'a>(&'a mut self, center: &'a mut EventCenter) -> Io<'a> {
-        Io { center, sockets: &mut self.sockets, transmit: &mut self.transmit }
+        Io {
+            center,
+            sockets: &mut self.sockets,
+            transmit: &mut self.transmit,
+            counters: &mut self.counters,
+        }
     }
 
     fn listen(&mut self, center: &mut EventCenter, listen: Listen) {
@@ -385,6 +402,9 @@ impl MessengerWorker {
     fn remove(&mut self, id: ConnectionId) -> Option<Owned> {
         let owned = self.connections.remove(&id)?;
         self.loads[self.index].sub();
+        if let Owned::Remote(_) = owned {
+            self.counters.connection_went();
+        }
         Some(owned)
     }
 
@@ -394,7 +414,10 @@ impl MessengerWorker {
 
     fn end(&mut self, center: &mut EventCenter, id: ConnectionId, reason: CloseReason) {
         match self.remove(id) {
-            Some(Owned::Remote(remote)) => remote.close(&mut self.io(center), reason),
+            Some(Owned::Remote(remote)) => {
+                self.counters.lost(&reason);
+                remote.close(&mut self.io(center), reason);
+            }
             Some(Owned::Loopback(connection)) => match reason {
                 CloseReason::MarkedDown | CloseReason::Shutdown => connection.set_closed(reason),
                 _ => remote::report_end(&connection, reason),
@@ -423,12 +446,17 @@ impl MessengerWorker {
             return Pumped::Idle;
         };
         remote.dirty = false;
-        let mut io = Io { center, sockets: &mut self.sockets, transmit: &mut self.transmit };
+        let mut io = Io {
+            center,
+            sockets: &mut self.sockets,
+            transmit: &mut self.transmit,
+            counters: &mut self.counters,
+        };
         // What the panic leaves half done goes with the connection.
         let pumped = catch_unwind(AssertUnwindSafe(|| remote.pump(&mut io)));
         pumped.unwrap_or_else(|_| {
             tracing::error!(peer = %remote.handle, "a panic; the connection ends");
-            self.transmit.clear();
+            self.transmit = Transmit::default();
             Pumped::Ended(CloseReason::Panicked)
         })
     }
@@ -495,6 +523,7 @@ impl Handler for MessengerWorker {
                 self.change_socket(socket, |remote| remote.handle_connected(now, result));
             }
             Completion::Received { socket, result, fill, bytes } => {
+                self.counters.receives();
                 self.change_socket(socket, |remote| {
                     remote.handle_received(now, result, fill, bytes);
                 });
@@ -524,6 +553,7 @@ impl Handler for MessengerWorker {
     }
 
     fn drain(&mut self, center: &mut EventCenter) {
+        self.counters.begin_drain(center);
         let mut requests = std::mem::take(&mut self.requests);
         for mail in requests.drain(..) {
             self.request(center, mail);
