@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use crate::Config;
+use crate::admin_socket::{self, Commands};
 use crate::perf_counters::PerfCollection;
 
-/// What is passed instead of globals: the configuration and the counters of one "process" in Ceph's
+/// What is passed instead of globals: the configuration, the counters and the commands of one "process" in Ceph's
 /// sense.
 ///
 /// Cheap to clone. The configuration is fixed from here on: change it before making the context.
@@ -17,16 +18,20 @@ use crate::perf_counters::PerfCollection;
 /// assert_eq!(context.config().ms_async_op_threads, 2);
 /// # Ok::<(), siphon_common::ConfigError>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Context {
     config: Arc<Config>,
     perf: PerfCollection,
+    commands: Commands,
 }
 
 impl Context {
     /// A context with this configuration.
     pub fn new(config: Config) -> Self {
-        Self { config: Arc::new(config), perf: PerfCollection::default() }
+        let perf = PerfCollection::default();
+        let commands = Commands::default();
+        admin_socket::register_standard(&commands, &perf);
+        Self { config: Arc::new(config), perf, commands }
     }
 
     /// The options.
@@ -37,5 +42,16 @@ impl Context {
     /// The counters of what was made with it.
     pub fn perf(&self) -> &PerfCollection {
         &self.perf
+    }
+
+    /// What its [admin socket](admin_socket::AdminSocket) answers, if it has one.
+    pub fn commands(&self) -> &Commands {
+        &self.commands
+    }
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self::new(Config::default())
     }
 }

@@ -8,6 +8,7 @@
 //! This crate knows nothing of the protocol: an option is a name, a type and a range here, and gets
 //! its meaning where it is read.
 
+pub mod admin_socket;
 pub mod config;
 mod context;
 pub mod logging;

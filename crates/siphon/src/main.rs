@@ -1,6 +1,7 @@
 //! `siphon`: measure, test and question the network of a Ceph cluster.
 
 mod address;
+mod daemon;
 mod echo;
 mod monitor;
 mod perf;
@@ -43,6 +44,8 @@ enum Command {
     Probe(probe::Args),
     /// Open sessions with a monitor, the manager and an OSD, and tell what they speak
     Status(status::Args),
+    /// Ask a process at its admin socket, as `ceph daemon` does
+    Daemon(daemon::Args),
     /// RDMA: the devices of this host
     Rdma {
         #[command(subcommand)]
@@ -71,6 +74,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Monmap(args) => monitor::monmap(&args),
         Command::Probe(args) => probe::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Daemon(args) => daemon::run(&args),
         Command::Rdma { command } => rdma::run(&command),
     }?;
     Ok(ExitCode::SUCCESS)
