@@ -21,6 +21,8 @@ fn siphon_daemon(socket: &Path, command: &[&str]) -> String {
     stdout(siphon)
 }
 
+type Ask = fn(&Path, &[&str]) -> String;
+
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
@@ -34,8 +36,7 @@ fn the_real_ceph_asks_ours_and_so_do_we() {
     let addr = echo.addr.to_string();
     stdout(siphon(["perf", "client", &addr, "--ops", "1000", "--size", "4K"]));
     if require(siphon_peers::ceph_with_key()).is_some() {
-        let asks: [(&str, fn(&Path, &[&str]) -> String); 2] =
-            [("ceph", ceph_daemon), ("siphon", siphon_daemon)];
+        let asks: [(&str, Ask); 2] = [("ceph", ceph_daemon), ("siphon", siphon_daemon)];
         for (who, ask) in asks {
             let dump = json(&ask(&socket, &["perf", "dump"]));
             let workers = dump.as_object().unwrap();
