@@ -22,6 +22,7 @@ use crate::connection::{Connection, DEFAULT_LINGER, Inner};
 use crate::credentials::modes;
 use crate::dispatch_queue::DispatchQueue;
 use crate::dispatcher::{Chain, Dispatcher};
+use crate::dump;
 use crate::error::BindError;
 use crate::stack::Stack;
 use crate::worker::Mail;
@@ -35,6 +36,7 @@ use crate::worker::Mail;
 /// ```
 /// use std::sync::Arc;
 /// use siphon_common::Context;
+use siphon_common::admin_socket::Registration;
 /// use siphon_msgr::{Messenger, Stack};
 /// use siphon_wire::types::{EntityName, EntityType};
 ///
@@ -67,6 +69,8 @@ const DEFAULT_SEND_BOUND: u64 = 1 << 30;
 #[derive(Debug)]
 struct Owner {
     shared: Arc<Shared>,
+    /// The admin socket tells of it.
+    _dump: Registration,
 }
 
 impl Drop for Owner {
@@ -284,7 +288,8 @@ impl MessengerBuilder {
             abandoned: AtomicBool::new(false),
         };
         let shared = Arc::new(shared);
-        Ok(Messenger { _owner: Arc::new(Owner { shared: Arc::clone(&shared) }), shared })
+        let owner = Owner { shared: Arc::clone(&shared), _dump: dump::register(&shared) };
+        Ok(Messenger { _owner: Arc::new(owner), shared })
     }
 }
 
@@ -320,7 +325,7 @@ impl Messenger {
 
     /// Our addresses: those we are bound to, or the one that a peer told us.
     pub fn addrs(&self) -> EntityAddrVec {
-        lock(&self.shared.addrs).mine.clone()
+        self.shared.addrs()
     }
 
     /// Listens at each of `addrs`, beside those of an earlier call, and returns them with the ports and
@@ -462,6 +467,10 @@ impl Shared {
 
     pub(crate) fn name(&self) -> EntityName {
         self.name
+    }
+
+    pub(crate) fn addrs(&self) -> EntityAddrVec {
+        lock(&self.addrs).mine.clone()
     }
 
     pub(crate) fn nonce(&self) -> u32 {

@@ -139,6 +139,11 @@ pub trait Driver {
     /// [`io::ErrorKind::NotConnected`] where it is not connected.
     fn peer_addr(&self, id: SocketId) -> io::Result<SocketAddr>;
 
+    /// The TCP socket of a connection, if it has one.
+    fn tcp_socket(&self, _id: SocketId) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
     /// Reports the readiness of a foreign descriptor (a pipe, a device's completion channel) as
     /// [`Completion::FileReady`] with `token`.
     ///

@@ -219,6 +219,10 @@ impl Driver for FaultyDriver {
         self.inner.peer_addr(id)
     }
 
+    fn tcp_socket(&self, id: SocketId) -> Option<BorrowedFd<'_>> {
+        self.inner.tcp_socket(id)
+    }
+
     fn register_file(
         &mut self,
         file: BorrowedFd<'_>,

@@ -14,6 +14,7 @@ use crate::message::{Grants, OutMessage};
 use crate::opening::Knock;
 use crate::policy::Policy;
 use crate::session::{Session, Transmitted};
+use crate::state::SessionState;
 use crate::throttle::{Grant, Throttle};
 use crate::transmit::Transmit;
 use crate::v2::Tag;
@@ -228,6 +229,28 @@ impl Connection {
             (Phase::Closed, _) => "closed",
             (_, Some(link)) => link.stage(),
             (_, None) => "without a link",
+        }
+    }
+
+    /// What there is to be told of it.
+    pub fn state(&self, now: Instant) -> SessionState {
+        let (out_seq, queued, unacknowledged) = self.session.outgoing();
+        let Throttles { bytes, messages } = &self.throttles;
+        SessionState {
+            stage: self.stage(),
+            connected: self.is_ready(),
+            policy: self.policy,
+            in_seq: self.session.in_seq(),
+            out_seq,
+            queued,
+            unacknowledged,
+            connect_seq: self.session.id.connect_seq,
+            global_seq: self.global_seq,
+            peer_global_seq: self.session.id.peer_global_seq,
+            throttled: self.throttled,
+            throttles: bytes.iter().chain(messages).cloned().collect(),
+            started_ago: now.saturating_duration_since(self.started),
+            last_active_ago: now.saturating_duration_since(self.last_active),
         }
     }
 

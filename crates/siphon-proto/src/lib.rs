@@ -20,6 +20,7 @@ mod policy;
 mod queue;
 pub mod resolve;
 mod session;
+mod state;
 mod sync;
 mod throttle;
 mod transmit;
@@ -38,6 +39,7 @@ pub use message::{
 };
 pub use opening::Met;
 pub use policy::Policy;
+pub use state::SessionState;
 pub use throttle::{Grant, Throttle, ThrottleCounters};
 pub use transmit::Transmit;
 pub use weighted::WeightedQueue;

@@ -174,6 +174,11 @@ impl Session {
         self.queue.len() + self.sent.len()
     }
 
+    /// The last message that we numbered, and how many are queued and not acknowledged.
+    pub(crate) fn outgoing(&self) -> (u64, usize, usize) {
+        (self.out_seq, self.queue.len(), self.sent.len())
+    }
+
     /// Whether there are messages that the peer has not acknowledged.
     pub(crate) fn is_unacknowledged(&self) -> bool {
         !self.sent.is_empty()

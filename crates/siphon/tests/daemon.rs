@@ -53,6 +53,8 @@ fn the_real_ceph_asks_ours_and_so_do_we() {
                 &["perf", "dump", "AsyncMessenger::Worker-0", "msgr_created_connections"],
             ));
             assert_eq!(one.as_object().unwrap().len(), 1, "{who}: {one}");
+            let dump = json(&ask(&socket, &["messenger", "dump", "osd.0", "tcp_info=true"]));
+            assert_eq!(dump["name"], "osd.0", "{who}: {dump:#}");
             assert!(ask(&socket, &["help"]).contains("dump perfcounters value"), "{who}");
             assert!(json(&ask(&socket, &["version"]))["version"].is_string(), "{who}");
         }

@@ -130,8 +130,9 @@ fn matched(signature: &[Value], words: &[&str]) -> Option<(usize, Map<String, Va
                 rest = &[];
             }
             [first, others @ ..] => {
-                // `NAME=VALUE` says which argument it is.
-                let value = first.strip_prefix(&format!("--{name}=")).unwrap_or(first);
+                // NAME=VALUE and --NAME=VALUE say which argument it is.
+                let named = first.trim_start_matches("--").strip_prefix(&format!("{name}="));
+                let value = named.unwrap_or(first);
                 fields.insert(name, json!(value));
                 rest = others;
             }

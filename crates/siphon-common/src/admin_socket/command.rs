@@ -63,7 +63,24 @@ type Handler = Arc<dyn Fn(&Request) -> Result<Value, CommandError> + Send + Sync
 
 struct Command {
     spec: CommandSpec,
-    handler: Handler,
+    handlers: Handlers,
+}
+
+enum Handlers {
+    One(Handler),
+    /// Of several things that there are, which the first argument names.
+    Each {
+        list: &'static str,
+        each: Vec<(u64, String, Handler)>,
+    },
+}
+
+/// A thing that a command was [registered for](Commands::register_for); dropping it takes it away.
+#[derive(Debug)]
+pub struct Registration {
+    commands: WeakCommands,
+    prefix: &'static str,
+    number: u64,
 }
 
 type ByPrefix = Mutex<BTreeMap<&'static str, Command>>;
@@ -74,7 +91,7 @@ pub struct Commands {
     by_prefix: Arc<ByPrefix>,
 }
 
-/// The same, for those of them that tell of all: it keeps none alive.
+/// The same, which keeps none alive.
 pub(super) struct WeakCommands(Weak<ByPrefix>);
 
 impl WeakCommands {
@@ -142,7 +159,32 @@ impl Commands {
         spec: CommandSpec,
         handler: impl Fn(&Request) -> Result<Value, CommandError> + Send + Sync + 'static,
     ) {
-        self.lock().insert(spec.prefix, Command { spec, handler: Arc::new(handler) });
+        let handlers = Handlers::One(Arc::new(handler));
+        self.lock().insert(spec.prefix, Command { spec, handlers });
+    }
+
+    /// Adds a command for the thing with this name, which the command's first argument tells from others
+    /// that there are. Without that argument their names are listed, as `list`.
+    ///
+    /// Two of a name are told apart by `#2`, `#3` behind it, in the order in which they came.
+    pub fn register_for(
+        &self,
+        spec: CommandSpec,
+        list: &'static str,
+        name: impl Into<String>,
+        handler: impl Fn(&Request) -> Result<Value, CommandError> + Send + Sync + 'static,
+    ) -> Registration {
+        let mut commands = self.lock();
+        let command = commands.entry(spec.prefix).or_insert_with(|| Command {
+            spec,
+            handlers: Handlers::Each { list, each: Vec::new() },
+        });
+        let mut number = 0;
+        if let Handlers::Each { each, .. } = &mut command.handlers {
+            number = each.last().map_or(1, |(last, ..)| last + 1);
+            each.push((number, name.into(), Arc::new(handler)));
+        }
+        Registration { commands: self.downgrade(), prefix: spec.prefix, number }
     }
 
     /// Does what a request says: the text of one, as it is on the wire.
@@ -169,7 +211,21 @@ impl Commands {
                     let text = format!("{prefix} needs the argument {}", missing.name);
                     return Err(CommandError::invalid(text));
                 }
-                Arc::clone(&command.handler)
+                match &command.handlers {
+                    Handlers::One(handler) => Arc::clone(handler),
+                    Handlers::Each { list, each } => {
+                        let names = distinct(each);
+                        let wanted = command.spec.args.first().and_then(|arg| named(arg.name));
+                        let Some(wanted) = wanted else {
+                            return Ok(render(json!({ *list: names }), &format));
+                        };
+                        let Some(at) = names.iter().position(|name| *name == wanted) else {
+                            let text = format!("there is no {wanted}, but {}", names.join(", "));
+                            return Err(CommandError::new(CommandError::NOT_FOUND, text));
+                        };
+                        Arc::clone(&each[at].2)
+                    }
+                }
             }
             None => {
                 let text = format!("unknown command prefix {prefix}; help lists all");
@@ -177,12 +233,7 @@ impl Commands {
             }
         };
         // With the list free: a handler may add commands.
-        let value = handler(&Request { args: request })?;
-        Ok(match (value, format.as_str()) {
-            (Value::String(text), _) => text,
-            (value, "json") => value.to_string(),
-            (value, _) => pretty(&value),
-        })
+        Ok(render(handler(&Request { args: request })?, &format))
     }
 
     pub(super) fn downgrade(&self) -> WeakCommands {
@@ -224,6 +275,38 @@ impl Commands {
     }
 }
 
+/// Names of which none is twice.
+fn distinct(each: &[(u64, String, Handler)]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::with_capacity(each.len());
+    for (_, name, _) in each {
+        let before = names.iter().filter(|it| it.split('#').next() == Some(name)).count();
+        names.push(if before == 0 { name.clone() } else { format!("{name}#{}", before + 1) });
+    }
+    names
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let Some(commands) = self.commands.upgrade() else {
+            return;
+        };
+        let mut commands = commands.lock();
+        if let Some(Command { handlers: Handlers::Each { each, .. }, .. }) =
+            commands.get_mut(self.prefix)
+        {
+            each.retain(|(number, ..)| *number != self.number);
+        }
+    }
+}
+
+fn render(value: Value, format: &str) -> String {
+    match (value, format) {
+        (Value::String(text), _) => text,
+        (value, "json") => value.to_string(),
+        (value, _) => pretty(&value),
+    }
+}
+
 /// JSON for people, indented as Ceph's.
 fn pretty(value: &Value) -> String {
     let mut text = Vec::new();
@@ -232,6 +315,12 @@ fn pretty(value: &Value) -> String {
     // Neither writing to memory nor a Value can fail.
     let _ = serde::Serialize::serialize(value, &mut serializer);
     String::from_utf8(text).unwrap_or_default()
+}
+
+impl fmt::Debug for WeakCommands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(Commands)")
+    }
 }
 
 impl fmt::Debug for Commands {

@@ -24,6 +24,6 @@ mod server;
 mod standard;
 
 pub use client::{AskError, ask, request};
-pub use command::{Arg, CommandError, CommandSpec, Commands, Request};
+pub use command::{Arg, CommandError, CommandSpec, Commands, Registration, Request};
 pub use server::{AdminSocket, ListenError};
 pub(crate) use standard::register as register_standard;

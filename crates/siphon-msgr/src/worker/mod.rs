@@ -11,10 +11,12 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
+use serde_json::Value;
 use siphon_net::{
     Accepted, Completion, EventCenter, Handler, ListenOptions, ListenerId, MailSender, SocketId,
     SocketOptions,
@@ -68,6 +70,8 @@ pub(crate) enum Mail {
     Shutdown(Arc<Shared>, Duration, oneshot::Sender<()>),
     /// The last handle of a messenger is gone.
     Abandon(Arc<Shared>),
+    /// Tell of a messenger's connections, and of what the kernel knows of them if that is wanted.
+    Describe(Arc<Shared>, bool, SyncSender<Vec<Value>>),
     Stop,
 }
 
@@ -280,6 +284,15 @@ impl MessengerWorker {
                     center.set_timer(deadline, SHUTDOWN_TIMER);
                 }
                 self.stopping.push(Stopping { messenger, deadline, _done: done });
+            }
+            Mail::Describe(messenger, tcp_info, told) => {
+                let ids = self.connections_of(&messenger);
+                let remotes = ids.iter().filter_map(|id| match self.connections.get(id)? {
+                    Owned::Remote(remote) => Some(remote),
+                    Owned::Loopback(_) => None,
+                });
+                let described = remotes.map(|it| it.describe(center, self.index, tcp_info));
+                let _ = told.try_send(described.collect()); // whoever asked may have given up
             }
             Mail::Abandon(messenger) => {
                 self.unlisten(center, |_, owner| Arc::ptr_eq(owner, &messenger));

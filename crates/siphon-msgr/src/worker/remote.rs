@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_channel::oneshot;
+use serde_json::Value;
 use siphon_auth::{
     AuthError, AuthMethod, AuthServerAnswer, ClientExchange, ConnectionMode, PeerContext,
     ServerExchange,
@@ -21,6 +22,7 @@ use super::{BuildIdHasher, WorkerCounters, enqueue, socket_options};
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatch_queue::Item;
 use crate::dispatcher::guarded;
+use crate::dump::Described;
 use crate::error::CloseReason;
 use crate::messenger::with_ip;
 
@@ -427,6 +429,25 @@ impl Remote {
             self.proto.close();
         }
         self.handle.set_fault(reason);
+    }
+
+    /// What it is, for people.
+    pub(crate) fn describe(&self, center: &EventCenter, worker: usize, tcp_info: bool) -> Value {
+        let transport = self.transport.as_ref();
+        let peer = self.handle.peer();
+        let described = Described {
+            worker,
+            conn_id: self.handle.id().token(),
+            accepted: self.accepted,
+            paused: self.paused,
+            sending: transport.is_some_and(|transport| transport.sending),
+            target: self.addr,
+            peer: peer.as_deref(),
+            state: self.proto.state(center.now()),
+            outgoing_bytes: self.handle.outgoing_bytes(),
+            tcp_info: transport.filter(|_| tcp_info).and_then(|it| center.tcp_info(it.socket)),
+        };
+        described.to_json()
     }
 
     /// Whether a session is open over its socket.
