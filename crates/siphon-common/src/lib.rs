@@ -1,5 +1,5 @@
-//! What every mechanism crate and tool shares: configuration, logging and perf counters
-//! under Ceph's names.
+//! What every mechanism crate and tool shares: configuration, logging, perf counters and the admin socket
+//! under Ceph's names, and one thread for the deadlines of a client.
 //!
 //! There is no global. A [`Context`] is made once by the program, from a [`Config`], and passed to
 //! whatever needs it; two contexts with different options live side by side in one process. The one
@@ -13,6 +13,8 @@ pub mod config;
 mod context;
 pub mod logging;
 pub mod perf_counters;
+mod timer;
 
 pub use config::{Config, ConfigError};
 pub use context::Context;
+pub use timer::{Deadline, Tick, Timer};

@@ -87,7 +87,7 @@ impl Drop for Owner {
 pub(crate) struct Shared {
     context: Context,
     stack: Stack,
-    name: EntityName,
+    name: Mutex<EntityName>,
     nonce: u32,
     policies: Arc<Policies>,
     banner_features: BannerFeatures,
@@ -265,7 +265,7 @@ impl MessengerBuilder {
         let shared = Shared {
             context: self.context,
             stack: self.stack,
-            name: self.name,
+            name: Mutex::new(self.name),
             nonce: self.nonce,
             policies: Arc::new(self.policies),
             banner_features: self.banner_features,
@@ -320,7 +320,26 @@ impl Messenger {
 
     /// Our name.
     pub fn name(&self) -> EntityName {
-        self.shared.name
+        self.shared.name()
+    }
+
+    /// Has us go by this name on connections that are made from now on; `name` is of our kind. A client
+    /// learns its number from the monitors (`client.4151`), and daemons tell clients apart by it.
+    ///
+    /// ```
+    /// # use siphon_common::Context;
+    /// # use siphon_msgr::{Messenger, Stack};
+    /// # use siphon_wire::types::{EntityName, EntityType};
+    /// # let context = Context::default();
+    /// # let stack = Stack::new(&context)?;
+    /// let new = EntityName::new(EntityType::CLIENT, EntityName::NEW);
+    /// let client = Messenger::builder(&context, &stack, new).start()?;
+    /// client.set_name(EntityName::client(4151));
+    /// assert_eq!(client.name(), EntityName::client(4151));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_name(&self, name: EntityName) {
+        *lock(&self.shared.name) = name;
     }
 
     /// Our addresses: those we are bound to, or the one that a peer told us.
@@ -413,7 +432,7 @@ impl Messenger {
         {
             return existing;
         }
-        let connection = self.shared.stack.place(&self.shared, self.shared.name.kind, self.addrs());
+        let connection = self.shared.stack.place(&self.shared, self.name().kind, self.addrs());
         *known = connection.downgrade();
         drop(known);
         connection.start_loopback();
@@ -466,7 +485,7 @@ impl Shared {
     }
 
     pub(crate) fn name(&self) -> EntityName {
-        self.name
+        *lock(&self.name)
     }
 
     pub(crate) fn addrs(&self) -> EntityAddrVec {
@@ -518,7 +537,7 @@ impl Shared {
     pub(crate) fn connection_config(&self, pool: &SegmentPool) -> ConnectionConfig {
         let config = self.context.config();
         ConnectionConfig {
-            name: self.name,
+            name: self.name(),
             addrs: lock(&self.addrs).mine.clone(),
             nonce: self.nonce,
             learn_addr: config.ms_learn_addr_from_peer,
@@ -659,7 +678,7 @@ fn is_unspecified(addr: &EntityAddr) -> bool {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Messenger")
-            .field("name", &self.name)
+            .field("name", &self.name())
             .field("nonce", &self.nonce)
             .finish_non_exhaustive()
     }

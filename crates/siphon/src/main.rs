@@ -1,15 +1,18 @@
 //! `siphon`: measure, test and question the network of a Ceph cluster.
 
 mod address;
+mod ceph;
+mod cluster;
 mod daemon;
 mod echo;
 mod monitor;
 mod perf;
 mod probe;
+mod rados;
 mod rdma;
+mod sessions;
 mod size;
 mod stack;
-mod status;
 
 use std::process::ExitCode;
 
@@ -43,7 +46,17 @@ enum Command {
     /// Tell what an address speaks, without a key
     Probe(probe::Args),
     /// Open sessions with a monitor, the manager and an OSD, and tell what they speak
-    Status(status::Args),
+    Sessions(sessions::Args),
+    /// How a cluster is, as `ceph status` tells
+    Status(ceph::StatusArgs),
+    /// Whether a cluster is healthy, as `ceph health` tells
+    Health(ceph::HealthArgs),
+    /// The OSDs of a cluster
+    Osd(ceph::OsdArgs),
+    /// Have a daemon do a command, given as JSON
+    Command(ceph::CommandArgs),
+    /// Objects in a cluster, with the verbs, options and exit codes of Ceph's rados
+    Rados(Box<rados::Args>),
     /// Ask a process at its admin socket, as `ceph daemon` does
     Daemon(daemon::Args),
     /// RDMA: the devices of this host
@@ -61,7 +74,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("siphon: {}", describe(&error));
-            ExitCode::FAILURE
+            let code = ceph::exit_code(&error).or_else(|| rados::exit_code(&error));
+            code.unwrap_or(ExitCode::FAILURE)
         }
     }
 }
@@ -73,7 +87,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ping { target } => monitor::ping(&target),
         Command::Monmap(args) => monitor::monmap(&args),
         Command::Probe(args) => probe::run(&args),
-        Command::Status(args) => status::run(&args),
+        Command::Sessions(args) => sessions::run(&args),
+        Command::Status(args) => return ceph::status(&args),
+        Command::Health(args) => return ceph::health(&args),
+        Command::Osd(args) => return ceph::osd(&args),
+        Command::Command(args) => return ceph::command(&args),
+        Command::Rados(args) => return rados::run(*args),
         Command::Daemon(args) => daemon::run(&args),
         Command::Rdma { command } => rdma::run(&command),
     }?;

@@ -45,6 +45,26 @@ impl Config {
     }
 }
 
+/// Where Ceph's programs look for their configuration file (`CEPH_CONF_FILE_DEFAULT` of Ceph's
+/// `common/config.cc`, for a cluster called `ceph`): what `$CEPH_CONF` names, else
+/// `/etc/ceph/ceph.conf`, `~/.ceph/ceph.conf` and `./ceph.conf`. The first that is there counts.
+///
+/// ```
+/// let files = siphon_common::config::default_files(Some("/a.conf,/b.conf"), Some("/root"));
+/// assert_eq!(files, ["/a.conf", "/b.conf"].map(std::path::PathBuf::from));
+/// let files = siphon_common::config::default_files(None, Some("/root"));
+/// assert_eq!(files[1], std::path::Path::new("/root/.ceph/ceph.conf"));
+/// ```
+pub fn default_files(ceph_conf: Option<&str>, home: Option<&str>) -> Vec<PathBuf> {
+    if let Some(files) = ceph_conf {
+        let files = files.split([',', ';', ' ']).filter(|file| !file.is_empty());
+        return files.map(PathBuf::from).collect();
+    }
+    let home = home.map(|home| Path::new(home).join(".ceph/ceph.conf"));
+    let system = PathBuf::from("/etc/ceph/ceph.conf");
+    [Some(system), home, Some(PathBuf::from("ceph.conf"))].into_iter().flatten().collect()
+}
+
 /// One `name = value` of a file.
 #[derive(Debug, PartialEq)]
 struct Line {

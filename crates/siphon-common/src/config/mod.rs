@@ -24,6 +24,6 @@ mod table;
 mod value;
 
 pub use error::{ConfigError, SyntaxRule, ValueError};
-pub use file::MAX_FILE_BYTES;
+pub use file::{MAX_FILE_BYTES, default_files};
 pub use table::{Config, OptionInfo};
 pub use value::OptionKind;

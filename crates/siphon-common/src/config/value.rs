@@ -41,6 +41,13 @@ pub enum OptionKind {
     },
     /// How likely something is: 0 never, 1 always.
     Probability,
+    /// A number, with or without a fraction.
+    Number {
+        /// The least value.
+        min: u64,
+        /// The greatest value.
+        max: u64,
+    },
     /// Any of these words, parted by blanks or commas, or nothing.
     Words(&'static [&'static str]),
 }
@@ -59,6 +66,7 @@ impl fmt::Display for OptionKind {
             }
             Self::Seconds { min, max } => write!(f, "seconds from {min} to {max}"),
             Self::Probability => f.write_str("a probability from 0 to 1"),
+            Self::Number { min, max } => write!(f, "a number from {min} to {max}"),
             Self::Words(words) => write!(f, "any of {}, or nothing", words.join(", ")),
         }
     }
@@ -151,9 +159,13 @@ impl OptionValue for Option<u16> {
 }
 
 impl OptionValue for f64 {
-    fn parse(&mut self, _: OptionKind, text: &str) -> Result<(), ValueError> {
+    fn parse(&mut self, kind: OptionKind, text: &str) -> Result<(), ValueError> {
         let value: Self = text.parse().map_err(|_| ValueError::NotANumber)?;
-        if !(0.0..=1.0).contains(&value) {
+        let (min, max) = match kind {
+            OptionKind::Number { min, max } => (min as Self, max as Self),
+            _ => (0.0, 1.0),
+        };
+        if !(min..=max).contains(&value) {
             return Err(ValueError::OutOfRange);
         }
         *self = value;

@@ -428,7 +428,12 @@ impl Remote {
             self.failure = Some(if abandoned { reason.clone() } else { CloseReason::Shutdown });
             self.proto.close();
         }
-        self.handle.set_fault(reason);
+        self.handle.set_fault(reason.clone());
+        if self.failure.is_none() {
+            for dispatcher in self.handle.messenger().chain().iter() {
+                guarded(&self.handle, || dispatcher.handle_fault(&self.handle, &reason));
+            }
+        }
     }
 
     /// What it is, for people.
@@ -496,7 +501,8 @@ impl Remote {
         let messenger = self.handle.messenger();
         match &event {
             AuthEvent::Begin { peer_type } => {
-                match messenger.auth_client().begin(PeerContext::new(*peer_type)) {
+                let peer = PeerContext::new(*peer_type).of_connection(self.handle.number());
+                match messenger.auth_client().begin(peer) {
                     Ok(exchange) => self.exchange = Exchange::Client(exchange),
                     Err(error) => return AuthAnswer::Reject(error),
                 }
@@ -504,7 +510,8 @@ impl Remote {
             AuthEvent::Request { peer_type, .. }
                 if !matches!(self.exchange, Exchange::Server(_)) =>
             {
-                let exchange = messenger.auth_server().begin(PeerContext::new(*peer_type));
+                let peer = PeerContext::new(*peer_type).of_connection(self.handle.number());
+                let exchange = messenger.auth_server().begin(peer);
                 self.exchange = Exchange::Server(exchange);
             }
             _ => {}

@@ -1,4 +1,4 @@
-//! `siphon status`: sessions with a monitor, the manager and an OSD, and what they agreed on.
+//! `siphon sessions`: sessions with a monitor, the manager and an OSD, and what they agreed on.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
