@@ -25,6 +25,7 @@ use crate::dispatcher::{Chain, Dispatcher};
 use crate::dump;
 use crate::error::BindError;
 use crate::stack::Stack;
+use crate::throttle_counters;
 use crate::worker::Mail;
 
 /// A messenger: an entity of a Ceph cluster with addresses of its own, that connects to others and
@@ -37,6 +38,7 @@ use crate::worker::Mail;
 /// use std::sync::Arc;
 /// use siphon_common::Context;
 use siphon_common::admin_socket::Registration;
+use siphon_common::perf_counters::PerfSource;
 /// use siphon_msgr::{Messenger, Stack};
 /// use siphon_wire::types::{EntityName, EntityType};
 ///
@@ -66,11 +68,17 @@ pub struct Messenger {
 const DEFAULT_SEND_BOUND: u64 = 1 << 30;
 
 /// What all clones of a messenger share, and nothing else does.
-#[derive(Debug)]
 struct Owner {
     shared: Arc<Shared>,
-    /// The admin socket tells of it.
+    /// The admin socket tells of it, and of its throttles.
     _dump: Registration,
+    _throttles: Vec<Arc<dyn PerfSource>>,
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
+    }
 }
 
 impl Drop for Owner {
@@ -288,7 +296,11 @@ impl MessengerBuilder {
             abandoned: AtomicBool::new(false),
         };
         let shared = Arc::new(shared);
-        let owner = Owner { shared: Arc::clone(&shared), _dump: dump::register(&shared) };
+        let owner = Owner {
+            _dump: dump::register(&shared),
+            _throttles: throttle_counters::register(&shared.policies, shared.context.perf()),
+            shared: Arc::clone(&shared),
+        };
         Ok(Messenger { _owner: Arc::new(owner), shared })
     }
 }
