@@ -3,6 +3,7 @@
 mod address;
 mod ceph;
 mod cluster;
+mod commandline;
 mod daemon;
 mod echo;
 mod monitor;
@@ -59,6 +60,16 @@ enum Command {
     Rados(Box<rados::Args>),
     /// Ask a process at its admin socket, as `ceph daemon` does
     Daemon(daemon::Args),
+    /// Print a completion script for a shell, to be read by it at its start
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages, one for each command, into a folder
+    Man {
+        /// The folder, which is made if it is not there
+        folder: std::path::PathBuf,
+    },
     /// RDMA: the devices of this host
     Rdma {
         #[command(subcommand)]
@@ -94,6 +105,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Command(args) => return ceph::command(&args),
         Command::Rados(args) => return rados::run(*args),
         Command::Daemon(args) => daemon::run(&args),
+        Command::Completions { shell } => commandline::completions(shell),
+        Command::Man { folder } => commandline::man(&folder),
         Command::Rdma { command } => rdma::run(&command),
     }?;
     Ok(ExitCode::SUCCESS)
