@@ -12,8 +12,8 @@ use siphon_messages::osd::{OsdOp, WatchOp};
 use siphon_osdmap::OsdMap;
 use siphon_wire::types::Epoch;
 
+use crate::core::{CommandTicket, MapTicket, OpTicket};
 use crate::objecter::Shared;
-use crate::ticket::Ticket;
 use crate::watch::WatchQueue;
 use siphon_monclient::CommandOutput;
 
@@ -26,14 +26,14 @@ use crate::{Notification, Op, OpError, OpReply, Target, WatchEvent};
 #[must_use = "dropping it takes the operation out"]
 pub struct OpFuture {
     shared: Arc<Shared>,
-    ticket: Ticket<Result<OpReply, OpError>>,
+    ticket: OpTicket,
 }
 
 /// The output of a command to an OSD. Dropping it gives the command up.
 #[must_use = "dropping it gives the command up"]
 pub struct CommandFuture {
     shared: Arc<Shared>,
-    ticket: Ticket<Result<CommandOutput, OpError>>,
+    ticket: CommandTicket,
 }
 
 /// A map of a certain epoch, or a newer one.
@@ -41,7 +41,7 @@ pub struct CommandFuture {
 pub struct MapFuture {
     shared: Arc<Shared>,
     epoch: Epoch,
-    ticket: Ticket<Result<Arc<OsdMap>, OpError>>,
+    ticket: MapTicket,
 }
 
 macro_rules! future {
@@ -82,23 +82,19 @@ future!(MapFuture, Arc<OsdMap>, |this| {
 });
 
 impl OpFuture {
-    pub(crate) fn new(shared: Arc<Shared>, ticket: Ticket<Result<OpReply, OpError>>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, ticket: OpTicket) -> Self {
         Self { shared, ticket }
     }
 }
 
 impl CommandFuture {
-    pub(crate) fn new(shared: Arc<Shared>, ticket: Ticket<Result<CommandOutput, OpError>>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, ticket: CommandTicket) -> Self {
         Self { shared, ticket }
     }
 }
 
 impl MapFuture {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        epoch: Epoch,
-        ticket: Ticket<Result<Arc<OsdMap>, OpError>>,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, epoch: Epoch, ticket: MapTicket) -> Self {
         Self { shared, epoch, ticket }
     }
 }

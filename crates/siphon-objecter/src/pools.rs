@@ -22,7 +22,12 @@ impl Objecter {
         pool: i64,
         name: impl Into<ByteString>,
     ) -> Result<(), ObjecterError> {
-        let op = MPoolOp { name: name.into(), op: PoolOpCode::CREATE_SNAP, ..MPoolOp::default() };
+        let name = name.into();
+        // To monitors it is done then (`preprocess_pool_op` of mon/OSDMonitor.cc, 16.2.7).
+        if self.has_snap(pool, &name) {
+            return Err(ObjecterError::Pool { errno: Errno::EEXIST });
+        }
+        let op = MPoolOp { name, op: PoolOpCode::CREATE_SNAP, ..MPoolOp::default() };
         self.pool_op(pool, op).await.map(drop)
     }
 
@@ -35,8 +40,16 @@ impl Objecter {
         pool: i64,
         name: impl Into<ByteString>,
     ) -> Result<(), ObjecterError> {
-        let op = MPoolOp { name: name.into(), op: PoolOpCode::DELETE_SNAP, ..MPoolOp::default() };
-        self.pool_op(pool, op).await.map(drop)
+        let name = name.into();
+        let op = MPoolOp { name: name.clone(), op: PoolOpCode::DELETE_SNAP, ..MPoolOp::default() };
+        let had_it = self.has_snap(pool, &name);
+        self.pool_op(pool, op).await?;
+        // Nor is this an error to monitors.
+        if had_it { Ok(()) } else { Err(ObjecterError::Pool { errno: Errno::ENOENT }) }
+    }
+
+    fn has_snap(&self, pool: i64, name: &ByteString) -> bool {
+        self.map().pool(pool).is_some_and(|pool| pool.snap_by_name(name).is_some())
     }
 
     /// A number for a snapshot that clients manage.

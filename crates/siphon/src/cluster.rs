@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use siphon_common::{Config, Context, config::default_files};
+use siphon_common::Context;
 use siphon_monclient::MonClient;
+use siphon_rados::{Cluster, ClusterBuilder};
 use siphon_wire::types::AuthName;
 
 /// Which cluster, and who asks; the options are those of Ceph's own tools.
@@ -48,45 +49,37 @@ impl ClusterArgs {
     /// Opens a session with the monitors.
     pub(crate) async fn connect(&self) -> Result<MonClient> {
         let timeout = self.timeout()?;
-        let (config, name) = self.config()?;
+        let (mut config, name) = self.builder()?.configure()?;
+        // A command asks one thing at a time.
+        config.ms_async_op_threads = 1;
         let mon = MonClient::builder(&Context::new(config)).name(name).start()?;
         mon.authenticate(timeout).await?;
         Ok(mon)
     }
 
-    fn config(&self) -> Result<(Config, AuthName)> {
-        let name = match (&self.name, &self.id) {
-            (Some(name), _) => name.clone(),
-            (None, Some(id)) => format!("client.{id}").parse()?,
-            (None, None) => "client.admin".parse()?,
-        };
-        let mut config = Config::default();
-        // A command asks one thing at a time.
-        config.ms_async_op_threads = 1;
-        let variable = |name| std::env::var(name).ok();
-        let file = match &self.conf {
-            Some(file) => Some(file.clone()),
-            None => {
-                let files =
-                    default_files(variable("CEPH_CONF").as_deref(), variable("HOME").as_deref());
-                files.into_iter().find(|file| file.exists())
-            }
-        };
-        if let Some(file) = file {
-            config.read_file(&name.to_string(), file)?;
+    /// The cluster, to be connected with.
+    pub(crate) fn builder(&self) -> Result<ClusterBuilder> {
+        let mut builder = Cluster::builder();
+        match (&self.name, &self.id) {
+            (Some(name), _) => builder = builder.name(name.clone()),
+            (None, Some(id)) => builder = builder.name(format!("client.{id}").parse()?),
+            (None, None) => {}
+        }
+        if let Some(file) = &self.conf {
+            builder = builder.conf_file(file);
         }
         if let Some(mons) = &self.mon_host {
-            config.set("mon_host", mons)?;
+            builder = builder.set("mon_host", mons);
         }
         if let Some(keyring) = &self.keyring {
-            config.set("keyring", keyring)?;
+            builder = builder.set("keyring", keyring);
         }
         for option in &self.set {
             let parts = option.split_once('=');
             let (name, value) =
                 parts.ok_or_else(|| anyhow!("--set {option}: write --set NAME=VALUE"))?;
-            config.set(name, value)?;
+            builder = builder.set(name, value);
         }
-        Ok((config, name))
+        Ok(builder)
     }
 }

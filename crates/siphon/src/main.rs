@@ -3,10 +3,13 @@
 mod address;
 mod ceph;
 mod cluster;
+mod commandline;
+mod daemon;
 mod echo;
 mod monitor;
 mod perf;
 mod probe;
+mod rados;
 mod rdma;
 mod sessions;
 mod size;
@@ -54,6 +57,20 @@ enum Command {
     /// Have a daemon do a command, given as JSON
     #[command(name = "command")]
     Ask(ceph::CommandArgs),
+    /// Objects in a cluster, with the verbs, options and exit codes of Ceph's rados
+    Rados(Box<rados::Args>),
+    /// Ask a process at its admin socket, as `ceph daemon` does
+    Daemon(daemon::Args),
+    /// Print a completion script for a shell, to be read by it at its start
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages, one for each command, into a folder
+    Man {
+        /// The folder, which is made if it is not there
+        folder: std::path::PathBuf,
+    },
     /// RDMA: the devices of this host
     Rdma {
         #[command(subcommand)]
@@ -69,7 +86,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("siphon: {}", describe(&error));
-            ceph::exit_code(&error).unwrap_or(ExitCode::FAILURE)
+            let code = ceph::exit_code(&error).or_else(|| rados::exit_code(&error));
+            code.unwrap_or(ExitCode::FAILURE)
         }
     }
 }
@@ -86,6 +104,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Health(args) => return ceph::health(&args),
         Command::Osd(args) => return ceph::osd(&args),
         Command::Ask(args) => return ceph::command(&args),
+        Command::Rados(args) => return rados::run(*args),
+        Command::Daemon(args) => daemon::run(&args),
+        Command::Completions { shell } => commandline::completions(shell),
+        Command::Man { folder } => commandline::man(&folder),
         Command::Rdma { command } => rdma::run(&command),
     }?;
     Ok(ExitCode::SUCCESS)

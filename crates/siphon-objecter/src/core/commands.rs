@@ -9,10 +9,9 @@ use siphon_osdmap::PgWorkspace;
 use siphon_proto::OutMessage;
 use siphon_wire::types::{ByteString, Epoch, Errno, PgId};
 
-use super::{Core, Done, Output, SessionId, Subject};
+use super::{CommandTicket, Core, Done, Output, SessionId, Subject};
 use crate::OpError;
 use crate::error::BadReply;
-use crate::ticket::Ticket;
 
 /// Whom a command is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +23,7 @@ pub(crate) enum CommandTarget {
 pub(super) struct Command {
     target: CommandTarget,
     message: MCommand,
-    ticket: Ticket<Result<CommandOutput, OpError>>,
+    ticket: CommandTicket,
     osd: Option<i32>,
     pub(super) session: Option<i32>,
     unsent: bool,
@@ -49,7 +48,7 @@ impl Core {
         cmd: Vec<ByteString>,
         input: Bytes,
         timeout: Option<Duration>,
-        ticket: Ticket<Result<CommandOutput, OpError>>,
+        ticket: CommandTicket,
         now: Instant,
     ) {
         if self.is_shut {
@@ -164,7 +163,7 @@ impl Core {
         command.unsent = false;
         command.session = Some(osd);
         let mut message: OutMessage = command.message.clone().into_out();
-        message.header.tid = id;
+        message.header_mut().tid = id;
         outputs.push_back(Output::Send { session: session.id, message });
     }
 

@@ -8,10 +8,9 @@ use siphon_messages::{MOSDOp, MWatchNotify};
 use siphon_osdmap::MapFlags;
 use siphon_wire::types::{Epoch, Errno};
 
-use super::{Core, Done, SessionId, Subject, Then, view};
+use super::{Core, Done, NotifyTicket, SessionId, Subject, Then, WatchTicket, view};
 use crate::error::BadReply;
 use crate::placement::{Aim, Missing, Placement, Recalc};
-use crate::ticket::Ticket;
 use crate::watch::{Notification, NotifyReply, WatchEvent, WatchQueue};
 use crate::{Op, OpError, OpReply};
 
@@ -31,7 +30,7 @@ pub(super) struct Linger {
 enum Kind {
     Watch(Watch),
     Notify {
-        ticket: Ticket<Result<NotifyReply, OpError>>,
+        ticket: NotifyTicket,
         /// The OSD's number of it, once it is known.
         notify_id: Option<u64>,
     },
@@ -40,7 +39,7 @@ enum Kind {
 struct Watch {
     queue: WatchQueue,
     /// Who waits for it to begin, until it has.
-    ticket: Option<Ticket<Result<(), OpError>>>,
+    ticket: Option<WatchTicket>,
     /// How often it was renewed.
     generation: u32,
     timeout: u32,
@@ -70,7 +69,7 @@ impl Core {
         op: Op,
         timeout: u32,
         queue: WatchQueue,
-        ticket: Ticket<Result<(), OpError>>,
+        ticket: WatchTicket,
         now: Instant,
     ) -> u64 {
         let cookie = self.next_id();
@@ -94,7 +93,7 @@ impl Core {
         op: Op,
         payload: &bytes::Bytes,
         timeout: u32,
-        ticket: Ticket<Result<NotifyReply, OpError>>,
+        ticket: NotifyTicket,
         now: Instant,
     ) -> u64 {
         let cookie = self.next_id();

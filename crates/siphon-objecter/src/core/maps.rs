@@ -8,10 +8,9 @@ use siphon_osdmap::{Incremental, MapFlags, OsdMap, PoolFlags};
 use siphon_wire::types::{Epoch, SnapId};
 use siphon_wire::{Decode, DecodeError};
 
-use super::{Core, Done, Output, Subject, view};
+use super::{Core, Done, MapTicket, Output, Subject, view};
 use crate::OpError;
 use crate::placement::Recalc;
-use crate::ticket::Ticket;
 
 /// How the next map came.
 enum Advance {
@@ -144,11 +143,7 @@ impl Core {
     }
 
     /// Waits for a map of an epoch, or a newer one.
-    pub(crate) fn wait_for_epoch(
-        &mut self,
-        epoch: Epoch,
-        ticket: Ticket<Result<Arc<OsdMap>, OpError>>,
-    ) {
+    pub(crate) fn wait_for_epoch(&mut self, epoch: Epoch, ticket: MapTicket) {
         if self.is_shut {
             self.done(Done::Map(ticket, Err(OpError::Shutdown)));
         } else if self.map.epoch >= epoch && self.map.epoch.0 != 0 {

@@ -28,6 +28,17 @@ use crate::ticket::Ticket;
 use crate::watch::{NotifyReply, WatchEvent, WatchQueue};
 use crate::{OpError, OpReply};
 
+/// Who waits for an operation.
+pub(crate) type OpTicket = Ticket<Result<OpReply, OpError>>;
+/// Who waits for a command.
+pub(crate) type CommandTicket = Ticket<Result<CommandOutput, OpError>>;
+/// Who waits for a watch to begin.
+pub(crate) type WatchTicket = Ticket<Result<(), OpError>>;
+/// Who waits until all have answered.
+pub(crate) type NotifyTicket = Ticket<Result<NotifyReply, OpError>>;
+/// Who waits for a map.
+pub(crate) type MapTicket = Ticket<Result<Arc<OsdMap>, OpError>>;
+
 /// What a core goes by.
 #[derive(Clone, Debug)]
 pub(crate) struct CoreConfig {
@@ -71,12 +82,12 @@ pub(crate) enum Output {
 /// A result, and who waits for it.
 #[derive(Debug)]
 pub(crate) enum Done {
-    Op(Ticket<Result<OpReply, OpError>>, Result<OpReply, OpError>),
-    Command(Ticket<Result<CommandOutput, OpError>>, Result<CommandOutput, OpError>),
-    Watch(Ticket<Result<(), OpError>>, Result<(), OpError>),
-    Notify(Ticket<Result<NotifyReply, OpError>>, Result<NotifyReply, OpError>),
+    Op(OpTicket, Result<OpReply, OpError>),
+    Command(CommandTicket, Result<CommandOutput, OpError>),
+    Watch(WatchTicket, Result<(), OpError>),
+    Notify(NotifyTicket, Result<NotifyReply, OpError>),
     Event(WatchQueue, WatchEvent),
-    Map(Ticket<Result<Arc<OsdMap>, OpError>>, Result<Arc<OsdMap>, OpError>),
+    Map(MapTicket, Result<Arc<OsdMap>, OpError>),
 }
 
 impl Done {
@@ -120,7 +131,7 @@ pub(crate) struct Core {
     /// When operations and commands are given up.
     deadlines: BTreeSet<(Instant, u64)>,
     tick_at: Option<Instant>,
-    waiters: BTreeMap<(Epoch, u64), Ticket<Result<Arc<OsdMap>, OpError>>>,
+    waiters: BTreeMap<(Epoch, u64), MapTicket>,
     /// What was asked for last, if it has not come.
     wanted: Option<(Epoch, bool)>,
     /// Those for which the newest epoch is being asked, and those that came later.

@@ -9,9 +9,8 @@ use siphon_proto::v2::Limits;
 use siphon_proto::{OutMessage, Priority};
 use siphon_wire::types::{HObject, SnapId};
 
-use super::{Core, Done, Output, Subject, view};
+use super::{Core, Done, OpTicket, Output, Subject, view};
 use crate::placement::{Aim, Missing, Placement, Recalc};
-use crate::ticket::Ticket;
 use crate::{Op, OpError, OpReply};
 
 /// Operations in a request, as many as its count can say.
@@ -21,7 +20,7 @@ const MAX_OPS: usize = u16::MAX as usize;
 #[derive(Debug)]
 pub(crate) enum Then {
     /// An application.
-    Reply(Ticket<Result<OpReply, OpError>>),
+    Reply(OpTicket),
     /// Nobody.
     Nobody,
     /// A watch or a notification that it begins or renews. It is not sent twice: another one is made.

@@ -82,7 +82,7 @@ impl Outputs {
     pub fn get<T>(&self, out: Out<T>) -> Result<T, Error> {
         let op = self.step(&out)?;
         if let Some(errno) = Errno::of_result(op.rval) {
-            return Err(Error::refused(errno));
+            return Err(Error::Step { step: out.code, errno });
         }
         (out.decode)(op).map_err(|error| Error::Answer { step: out.code, error })
     }
