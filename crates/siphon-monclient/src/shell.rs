@@ -108,7 +108,7 @@ impl Inner {
             }
             Action::Send { session, message } => {
                 let Some(connection) = state.connections.get(&session) else { return };
-                let tid = message.header.tid;
+                let tid = message.header().tid;
                 if let Err(error) = connection.send(message) {
                     state.core.handle_unsendable(tid, error);
                 }

@@ -12,7 +12,7 @@ use siphon_messages::{
 };
 use siphon_msgr::CloseReason;
 use siphon_proto::Message;
-use siphon_proto::{OutPayload, ProtocolError};
+use siphon_proto::ProtocolError;
 use siphon_wire::types::{Epoch, Features, Release};
 
 use super::*;
@@ -96,14 +96,7 @@ impl Bench {
                 }
                 Action::Close(session) => self.closed.push(session),
                 Action::Send { session, message } => {
-                    let payload = match message.payload {
-                        OutPayload::Encoded(payload) => payload,
-                        OutPayload::Deferred(body) => {
-                            body.encode_payload(Features::ALL, &mut message.header.clone())
-                        }
-                    };
-                    let header = message.header;
-                    self.sent.push((session, Message { header, payload, ..Message::default() }));
+                    self.sent.push((session, message.deliver(Features::ALL)));
                 }
                 Action::Keepalive(_) => self.keepalives += 1,
                 Action::RenewTickets(_) => self.renewals += 1,
