@@ -1,4 +1,5 @@
 //! A real cluster, seen from both sides: ours, and that of its own `rados`.
+#![allow(dead_code, reason = "no test uses all of it")]
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -7,7 +8,6 @@ use siphon_peers::{Cluster as Peers, ClusterOptions, Release, require};
 use siphon_rados::{Cluster, Pool, Wait};
 
 pub(crate) const RELEASES: [Release; 3] = [Release::Pacific, Release::Reef, Release::Tentacle];
-#[allow(dead_code, reason = "each test has its own use of this file")]
 pub(crate) const MODES: [&str; 2] = ["crc", "secure"];
 /// An erasure-coded pool is of 2 data and 1 coding shards.
 pub(crate) const OSDS: u32 = 3;
