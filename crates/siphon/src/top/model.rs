@@ -109,6 +109,7 @@ impl Model {
                 }
             };
             self.answers += 1;
+            let first = self.workers.len();
             for (name, counters) in perf.as_object().into_iter().flatten() {
                 if let Some(name) = name.strip_prefix("AsyncMessenger::Worker-") {
                     self.workers.push(worker(&mut rates, &process, name, counters));
@@ -123,6 +124,7 @@ impl Model {
                     });
                 }
             }
+            self.workers[first..].sort_by(|a, b| a.name.cmp(&b.name));
             for dump in &dumps {
                 let connections = dump["messenger"]["connections"].as_array();
                 let rows = connections.into_iter().flatten();

@@ -100,8 +100,7 @@ impl View {
             let style = Style::new().add_modifier(Modifier::BOLD);
             frame.render_widget(Line::styled(model.failures().join("; "), style), failed);
         }
-        let help =
-            " q quit  tab/w/c/t page  1-9 sort by column, again reverses  0 unsorted  ↑↓ scroll";
+        let help = " q quit  tab w c t page  1-9 sort by column (again: reverse)  0 as it is  ↑↓";
         frame.render_widget(Line::styled(help, Style::new().add_modifier(Modifier::DIM)), foot);
     }
 
