@@ -56,7 +56,8 @@ enum Command {
     /// The OSDs of a cluster
     Osd(ceph::OsdArgs),
     /// Have a daemon do a command, given as JSON
-    Command(ceph::CommandArgs),
+    #[command(name = "command")]
+    Ask(ceph::CommandArgs),
     /// Objects in a cluster, with the verbs, options and exit codes of Ceph's rados
     Rados(Box<rados::Args>),
     /// Ask a process at its admin socket, as `ceph daemon` does
@@ -105,7 +106,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => return ceph::status(&args),
         Command::Health(args) => return ceph::health(&args),
         Command::Osd(args) => return ceph::osd(&args),
-        Command::Command(args) => return ceph::command(&args),
+        Command::Ask(args) => return ceph::command(&args),
         Command::Rados(args) => return rados::run(*args),
         Command::Daemon(args) => daemon::run(&args),
         Command::Top(args) => top::run(&args),
