@@ -211,6 +211,11 @@ impl Objecter {
         &self.shared.mon
     }
 
+    /// Ends it, for all clones: what is under way fails, and what is submitted from now on.
+    pub fn shutdown(&self) {
+        self.shared.with(|core, _| core.shut_down());
+    }
+
     /// Sends an operation, as soon as there is room for it and its OSD runs. What is submitted earlier for an
     /// object is done earlier.
     pub fn submit(&self, op: Op) -> OpFuture {

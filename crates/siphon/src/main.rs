@@ -82,17 +82,27 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| usage(&error));
     let logging = siphon_common::logging::install(cli.log.as_deref());
     let result = logging.map_err(anyhow::Error::from).and_then(|()| run(cli.command));
     match result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("siphon: {}", describe(&error));
-            let code = ceph::exit_code(&error).or_else(|| rados::exit_code(&error));
-            code.unwrap_or(ExitCode::FAILURE)
+            ceph::exit_code(&error).unwrap_or(ExitCode::FAILURE)
         }
     }
+}
+
+/// Tells what is wrong with a command line, or the help that was asked for; the code is clap's, but where
+/// Ceph's own tool has another.
+fn usage(error: &clap::Error) -> ! {
+    let _ = error.print(); // there is nobody else to tell
+    let code = match error.exit_code() {
+        2 if std::env::args_os().any(|arg| arg == "rados") => 1,
+        code => code,
+    };
+    std::process::exit(code)
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
@@ -137,5 +147,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// An option that may stand anywhere would be set by an argument of the same name.
+    #[test]
+    fn no_argument_is_called_as_an_option_of_its_command_is() {
+        fn check(command: &clap::Command, options: &[clap::Id]) {
+            for argument in command.get_arguments().filter(|it| it.is_positional()) {
+                assert!(!options.contains(argument.get_id()), "{command}: {argument}");
+            }
+            let globals = command.get_arguments().filter(|it| it.is_global_set());
+            let globals: Vec<_> = globals.map(|it| it.get_id().clone()).collect();
+            let options = [options, &globals].concat();
+            command.get_subcommands().for_each(|command| check(command, &options));
+        }
+        check(&Cli::command(), &[]);
     }
 }
