@@ -59,7 +59,7 @@ fuzz_target!(|input: &[u8]| {
 /// What decodes must encode for any peer, and come back from what a new one gets.
 fn message<M: TypedMessage + PartialEq>(header: MessageHeader, payload: Payload) {
     let header = MessageHeader { version: header.version, compat_version: 1, ..M::header() };
-    let message = Message { header, payload, ..Message::default() };
+    let message = Message::new(header, payload);
     let read = M::from_message(&message);
     assert!(describe(&message).contains(M::NAME));
     if let Ok(typed) = read {

@@ -76,11 +76,11 @@ impl From<Frame> for Said {
     fn from(frame: Frame) -> Self {
         match frame {
             Frame::Control { tag, payload } => Self::Control(tag, payload),
-            Frame::Message(message) => Self::Message {
-                header: message.header,
-                parts: [message.front, message.middle, message.data.to_bytes()],
-                wire_len: message.wire_len,
-            },
+            Frame::Message(frame) => {
+                let Payload { front, middle, data } = frame.message.payload.clone();
+                let parts = [front, middle, data.to_bytes()];
+                Self::Message { header: frame.header(), parts, wire_len: frame.message.wire_len }
+            }
             Frame::Aborted => Self::Aborted,
         }
     }

@@ -1,5 +1,5 @@
-//! What every mechanism crate and tool shares: configuration and logging under Ceph's names, and one
-//! thread for the deadlines of a client.
+//! What every mechanism crate and tool shares: configuration, logging, perf counters and the admin socket
+//! under Ceph's names, and one thread for the deadlines of a client.
 //!
 //! There is no global. A [`Context`] is made once by the program, from a [`Config`], and passed to
 //! whatever needs it; two contexts with different options live side by side in one process. The one
@@ -8,9 +8,12 @@
 //! This crate knows nothing of the protocol: an option is a name, a type and a range here, and gets
 //! its meaning where it is read.
 
+pub mod admin_socket;
 pub mod config;
 mod context;
 pub mod logging;
+pub mod perf_counters;
+pub mod prometheus;
 mod timer;
 
 pub use config::{Config, ConfigError};

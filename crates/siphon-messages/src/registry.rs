@@ -321,7 +321,7 @@ mod tests {
 
     fn message(header: MessageHeader, front: &'static [u8]) -> Message {
         let payload = Payload { front: Bytes::from_static(front), ..Payload::default() };
-        Message { header, payload, ..Message::default() }
+        Message::new(header, payload)
     }
 
     fn line(typed: impl TypedMessage) -> String {

@@ -59,7 +59,7 @@ pub trait TypedMessage: fmt::Debug + Send + Sync + Sized + 'static {
     fn to_message(&self, features: Features) -> Message {
         let mut header = Self::header();
         let payload = self.encode_payload(features, &mut header);
-        Message { header, payload, ..Message::default() }
+        Message::new(header, payload)
     }
 
     /// The message to be sent: encoded at once, or when the peer's features are known if the

@@ -46,7 +46,7 @@ fn the_benchmarks_reply() {
     let header = MessageHeader { tid: 0, ..MOSDOpReply::header() };
     assert_eq!((header.version, header.compat_version), (8, 2));
     let payload = Payload { front: hex(PERF_REPLY), ..Payload::default() };
-    let message = Message { header, payload, seq: 1, ..Message::default() };
+    let message = Message::new(header, payload);
     let reply = MOSDOpReply::from_message(&message).unwrap();
     assert_eq!(reply, MOSDOpReply { retry_attempt: -1, ..MOSDOpReply::default() });
     assert_eq!(reply.to_message(Features::REEF).payload.front, message.payload.front);

@@ -21,7 +21,7 @@ use siphon_messages::{
     MMonMap, MMonSubscribe, MOSDMap, MOSDOp, MOSDOpReply, MPing, MPoolOp, MPoolOpReply,
     MWatchNotify, MessageError, TypedMessage, msg_type,
 };
-use siphon_proto::{Message, MessageHeader, Payload, Priority};
+use siphon_proto::{Message, MessageHeader, MessageParts, Payload, Priority};
 use siphon_wire::types::{EntityName, Features};
 use siphon_wire::{Decode, DecodeError, Decoder, Encode, Encoder};
 
@@ -128,21 +128,22 @@ impl<M: TypedMessage> Decode for Dump<M> {
         let reserved_and_crc = dec.array()?;
         let footer = dec.array()?;
         let payload = Payload { front: dec.bytes()?, middle: dec.bytes()?, data: dec.value()? };
-        let message = Message { header, payload, seq, ..Message::default() };
+        let mut message = Message::new(header, payload);
+        message.seq = seq;
         let typed = match M::from_message(&message) {
             Ok(typed) => typed,
             Err(MessageError::Decode { error, .. }) => return Err(error),
             Err(error) => panic!("a {} that is not one: {error}", M::NAME),
         };
         let recoded = typed.to_message(peer(&message));
-        let message = Message { payload: recoded.payload, ..message };
+        message.payload = recoded.payload.clone();
         Ok(Self { message, source, reserved_and_crc, footer, typed: PhantomData })
     }
 }
 
 impl<M> Encode for Dump<M> {
     fn encode(&self, enc: &mut Encoder) {
-        let Message { header, payload, seq, .. } = &self.message;
+        let MessageParts { header, payload, seq, .. } = &*self.message;
         enc.u64(*seq);
         enc.u64(header.tid);
         enc.u16(header.msg_type);

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use futures_channel::oneshot;
 use siphon_auth::ServerExchange;
 use siphon_net::MailSender;
-use siphon_proto::{Grant, OutMessage, OutPayload, PeerInfo, Throttle};
+use siphon_proto::{Grant, MessageParts, OutMessage, Payload, PeerInfo, Throttle};
 use siphon_wire::types::{EntityAddrVec, EntityType, Features, Utime};
 
 use crate::error::{CloseReason, SendError};
@@ -118,8 +118,8 @@ impl Connection {
         let mut message = message.into();
         self.check(&message)?;
         match self.inner.outgoing.try_take(held(&message)) {
-            Some(grant) => message.grants.bytes = grant,
-            None => return Err(SendError::Full(Box::new(message))),
+            Some(grant) => message.grants_mut().bytes = grant,
+            None => return Err(SendError::Full(message)),
         }
         self.mail(Mail::Send(self.inner.id, message));
         Ok(())
@@ -135,7 +135,7 @@ impl Connection {
         let mut message = message.into();
         self.check(&message)?;
         let grant = Room { throttle: &self.inner.outgoing, amount: held(&message), waker: None };
-        message.grants.bytes = grant.await;
+        message.grants_mut().bytes = grant.await;
         self.check(&message)?; // it may have ended while we waited
         self.mail(Mail::Send(self.inner.id, message));
         Ok(())
@@ -146,7 +146,7 @@ impl Connection {
             return Err(SendError::Closed(reason.clone()));
         }
         // A deferred payload is checked once it is encoded.
-        if let OutPayload::Encoded(payload) = &message.payload {
+        if let Some(payload) = message.payload() {
             self.inner.messenger.limits().check(payload).map_err(SendError::TooLong)?;
         }
         Ok(())
@@ -344,7 +344,7 @@ impl Connection {
     }
 
     pub(crate) fn fail(&self, reason: CloseReason) {
-        self.mail(Mail::Fail(self.inner.id, reason));
+        self.mail(Mail::Fail(self.inner.id, Box::new(reason)));
     }
 
     pub(crate) fn continue_later(&self) {
@@ -408,11 +408,8 @@ impl Connection {
 /// What a message is held against the bound for: its payload, which may not be encoded yet, and what
 /// it takes to hold it.
 fn held(message: &OutMessage) -> u64 {
-    let payload = match &message.payload {
-        OutPayload::Encoded(payload) => payload.len(),
-        OutPayload::Deferred(_) => 0,
-    };
-    (payload + size_of::<OutMessage>()) as u64
+    let payload = message.payload().map_or(0, Payload::len);
+    (payload + size_of::<MessageParts>()) as u64
 }
 
 /// Waits for room on a connection.

@@ -3,7 +3,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use futures_channel::oneshot;
 use siphon_common::Config;
-use siphon_proto::{Message, Priority, WeightedQueue};
+use siphon_proto::{Message, MessageParts, Priority, WeightedQueue};
 
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatcher::{Chain, guarded};
@@ -12,7 +12,7 @@ use crate::error::CloseReason;
 /// What waits for the dispatch thread.
 #[derive(Debug)]
 pub(crate) enum Item {
-    Message(Box<Message>),
+    Message(Message),
     Connect,
     Accept,
     Refused,
@@ -56,6 +56,12 @@ struct State {
 }
 
 impl DispatchQueue {
+    /// What waits: messages and news, and the messages' bytes.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let state = lock(&self.shared.state);
+        (state.messages.len() + state.news.len(), state.bytes)
+    }
+
     /// A queue as the configuration has it: `ms_dispatch_throttle_bytes`, 0 for no limit, and
     /// `ms_pq_max_tokens_per_priority` and `ms_pq_min_cost`.
     pub(crate) fn new(config: &Config) -> Self {
@@ -243,7 +249,7 @@ impl Item {
 /// Bytes that a waiting message is held against the throttle for: its payload, and what it takes to
 /// hold it.
 fn cost(message: &Message) -> usize {
-    message.payload.len() + size_of::<Message>() + size_of::<Connection>()
+    message.payload.len() + size_of::<MessageParts>() + size_of::<Connection>()
 }
 
 fn deliver(chain: &Chain, connection: &Connection, item: Item) {
@@ -252,7 +258,7 @@ fn deliver(chain: &Chain, connection: &Connection, item: Item) {
         Item::Message(message) => {
             let left = chain
                 .iter()
-                .try_fold(*message, |message, dispatcher| dispatcher.dispatch(connection, message));
+                .try_fold(message, |message, dispatcher| dispatcher.dispatch(connection, message));
             if let Some(message) = left {
                 let msg_type = message.header.msg_type;
                 tracing::warn!(peer = %connection, msg_type, "no dispatcher takes this message");

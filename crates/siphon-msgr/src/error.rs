@@ -109,7 +109,7 @@ pub enum SendError {
     /// A part of the message is longer than the protocol's limits.
     TooLong(TooLong),
     /// Too much waits to be sent already. The message comes back.
-    Full(Box<OutMessage>),
+    Full(OutMessage),
 }
 
 impl fmt::Display for SendError {

@@ -9,10 +9,13 @@ mod connection;
 mod credentials;
 mod dispatch_queue;
 mod dispatcher;
+mod dump;
 mod error;
 mod inbox;
 mod messenger;
+mod rdma_counters;
 mod stack;
+mod throttle_counters;
 mod worker;
 
 pub use connection::Connection;

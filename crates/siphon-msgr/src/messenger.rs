@@ -22,8 +22,10 @@ use crate::connection::{Connection, DEFAULT_LINGER, Inner};
 use crate::credentials::modes;
 use crate::dispatch_queue::DispatchQueue;
 use crate::dispatcher::{Chain, Dispatcher};
+use crate::dump;
 use crate::error::BindError;
 use crate::stack::Stack;
+use crate::throttle_counters;
 use crate::worker::Mail;
 
 /// A messenger: an entity of a Ceph cluster with addresses of its own, that connects to others and
@@ -35,6 +37,8 @@ use crate::worker::Mail;
 /// ```
 /// use std::sync::Arc;
 /// use siphon_common::Context;
+use siphon_common::admin_socket::Registration;
+use siphon_common::perf_counters::PerfSource;
 /// use siphon_msgr::{Messenger, Stack};
 /// use siphon_wire::types::{EntityName, EntityType};
 ///
@@ -64,9 +68,17 @@ pub struct Messenger {
 const DEFAULT_SEND_BOUND: u64 = 1 << 30;
 
 /// What all clones of a messenger share, and nothing else does.
-#[derive(Debug)]
 struct Owner {
     shared: Arc<Shared>,
+    /// The admin socket tells of it, and of its throttles.
+    _dump: Registration,
+    _throttles: Vec<Arc<dyn PerfSource>>,
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
+    }
 }
 
 impl Drop for Owner {
@@ -284,7 +296,12 @@ impl MessengerBuilder {
             abandoned: AtomicBool::new(false),
         };
         let shared = Arc::new(shared);
-        Ok(Messenger { _owner: Arc::new(Owner { shared: Arc::clone(&shared) }), shared })
+        let owner = Owner {
+            _dump: dump::register(&shared),
+            _throttles: throttle_counters::register(&shared.policies, shared.context.perf()),
+            shared: Arc::clone(&shared),
+        };
+        Ok(Messenger { _owner: Arc::new(owner), shared })
     }
 }
 
@@ -339,7 +356,7 @@ impl Messenger {
 
     /// Our addresses: those we are bound to, or the one that a peer told us.
     pub fn addrs(&self) -> EntityAddrVec {
-        lock(&self.shared.addrs).mine.clone()
+        self.shared.addrs()
     }
 
     /// Listens at each of `addrs`, beside those of an earlier call, and returns them with the ports and
@@ -481,6 +498,10 @@ impl Shared {
 
     pub(crate) fn name(&self) -> EntityName {
         *lock(&self.name)
+    }
+
+    pub(crate) fn addrs(&self) -> EntityAddrVec {
+        lock(&self.addrs).mine.clone()
     }
 
     pub(crate) fn nonce(&self) -> u32 {

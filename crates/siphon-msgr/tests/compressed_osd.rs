@@ -86,7 +86,7 @@ impl Peer {
         let blank = " ".repeat(4096);
         let cmd = vec![format!(r#"{{"prefix": "config show",{blank}"format": "json"}}"#).into()];
         let mut question = MCommand { fsid: self.fsid, cmd, ..Default::default() }.into_out();
-        question.header.tid = tid;
+        question.header_mut().tid = tid;
         question
     }
 

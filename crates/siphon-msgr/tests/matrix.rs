@@ -292,7 +292,7 @@ impl Client {
     fn command(&self) -> OutMessage {
         let cmd = vec![r#"{"prefix": "version"}"#.into()];
         let mut question = MCommand { fsid: self.fsid, cmd, ..Default::default() }.into_out();
-        question.header.tid = self.tid;
+        question.header_mut().tid = self.tid;
         question
     }
 }

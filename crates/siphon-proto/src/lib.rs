@@ -20,8 +20,10 @@ mod policy;
 mod queue;
 pub mod resolve;
 mod session;
+mod state;
 mod sync;
 mod throttle;
+mod transmit;
 pub mod v1;
 pub mod v2;
 mod weighted;
@@ -33,9 +35,11 @@ pub use error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
 pub use event::{AuthAnswer, AuthEvent, CloseReason, Event, Next, PeerInfo, Protocol};
 pub use link::learned_addr;
 pub use message::{
-    EncodePayload, Grants, Message, MessageHeader, OutMessage, OutPayload, Payload, Priority,
+    EncodePayload, Grants, Message, MessageHeader, MessageParts, OutMessage, Payload, Priority,
 };
 pub use opening::Met;
 pub use policy::Policy;
+pub use state::SessionState;
 pub use throttle::{Grant, Throttle, ThrottleCounters};
+pub use transmit::Transmit;
 pub use weighted::WeightedQueue;

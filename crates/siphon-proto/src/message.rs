@@ -1,5 +1,8 @@
+use std::cell::RefCell;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::throttle::Grant;
 use bytes::Bytes;
@@ -66,20 +69,124 @@ impl Payload {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    fn clear(&mut self) {
+        self.front = Bytes::new();
+        self.middle = Bytes::new();
+        self.data = Rope::new();
+    }
 }
 
-/// A message as it arrived.
-#[derive(Clone, Debug, Default)]
+/// A message as it arrived: one word that moves from hand to hand, and what it consists of in memory
+/// of its own, which a thread uses again for other messages.
+///
+/// ```
+/// use siphon_proto::{Message, MessageHeader, Payload};
+///
+/// let header = MessageHeader { msg_type: 2, ..MessageHeader::default() };
+/// let mut message = Message::new(header, Payload::default());
+/// message.payload.front = bytes::Bytes::from_static(b"ping");
+/// assert_eq!((message.header.msg_type, message.payload.len(), message.seq), (2, 4, 0));
+/// ```
+#[derive(Clone, Debug)]
 pub struct Message {
+    /// Invariant: there is some until it is dropped.
+    parts: Option<Box<MessageParts>>,
+}
+
+/// What a [`Message`] consists of.
+#[derive(Clone, Debug, Default)]
+pub struct MessageParts {
     /// Its type, versions and transaction.
     pub header: MessageHeader,
     /// What it carries.
     pub payload: Payload,
     /// Its number within the session, from 1 on; 0 if it did not cross a session (local delivery).
     pub seq: u64,
-    /// What it holds of its receiver's throttles, until it is dropped.
+    /// What it holds of a throttle, until it is dropped: of its receiver's, or of its sender's until it is
+    /// sent, and on a lossless session acknowledged.
     pub grants: Grants,
+    /// Bytes of the frame that it came in.
+    pub wire_len: usize,
+    /// When it began to wait to be sent.
+    pub(crate) queued_at: Option<Instant>,
+    /// What encodes the payload of a message to be sent, if that depends on the peer.
+    deferred: Option<Arc<dyn EncodePayload>>,
 }
+
+/// Messages of which a thread keeps the memory, about 200 bytes each.
+const MAX_SPARE: usize = 1024;
+
+thread_local! {
+    /// Memory of messages that are gone: nothing is in it.
+    #[expect(clippy::vec_box, reason = "it is the boxes that are kept")]
+    static SPARE: RefCell<Vec<Box<MessageParts>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Message {
+    /// A message that has not crossed a session.
+    pub fn new(header: MessageHeader, payload: Payload) -> Self {
+        let mut message = Self::default();
+        message.header = header;
+        message.payload = payload;
+        message
+    }
+}
+
+impl Default for Message {
+    fn default() -> Self {
+        // A thread that ends keeps nothing.
+        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
+        Self { parts: Some(spare.unwrap_or_default()) }
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        let Some(mut parts) = self.parts.take() else {
+            return;
+        };
+        // Before the list is borrowed: what is dropped here may be the application's.
+        parts.clear();
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < MAX_SPARE {
+                spare.push(parts);
+            }
+        });
+    }
+}
+
+impl MessageParts {
+    fn clear(&mut self) {
+        let Self { header, payload, seq, grants, wire_len, queued_at, deferred } = self;
+        *header = MessageHeader::default();
+        payload.clear();
+        *seq = 0;
+        *grants = Grants::default();
+        *wire_len = 0;
+        *queued_at = None;
+        *deferred = None;
+    }
+}
+
+impl Deref for Message {
+    type Target = MessageParts;
+
+    #[inline]
+    fn deref(&self) -> &MessageParts {
+        self.parts.as_deref().expect(HAS_PARTS)
+    }
+}
+
+impl DerefMut for Message {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut MessageParts {
+        self.parts.as_deref_mut().expect(HAS_PARTS)
+    }
+}
+
+const HAS_PARTS: &str = "only its drop takes a message's parts";
 
 /// What a message holds of throttles: bytes, and one message. A clone of it holds nothing: what was
 /// let pass is given back once.
@@ -104,41 +211,85 @@ pub trait EncodePayload: fmt::Debug + Send + Sync {
     fn encode_payload(&self, features: Features, header: &mut MessageHeader) -> Payload;
 }
 
-/// A message to be sent.
+/// A message to be sent: as a [`Message`], of which the payload may still have to be encoded.
 #[derive(Clone, Debug)]
-pub struct OutMessage {
-    /// Its type, versions and transaction.
-    pub header: MessageHeader,
-    /// What it carries.
-    pub payload: OutPayload,
-    /// What it holds of its sender's throttle, until it is sent, and on a lossless session
-    /// acknowledged.
-    pub grants: Grants,
-}
-
-/// The payload of an [`OutMessage`].
-#[derive(Clone, Debug)]
-pub enum OutPayload {
-    /// Bytes that are the same for every peer.
-    Encoded(Payload),
-    /// To be encoded for the features of the peer that the session has then.
-    Deferred(Arc<dyn EncodePayload>),
-}
+pub struct OutMessage(Message);
 
 impl OutMessage {
     /// A message whose payload is the same for every peer.
     pub fn new(header: MessageHeader, payload: Payload) -> Self {
-        Self { header, payload: OutPayload::Encoded(payload), grants: Grants::default() }
+        Self(Message::new(header, payload))
     }
 
     /// A message whose payload depends on the peer's features.
     pub fn deferred(header: MessageHeader, body: Arc<dyn EncodePayload>) -> Self {
-        Self { header, payload: OutPayload::Deferred(body), grants: Grants::default() }
+        let mut message = Message::default();
+        message.header = header;
+        message.deferred = Some(body);
+        Self(message)
+    }
+
+    /// Its type, versions and transaction.
+    pub fn header(&self) -> &MessageHeader {
+        &self.0.header
+    }
+
+    /// The same, to be changed.
+    pub fn header_mut(&mut self) -> &mut MessageHeader {
+        &mut self.0.header
+    }
+
+    /// What it carries, unless that is encoded once the peer's features are known.
+    pub fn payload(&self) -> Option<&Payload> {
+        self.0.deferred.is_none().then_some(&self.0.payload)
+    }
+
+    /// What it holds of its sender's throttle, to be changed.
+    pub fn grants_mut(&mut self) -> &mut Grants {
+        &mut self.0.grants
+    }
+
+    /// It waits to be sent from now on.
+    pub(crate) fn queued(&mut self, now: Instant) {
+        self.0.queued_at = Some(now);
+    }
+
+    /// It is sent: since when it waited, if this is the first time.
+    pub(crate) fn take_queued(&mut self) -> Option<Instant> {
+        self.0.queued_at.take()
+    }
+
+    /// Encodes what is not encoded yet, for a peer with `features`.
+    pub(crate) fn with_payload<T>(
+        &self,
+        features: Features,
+        take: impl FnOnce(MessageHeader, &Payload) -> T,
+    ) -> T {
+        let mut header = self.0.header;
+        match &self.0.deferred {
+            None => take(header, &self.0.payload),
+            Some(body) => {
+                let payload = body.encode_payload(features, &mut header);
+                take(header, &payload)
+            }
+        }
+    }
+
+    /// The message as a peer with `features` would receive it, without what it holds of throttles.
+    pub fn deliver(self, features: Features) -> Message {
+        let Self(mut message) = self;
+        message.grants = Grants::default();
+        if let Some(body) = message.deferred.take() {
+            message.payload = body.encode_payload(features, &mut message.header);
+        }
+        message
     }
 }
 
 impl From<Message> for OutMessage {
-    fn from(message: Message) -> Self {
-        Self::new(message.header, message.payload)
+    fn from(mut message: Message) -> Self {
+        (message.seq, message.wire_len) = (0, 0);
+        message.grants = Grants::default();
+        Self(message)
     }
 }

@@ -1,4 +1,4 @@
-use crate::message::{OutMessage, OutPayload};
+use crate::message::OutMessage;
 use crate::weighted::WeightedQueue;
 
 /// Messages that wait to be sent: by priority as [`WeightedQueue`] says, in order within each.
@@ -16,11 +16,8 @@ impl OutQueue {
     }
 
     pub(crate) fn push(&mut self, message: OutMessage) {
-        let cost = match &message.payload {
-            OutPayload::Encoded(payload) => payload.len() as u64,
-            OutPayload::Deferred(_) => 0,
-        };
-        self.messages.push((), message.header.priority, cost, message);
+        let cost = message.payload().map_or(0, |payload| payload.len() as u64);
+        self.messages.push((), message.header().priority, cost, message);
     }
 
     pub(crate) fn pop(&mut self) -> Option<OutMessage> {
@@ -39,7 +36,7 @@ mod tests {
     }
 
     fn drain(queue: &mut OutQueue) -> Vec<u64> {
-        std::iter::from_fn(|| queue.pop()).map(|message| message.header.tid).collect()
+        std::iter::from_fn(|| queue.pop()).map(|message| message.header().tid).collect()
     }
 
     #[test]

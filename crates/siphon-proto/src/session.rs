@@ -1,9 +1,10 @@
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use siphon_wire::types::Features;
 
 use crate::error::{PeerMisbehaved, ProtocolError};
-use crate::message::{Message, MessageHeader, OutMessage, OutPayload, Payload};
+use crate::message::{Message, MessageHeader, OutMessage, Payload};
 use crate::queue::OutQueue;
 use crate::v2::{Limits, MessageFrame, MessageHeader2};
 
@@ -173,6 +174,11 @@ impl Session {
         self.queue.len() + self.sent.len()
     }
 
+    /// The last message that we numbered, and how many are queued and not acknowledged.
+    pub(crate) fn outgoing(&self) -> (u64, usize, usize) {
+        (self.out_seq, self.queue.len(), self.sent.len())
+    }
+
     /// Whether there are messages that the peer has not acknowledged.
     pub(crate) fn is_unacknowledged(&self) -> bool {
         !self.sent.is_empty()
@@ -180,7 +186,7 @@ impl Session {
 
     /// Gives the next message to `write`, with its number, and the acknowledgement of what we
     /// received, which it carries if it `acks`. Says whether there was one, and whether it is sent
-    /// again.
+    /// again, or since when it had waited.
     pub(crate) fn transmit_next(
         &mut self,
         limits: &Limits,
@@ -189,13 +195,15 @@ impl Session {
     ) -> Result<Transmitted, ProtocolError> {
         let again = self.on_link < self.sent.len();
         let lossy_message;
+        let mut queued_at = None;
         let (seq, message) = if again {
             let sent = &self.sent[self.on_link];
             (sent.seq, &sent.message)
         } else {
-            let Some(message) = self.queue.pop() else {
+            let Some(mut message) = self.queue.pop() else {
                 return Ok(Transmitted::Nothing);
             };
+            queued_at = message.take_queued();
             self.out_seq += 1;
             if self.lossy {
                 lossy_message = message;
@@ -211,26 +219,18 @@ impl Session {
             flags: FLAGS,
             message,
         };
-        let check = |payload| limits.check(payload).map_err(ProtocolError::ApiMisuse);
-        match &message.payload {
-            OutPayload::Encoded(payload) => {
-                check(payload)?;
-                write(&header(message.header), payload);
-            }
-            OutPayload::Deferred(body) => {
-                let mut adjusted = message.header;
-                let payload = body.encode_payload(self.features, &mut adjusted);
-                check(&payload)?;
-                write(&header(adjusted), &payload);
-            }
-        }
+        message.with_payload(self.features, |own, payload| {
+            limits.check(payload).map_err(ProtocolError::ApiMisuse)?;
+            write(&header(own), payload);
+            Ok::<_, ProtocolError>(())
+        })?;
         if acks {
             self.in_acked = self.in_seq;
         }
         if !self.lossy {
             self.on_link += 1;
         }
-        Ok(if again { Transmitted::Again } else { Transmitted::First })
+        Ok(if again { Transmitted::Again } else { Transmitted::First { queued_at } })
     }
 
     /// The acknowledgement that no message carried, if one is due.
@@ -250,18 +250,13 @@ impl Session {
         &mut self,
         frame: MessageFrame,
     ) -> Result<Option<Message>, PeerMisbehaved> {
-        self.handle_ack(frame.header.ack_seq)?;
-        let seq = frame.header.seq;
-        if seq <= self.in_seq {
+        let MessageFrame { message, ack_seq, .. } = frame;
+        self.handle_ack(ack_seq)?;
+        if message.seq <= self.in_seq {
             return Ok(None);
         }
-        self.in_seq = seq;
-        Ok(Some(Message {
-            header: frame.header.message,
-            payload: Payload { front: frame.front, middle: frame.middle, data: frame.data },
-            seq,
-            grants: frame.grants,
-        }))
+        self.in_seq = message.seq;
+        Ok(Some(message))
     }
 
     /// The peer has everything up to `seq`.
@@ -284,25 +279,18 @@ impl Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transmitted {
     Nothing,
-    First,
+    First { queued_at: Option<Instant> },
     Again,
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     fn incoming(seq: u64, ack_seq: u64) -> MessageFrame {
-        MessageFrame {
-            header: MessageHeader2 { seq, ack_seq, ..Default::default() },
-            front: Bytes::new(),
-            middle: Bytes::new(),
-            data: siphon_wire::buf::Rope::new(),
-            wire_len: 0,
-            grants: crate::message::Grants::default(),
-        }
+        let mut message = Message::default();
+        message.seq = seq;
+        MessageFrame { message, ack_seq, flags: 0 }
     }
 
     fn outgoing(tid: u64) -> OutMessage {

@@ -59,11 +59,14 @@ fn data_lies_in_the_chunks_it_arrived_in_and_nothing_is_copied() {
                 assert_eq!(messages.len() as u64, COUNT);
                 // A front that lies across two chunks is made one.
                 assert!(copied <= 200 * COUNT.min(chunks.len() as u64), "{copied} bytes");
-                for (seq, message) in (1..).zip(messages) {
-                    assert!(message.data.segments().iter().all(within), "{data} in {chunk}");
+                for (seq, MessageFrame { message, .. }) in (1..).zip(messages) {
+                    assert!(
+                        message.payload.data.segments().iter().all(within),
+                        "{data} in {chunk}"
+                    );
                     let expected = (0..data).map(|at| (at as u64 * seq) as u8);
-                    assert!(message.data.iter().eq(expected));
-                    assert_eq!(message.front, vec![seq as u8; 200]);
+                    assert!(message.payload.data.iter().eq(expected));
+                    assert_eq!(message.payload.front, vec![seq as u8; 200]);
                 }
             }
         }

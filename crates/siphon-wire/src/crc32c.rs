@@ -32,9 +32,31 @@ pub fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
     !(digest.finalize() as u32)
 }
 
+/// The checksum of a few bytes from 0, as a frame's preamble has it.
+///
+/// ```
+/// use siphon_wire::crc32c::{crc32c, crc32c_from_zero};
+/// assert_eq!(crc32c_from_zero(b"siphon"), crc32c(0, b"siphon"));
+/// ```
+#[inline]
+pub fn crc32c_from_zero<const N: usize>(bytes: &[u8; N]) -> u32 {
+    // A checksum is linear: what another seed changes depends on the length alone.
+    !crc32_iscsi(bytes) ^ const { over_zeros(SEED, N) }
+}
+
+/// Carries `crc` on over `count` zero bytes, from the definition.
+const fn over_zeros(mut crc: u32, count: usize) -> u32 {
+    let mut bits = 8 * count;
+    while bits > 0 {
+        crc = crc >> 1 ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
+        bits -= 1;
+    }
+    crc
+}
+
 /// Carries `crc` on over `count` zero bytes, in time that grows with the logarithm of `count`.
 pub fn append_zeros(crc: u32, count: u64) -> u32 {
-    // A checksum is linear: over zeros alone, it depends on the value that it started from only.
+    // Over zeros alone, it depends on the value that it started from only.
     checksum_combine(ALGORITHM, u64::from(crc), 0, count) as u32
 }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use siphon_common::admin_socket::AdminSocket;
+use siphon_common::prometheus::Endpoint;
 use siphon_messages::{MPing, TypedMessage};
 use siphon_msgr::{CloseReason, Connection, Dispatcher, Messenger, Stack};
 use siphon_perf::{Server, ServerOptions};
@@ -34,6 +36,8 @@ struct Pong {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let name = entity_name(&args.name)?;
     let context = args.stack.context()?;
+    let _socket = AdminSocket::of(&context)?;
+    let _metrics = Endpoint::of(&context, &args.name)?;
     let stack = Stack::new(&context)?;
     let pong = Pong { name: args.name.clone(), started: Instant::now() };
     let messenger = Messenger::builder(&context, &stack, name)
@@ -92,9 +96,9 @@ impl Dispatcher for Pong {
             return None;
         }
         let mut answer = MPing::answer(self.text(connection)).into_out();
-        answer.header.tid = message.header.tid;
+        answer.header_mut().tid = message.header.tid;
         if self.name.starts_with("mon.") {
-            answer.header.priority = Priority::HIGH; // of all that Ceph's monitors send
+            answer.header_mut().priority = Priority::HIGH; // of all that Ceph's monitors send
         }
         let _ = connection.send(answer); // an error says that the peer is gone
         None

@@ -3,6 +3,8 @@
 mod address;
 mod ceph;
 mod cluster;
+mod commandline;
+mod daemon;
 mod echo;
 mod monitor;
 mod perf;
@@ -53,9 +55,22 @@ enum Command {
     /// The OSDs of a cluster
     Osd(ceph::OsdArgs),
     /// Have a daemon do a command, given as JSON
-    Command(ceph::CommandArgs),
+    #[command(name = "command")]
+    Ask(ceph::CommandArgs),
     /// Objects in a cluster, with the verbs, options and exit codes of Ceph's rados
     Rados(Box<rados::Args>),
+    /// Ask a process at its admin socket, as `ceph daemon` does
+    Daemon(daemon::Args),
+    /// Print a completion script for a shell, to be read by it at its start
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages, one for each command, into a folder
+    Man {
+        /// The folder, which is made if it is not there
+        folder: std::path::PathBuf,
+    },
     /// RDMA: the devices of this host
     Rdma {
         #[command(subcommand)]
@@ -88,8 +103,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => return ceph::status(&args),
         Command::Health(args) => return ceph::health(&args),
         Command::Osd(args) => return ceph::osd(&args),
-        Command::Command(args) => return ceph::command(&args),
+        Command::Ask(args) => return ceph::command(&args),
         Command::Rados(args) => return rados::run(*args),
+        Command::Daemon(args) => daemon::run(&args),
+        Command::Completions { shell } => commandline::completions(shell),
+        Command::Man { folder } => commandline::man(&folder),
         Command::Rdma { command } => rdma::run(&command),
     }?;
     Ok(ExitCode::SUCCESS)

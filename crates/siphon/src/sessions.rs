@@ -247,7 +247,7 @@ impl Cluster {
         let cmd = json!({ "prefix": prefix, "format": "json" }).to_string();
         let command = MMonCommand { fsid: self.fsid, cmd: vec![cmd.into()], ..Default::default() };
         let mut question = command.into_out();
-        question.header.tid = self.tid();
+        question.header_mut().tid = self.tid();
         let answer = MMonCommandAck::from_message(&self.ask(question, MMonCommandAck::TYPE)?)?;
         if answer.result != 0 {
             bail!("{prefix}: {} (error {})", answer.status, answer.result);
@@ -305,7 +305,7 @@ impl Cluster {
             let mut question =
                 MCommand { fsid: self.fsid, cmd: vec![cmd.into()], ..Default::default() }
                     .into_out();
-            question.header.tid = self.tid();
+            question.header_mut().tid = self.tid();
             let answer = connection.send(question).ok().and_then(|()| {
                 let answered = next_of(&mut inbox, &connection, MCommandReply::TYPE);
                 pollster::block_on(answered).ok()

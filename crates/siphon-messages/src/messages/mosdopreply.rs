@@ -23,7 +23,7 @@ use crate::{TypedMessage, msg_type};
 /// let request = MOSDOp::new(0, HObject::min(), SpgId::default());
 /// let reply = MOSDOpReply::new(&request, 0, OsdFlags::ONDISK);
 /// let mut out = reply.into_out();
-/// out.header.tid = 7; // the request's
+/// out.header_mut().tid = 7; // the request's
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MOSDOpReply {

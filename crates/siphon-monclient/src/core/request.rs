@@ -107,7 +107,7 @@ impl Question {
                 Route::Monitor(_) | Route::Manager { .. } => command.to_daemon(fsid),
             },
         };
-        message.header.tid = tid;
+        message.header_mut().tid = tid;
         Some(message)
     }
 
@@ -149,7 +149,7 @@ impl fmt::Display for Question {
             Self::Session => f.write_str("who we are"),
             Self::Version(what) => write!(f, "which versions there are of {what}"),
             Self::Message { message, .. } => {
-                let msg_type = message.header.msg_type;
+                let msg_type = message.header().msg_type;
                 f.write_str(message_name(msg_type).unwrap_or("a message"))
             }
             Self::Command(command) => write!(f, "\"{}\"", command.prefix()),

@@ -90,7 +90,7 @@ impl Seen {
                 let cmd = command.cmd;
                 let ack = MMonCommandAck { cmd, output: output.into(), ..Default::default() };
                 let mut answer = ack.into_out();
-                answer.header.tid = message.header.tid;
+                answer.header_mut().tid = message.header.tid;
                 Some(answer)
             }
             _ => None,

@@ -27,11 +27,11 @@ impl Dispatcher for Echo {
         true
     }
 
-    fn fast_dispatch(&self, connection: &Connection, message: Message) {
+    fn fast_dispatch(&self, connection: &Connection, mut message: Message) {
         self.bytes.fetch_add(message.payload.data.len() as u64, Ordering::Relaxed);
         let tid = message.header.tid;
         if self.answers {
-            let _ = connection.send(of_type_42(tid, message.payload)); // it may have ended
+            let _ = connection.send(of_type_42(tid, std::mem::take(&mut message.payload))); // it may have ended
         }
         let _ = self.told.send(tid);
     }

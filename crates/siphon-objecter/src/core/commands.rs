@@ -163,7 +163,7 @@ impl Core {
         command.unsent = false;
         command.session = Some(osd);
         let mut message: OutMessage = command.message.clone().into_out();
-        message.header.tid = id;
+        message.header_mut().tid = id;
         outputs.push_back(Output::Send { session: session.id, message });
     }
 

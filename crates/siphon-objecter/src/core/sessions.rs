@@ -195,7 +195,7 @@ impl Core {
                 }
                 let mut message = backoff.acknowledgement().into_out();
                 // The same as the requests', so that it does not overtake any.
-                message.header.priority = self.config.priority;
+                message.header_mut().priority = self.config.priority;
                 self.outputs.push_back(Output::Send { session: session.id, message });
                 // The OSD has dropped what it got.
                 let Self { ops, sessions, .. } = self;

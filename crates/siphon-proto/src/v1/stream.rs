@@ -8,7 +8,7 @@ use siphon_wire::types::{EntityName, Features};
 
 use super::wire::{COMPLETE, Footer, Header, NOCRC, SIGNED, tag};
 use crate::error::{PeerMisbehaved, ProtocolError};
-use crate::message::{Grants, Payload};
+use crate::message::{Grants, Message, Payload};
 use crate::part::{Part, Shape};
 use crate::v2::{FrameError, Limits, MessageFrame, MessageHeader2, SegmentName, Tag};
 
@@ -222,8 +222,10 @@ impl InMessage {
             return Err(PeerMisbehaved::BadMessageSignature { seq: self.header.seq }.into());
         }
         let ([front, middle], data) = (self.done, self.data);
-        let Header { seq, message, .. } = self.header;
-        let header = MessageHeader2 { seq, ack_seq: 0, flags: footer.flags, message };
-        Ok(Some(MessageFrame { header, front, middle, data, wire_len, grants: self.grants }))
+        let mut message = Message::new(self.header.message, Payload { front, middle, data });
+        message.seq = self.header.seq;
+        message.grants = self.grants;
+        message.wire_len = wire_len;
+        Ok(Some(MessageFrame { message, ack_seq: 0, flags: footer.flags }))
     }
 }

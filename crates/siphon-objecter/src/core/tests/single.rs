@@ -185,14 +185,9 @@ fn replies_that_lie_end_in_errors() {
 
     let ticket = bench.submit(get("object"));
     let (session, tid, _) = bench.last();
-    let garbage = siphon_proto::Message {
-        header: MOSDOpReply::header(),
-        payload: siphon_proto::Payload {
-            front: Bytes::from_static(b"garbage"),
-            ..Default::default()
-        },
-        ..Default::default()
-    };
+    let front = Bytes::from_static(b"garbage");
+    let payload = siphon_proto::Payload { front, ..Default::default() };
+    let garbage = siphon_proto::Message::new(MOSDOpReply::header(), payload);
     let garbage: Result<MOSDOpReply, MessageError> = MOSDOpReply::from_message(&garbage);
     bench.core.handle_reply(session, tid, garbage, bench.now);
     bench.drain();

@@ -15,7 +15,7 @@ use siphon_osdmap::{
     Incremental, MapFlags, OsdMap, OsdState, PgPool, PgSplit as _, PgWorkspace, PoolFlags,
     PoolType, WEIGHT_IN,
 };
-use siphon_proto::{Message, OutMessage, OutPayload, Priority};
+use siphon_proto::{Message, OutMessage, Priority};
 use siphon_wire::types::{EntityAddr, Epoch, Features, HObject, PgId, SpgId, Uuid};
 use siphon_wire::{Decode as _, Encode as _};
 
@@ -399,7 +399,7 @@ impl World {
         }
         if let Some(reply) = self.execute(session, &request, message.header.tid) {
             let mut message = reply.to_message(Features::ALL);
-            message.header.tid = out.header.tid;
+            message.header.tid = out.header().tid;
             self.answer(session, message);
         }
         true
@@ -561,10 +561,5 @@ pub(super) fn append(pool: i64, object: &str, number: u64) -> Op {
 
 /// A message as its receiver gets it.
 pub(super) fn arrived(out: &OutMessage) -> Message {
-    let mut header = out.header;
-    let payload = match &out.payload {
-        OutPayload::Encoded(payload) => payload.clone(),
-        OutPayload::Deferred(body) => body.encode_payload(Features::REEF, &mut header),
-    };
-    Message { header, payload, ..Message::default() }
+    out.clone().deliver(Features::REEF)
 }

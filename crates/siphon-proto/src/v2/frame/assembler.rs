@@ -8,7 +8,7 @@ use super::header::MessageHeader2;
 use super::seal::{BLOCK, Sealer, TAG, padded};
 use super::{
     DEFAULT_ALIGNMENT, FLAGS_AT, Framing, INLINE, LATE_STATUS_COMPLETE, MAX_SEGMENTS,
-    PAGE_ALIGNMENT, PREAMBLE, Protection, Revision, SEGMENT_SEED, Tag,
+    PAGE_ALIGNMENT, PREAMBLE, Protection, Revision, SEGMENT_SEED, Tag, preamble_crc,
 };
 use crate::SessionCounters;
 use crate::message::Payload;
@@ -31,36 +31,11 @@ pub struct Assembler {
     framing: Framing,
     gather: BytesMut,
     ring: ChunkRing,
-    /// Where the first segment is put together to be sealed; kept for its capacity, which is that of a
-    /// header.
-    first: BytesMut,
     /// Size of the next buffer.
     next: usize,
     seal: Option<Box<SealTo>>,
     /// Where it was agreed on.
     compressor: Option<Box<FrameCompressor>>,
-}
-
-/// A frame's first segment.
-enum First<'a> {
-    Header(&'a MessageHeader2),
-    Packed(&'a [u8]),
-}
-
-impl First<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Self::Header(_) => MessageHeader2::LEN,
-            Self::Packed(bytes) => bytes.len(),
-        }
-    }
-
-    fn put(&self, out: &mut BytesMut) {
-        match self {
-            Self::Header(header) => header.encode(out),
-            Self::Packed(bytes) => out.put_slice(bytes),
-        }
-    }
 }
 
 /// Secure mode.
@@ -88,7 +63,6 @@ impl Assembler {
             framing,
             gather: BytesMut::new(),
             ring: ChunkRing::new(GATHER, MAX_GATHERED),
-            first: BytesMut::new(),
             next: GATHER_CONTROL,
             seal: None,
             compressor: None,
@@ -154,21 +128,21 @@ impl Assembler {
     /// Appends a message to `out`, whose lengths were checked against [`super::Limits`].
     pub fn message(&mut self, header: &MessageHeader2, payload: &Payload, out: &mut Rope) {
         self.next = GATHER;
+        let first = header.encode();
         if let Some(compressor) = &mut self.compressor {
-            let mut first = BytesMut::with_capacity(MessageHeader2::LEN);
-            header.encode(&mut first);
             let rope = |bytes: &Bytes| Rope::from(bytes.clone());
             let (front, middle) = (rope(&payload.front), rope(&payload.middle));
-            let segments = [first.freeze().into(), front, middle, payload.data.clone()];
+            let first = Bytes::copy_from_slice(&first).into();
+            let segments = [first, front, middle, payload.data.clone()];
             if let Some([first, front, middle, data]) = compressor.compress(&segments) {
                 let packed = Payload { front, middle, data: data.into() };
-                return self.message_frame(&First::Packed(&first), &packed, FLAG_COMPRESSED, out);
+                return self.message_frame(&first, &packed, FLAG_COMPRESSED, out);
             }
         }
-        self.message_frame(&First::Header(header), payload, 0, out);
+        self.message_frame(&first, payload, 0, out);
     }
 
-    fn message_frame(&mut self, first: &First<'_>, payload: &Payload, flags: u8, out: &mut Rope) {
+    fn message_frame(&mut self, first: &[u8], payload: &Payload, flags: u8, out: &mut Rope) {
         let lengths = [payload.front.len(), payload.middle.len(), payload.data.len()];
         // Trailing empty segments are left out, but for the first.
         let used = 1 + lengths.iter().rposition(|len| *len > 0).map_or(0, |last| last + 1);
@@ -187,9 +161,8 @@ impl Assembler {
         }
         self.reserve(head);
         self.preamble(Tag::MESSAGE, &segments[..used], flags);
-        let at = self.gather.len();
-        first.put(&mut self.gather);
-        let header_crc = crc32c(SEGMENT_SEED, &self.gather[at..]);
+        self.gather.put_slice(first);
+        let header_crc = crc32c(SEGMENT_SEED, first);
         if self.framing.revision == Revision::Rev1 {
             self.gather.put_u32_le(header_crc);
             if used == 1 {
@@ -267,16 +240,13 @@ impl Assembler {
 
     fn sealed_message(
         &mut self,
-        header: &First<'_>,
+        first: &[u8],
         payload: &Payload,
         segments: &[(u32, u16)],
         flags: u8,
         out: &mut Rope,
     ) {
         let head = preamble(Tag::MESSAGE, segments, flags);
-        let mut first = std::mem::take(&mut self.first);
-        first.clear();
-        header.put(&mut first);
         let (inline, rest) = first.split_at(first.len().min(INLINE));
         let parts = [payload.front.len(), payload.middle.len(), payload.data.len()];
         let body: usize = parts.into_iter().map(padded).sum();
@@ -295,7 +265,7 @@ impl Assembler {
                 let start = PREAMBLE + padded(first.len());
                 self.seal_text(start + body + BLOCK, out, |text| {
                     let (start, rest) = text.split_at_mut(start);
-                    put(start, [&head[..], &first[..]].into_iter());
+                    put(start, [&head[..], first].into_iter());
                     put_body(rest, 0);
                 });
             }
@@ -312,7 +282,6 @@ impl Assembler {
                 }
             }
         }
-        self.first = first;
     }
 
     /// Appends a sealed text of `len` bytes, which `fill` writes.
@@ -387,7 +356,7 @@ fn preamble(tag: Tag, segments: &[(u32, u16)], flags: u8) -> [u8; PREAMBLE] {
         entry[4..].copy_from_slice(&alignment.to_le_bytes());
     }
     block[FLAGS_AT] = flags;
-    let crc = crc32c(0, &block[..super::PREAMBLE_CRC_AT]);
+    let crc = preamble_crc(&block);
     block[super::PREAMBLE_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     block
 }

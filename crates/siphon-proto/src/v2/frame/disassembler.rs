@@ -10,10 +10,10 @@ use super::sealed::Sealed;
 use super::{
     FIRST_CRC, FLAGS_AT, FrameError, Framing, INLINE, LATE_FLAG_ABORTED, LATE_STATUS_ABORTED,
     LATE_STATUS_COMPLETE, LATE_STATUS_MASK, Limits, MAX_SEGMENTS, PAGE_ALIGNMENT, PREAMBLE,
-    PREAMBLE_CRC_AT, Protection, Revision, SEGMENT_SEED, SegmentName, Tag,
+    PREAMBLE_CRC_AT, Protection, Revision, SEGMENT_SEED, SegmentName, Tag, preamble_crc,
 };
 use crate::SessionCounters;
-use crate::message::Grants;
+use crate::message::{Grants, Message, Payload};
 use crate::part::{Part, Shape};
 use crate::v2::compression::{Algorithm, Decompressor, FLAG_COMPRESSED};
 
@@ -39,19 +39,23 @@ pub enum Frame {
 /// The parts of a MESSAGE frame.
 #[derive(Debug)]
 pub struct MessageFrame {
-    /// First segment.
-    pub header: MessageHeader2,
-    /// Second segment.
-    pub front: Bytes,
-    /// Third segment.
-    pub middle: Bytes,
-    /// Fourth segment: where it arrived, if that was in buffers that can be shared; else in one piece,
-    /// page-aligned if the sender asked for it.
-    pub data: Rope,
-    /// Bytes of the whole frame on the wire.
-    pub wire_len: usize,
-    /// What it was admitted with; see [`Disassembler::admit`].
-    pub grants: Grants,
+    /// Its segments, and what it was admitted with ([`Disassembler::admit`]). Its data are where they
+    /// arrived, if that was in buffers that can be shared; else in one piece, page-aligned if the sender
+    /// asked for it.
+    pub message: Message,
+    /// The newest message of the receiver's that the sender has seen.
+    pub ack_seq: u64,
+    /// As in [`MessageHeader2`].
+    pub flags: u8,
+}
+
+impl MessageFrame {
+    /// Its first segment.
+    pub fn header(&self) -> MessageHeader2 {
+        let Self { message, ack_seq, flags, .. } = self;
+        let (seq, ack_seq, flags) = (message.seq, *ack_seq, *flags);
+        MessageHeader2 { seq, ack_seq, flags, message: message.header }
+    }
 }
 
 /// Cuts a byte stream into frames.
@@ -90,6 +94,8 @@ enum Stage {
     Preamble,
     /// The preamble announced a message, which is not admitted yet.
     Gate,
+    /// A message's first segment, which is short, of known length, and not compressed.
+    Header,
     /// Segment `frame.index`; in secure mode the text that ends the frame.
     Segment,
     /// Secure mode of revision 1: the rest of a control frame's payload.
@@ -112,15 +118,14 @@ struct InFrame {
     /// Segment being filled; those before it are done.
     index: usize,
     crcs: [u32; MAX_SEGMENTS],
-    /// A message's first segment, which is short and of known length.
     header: Collect<{ MessageHeader2::LEN }>,
     /// The segment that is being filled, unless it is the header.
     part: Part,
-    /// All but the fourth.
-    done: [Bytes; MAX_SEGMENTS - 1],
-    data: Rope,
+    /// The first segment, unless it is a message's header as it is.
+    first: Bytes,
+    /// The message whose other segments are being received.
+    message: Option<Message>,
     wire_len: usize,
-    grants: Grants,
 }
 
 /// Up to `N` bytes that arrive in pieces. Invariant: `len <= N`.
@@ -209,8 +214,10 @@ impl Disassembler {
     /// Has the announced message received; it carries the grants from then on.
     pub fn admit(&mut self, grants: Grants) {
         if self.stage == Stage::Gate {
-            self.frame.grants = grants;
             self.begin_payload();
+            if let Some(message) = &mut self.frame.message {
+                message.grants = grants;
+            }
         }
     }
 
@@ -285,20 +292,20 @@ impl Disassembler {
                 Stage::Rest | Stage::Segment if self.sealed.is_some() => {
                     return self.advance_sealed(input);
                 }
+                Stage::Header => {
+                    if !self.frame.header.take(MessageHeader2::LEN, input) {
+                        return Ok(None);
+                    }
+                    self.frame.crcs[0] = crc32c(SEGMENT_SEED, &self.frame.header.bytes);
+                    self.segment_is_done();
+                }
                 Stage::Segment | Stage::Rest => {
                     self.copied += self.frame.fill(self.framing, input, &self.pool);
-                    if !self.frame.is_filled() {
+                    if !self.frame.part.is_full() {
                         return Ok(None);
                     }
                     self.frame.keep_segment();
-                    let own_crc = self.framing.revision == Revision::Rev1
-                        && self.frame.index == 0
-                        && self.frame.lengths[0] > 0;
-                    if own_crc {
-                        self.next_is(Stage::FirstCrc);
-                    } else {
-                        self.next_segment();
-                    }
+                    self.segment_is_done();
                 }
                 Stage::FirstCrc => {
                     if !self.small.take(FIRST_CRC, input) {
@@ -332,7 +339,17 @@ impl Disassembler {
         self.stage = stage;
     }
 
-    /// Goes on behind a segment that is done.
+    /// Goes on behind a segment.
+    fn segment_is_done(&mut self) {
+        let frame = &self.frame;
+        if self.framing.revision == Revision::Rev1 && frame.index == 0 && frame.lengths[0] > 0 {
+            self.next_is(Stage::FirstCrc);
+        } else {
+            self.next_segment();
+        }
+    }
+
+    /// Goes on behind a segment and its checksum.
     fn next_segment(&mut self) {
         self.frame.index += 1;
         if self.frame.index < self.frame.count {
@@ -356,7 +373,12 @@ impl Disassembler {
     /// The preamble is known, and what it announces let in.
     fn begin_payload(&mut self) {
         let frame = &mut self.frame;
+        frame.message = (frame.tag == Tag::MESSAGE).then(Message::default);
         let Some(sealed) = &mut self.sealed else {
+            if frame.message.is_some() && !frame.compressed {
+                frame.wire_len += MessageHeader2::LEN;
+                return self.next_is(Stage::Header);
+            }
             frame.begin_segment();
             return self.next_is(Stage::Segment);
         };
@@ -394,11 +416,13 @@ impl Disassembler {
             let (segments, late) = sealed.finish_body(lengths)?;
             complete = is_complete(revision, late)?;
             let [first, front, middle, data] = segments;
-            frame.done = [first, front, middle];
-            frame.data = data.into();
+            frame.first = first;
+            if let Some(message) = &mut frame.message {
+                message.payload = Payload { front, middle, data: data.into() };
+            }
         }
         if revision == Revision::Rev1 {
-            frame.done[0] = match self.stage {
+            frame.first = match self.stage {
                 Stage::Rest => sealed.finish_rest(first)?,
                 _ => {
                     let inline = sealed.inline(first);
@@ -409,7 +433,7 @@ impl Disassembler {
             };
         }
         // A compressed one is none yet.
-        if let Ok(header) = frame.done[0][..].try_into() {
+        if let Ok(header) = frame.first[..].try_into() {
             frame.header.bytes = header;
         }
         sealed.begin_head();
@@ -421,9 +445,8 @@ impl Disassembler {
     fn finish(&mut self, complete: bool) -> Result<Frame, FrameError> {
         let frame = &mut self.frame;
         if !complete {
-            frame.done = Default::default();
-            frame.data.clear();
-            frame.grants = Grants::default();
+            frame.first = Bytes::new();
+            frame.message = None;
             return Ok(Frame::Aborted);
         }
         if frame.compressed {
@@ -441,20 +464,26 @@ impl Disassembler {
                 let unpacked = decompressor.decompress(packed, limit);
                 unpacked.map_err(|error| FrameError::Compression { tag, segment, error })
             };
-            for (index, part) in frame.done.iter_mut().enumerate().take(frame.count) {
-                *part = unpack(index, &Rope::from(std::mem::take(part)))?.to_bytes();
+            let packed = Rope::from(std::mem::take(&mut frame.first));
+            frame.first = unpack(0, &packed)?.to_bytes();
+            if let Some(message) = &mut frame.message {
+                let length = frame.first.len() as u32;
+                let header = frame.first[..].try_into();
+                frame.header.bytes = header.map_err(|_| FrameError::HeaderLength(length))?;
+                let Payload { front, middle, data } = &mut message.payload;
+                for (index, part) in [(1, front), (2, middle)] {
+                    if index < frame.count {
+                        *part = unpack(index, &Rope::from(std::mem::take(part)))?.to_bytes();
+                    }
+                }
+                if frame.count == MAX_SEGMENTS {
+                    *data = unpack(MAX_SEGMENTS - 1, data)?;
+                }
             }
-            if frame.count == MAX_SEGMENTS {
-                frame.data = unpack(MAX_SEGMENTS - 1, &frame.data)?;
-            }
-            if tag == Tag::MESSAGE {
-                let header = &frame.done[0][..];
-                let length = header.len() as u32;
-                frame.header.bytes =
-                    header.try_into().map_err(|_| FrameError::HeaderLength(length))?;
-            }
-        } else if self.framing.data_crc() {
-            frame.data.set_crc32c(SEGMENT_SEED, frame.crcs[MAX_SEGMENTS - 1]);
+        } else if self.framing.data_crc()
+            && let Some(message) = &mut frame.message
+        {
+            message.payload.data.set_crc32c(SEGMENT_SEED, frame.crcs[MAX_SEGMENTS - 1]);
         }
         Ok(frame.finish())
     }
@@ -465,7 +494,7 @@ impl Disassembler {
             u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
         };
         let expected = word(PREAMBLE_CRC_AT);
-        let calculated = crc32c(0, &block[..PREAMBLE_CRC_AT]);
+        let calculated = preamble_crc(block);
         if calculated != expected {
             // Revision 0 has not seen the tag yet, and sees here already that it will not fit.
             return Err(match self.sealed {
@@ -538,54 +567,35 @@ impl InFrame {
             crcs: [SEGMENT_SEED; MAX_SEGMENTS],
             header: Collect::new(),
             part: Part::default(),
-            done: Default::default(),
-            data: Rope::new(),
+            first: Bytes::new(),
+            message: None,
             wire_len: 0,
-            grants: Grants::default(),
         }
-    }
-
-    /// Whether the current segment is a message's first, as it is.
-    fn is_header(&self) -> bool {
-        self.tag == Tag::MESSAGE && self.index == 0 && !self.compressed
     }
 
     fn begin_segment(&mut self) {
         let len = self.lengths[self.index] as usize;
         self.wire_len += len;
-        if !self.is_header() {
-            let page_aligned = self.page_aligned[self.index];
-            self.part.begin(Shape { len, page_aligned, pieces: self.index == MAX_SEGMENTS - 1 });
-        }
+        let page_aligned = self.page_aligned[self.index];
+        self.part.begin(Shape { len, page_aligned, pieces: self.index == MAX_SEGMENTS - 1 });
     }
 
     /// Moves bytes into the current segment; returns how many of them were copied.
     fn fill(&mut self, framing: Framing, input: &mut Input<'_>, pool: &SegmentPool) -> u64 {
-        let taken = if self.is_header() {
-            let before = input.rest();
-            self.header.take(MessageHeader2::LEN, input);
-            &before[..before.len() - input.len()]
-        } else {
-            self.part.fill(input, pool)
-        };
+        let taken = self.part.fill(input, pool);
         if self.index == 0 || framing.data_crc() {
             self.crcs[self.index] = crc32c(self.crcs[self.index], taken);
         }
-        if !self.is_header() && self.part.copies() { taken.len() as u64 } else { 0 }
-    }
-
-    fn is_filled(&self) -> bool {
-        match self.is_header() {
-            true => self.header.len == MessageHeader2::LEN,
-            false => self.part.is_full(),
-        }
+        if self.part.copies() { taken.len() as u64 } else { 0 }
     }
 
     /// Puts the current segment, which is filled, to those that are done.
     fn keep_segment(&mut self) {
-        match self.done.get_mut(self.index) {
-            Some(done) => *done = self.part.take_bytes(),
-            None => self.data = self.part.take(),
+        match (self.index, &mut self.message) {
+            (1, Some(message)) => message.payload.front = self.part.take_bytes(),
+            (2, Some(message)) => message.payload.middle = self.part.take_bytes(),
+            (3, Some(message)) => message.payload.data = self.part.take(),
+            _ => self.first = self.part.take_bytes(),
         }
     }
 
@@ -618,15 +628,16 @@ impl InFrame {
 
     /// The frame, whose segments are all done.
     fn finish(&mut self) -> Frame {
-        let [first, front, middle] = std::mem::take(&mut self.done);
-        let data = std::mem::take(&mut self.data);
-        if self.tag != Tag::MESSAGE {
+        let first = std::mem::take(&mut self.first);
+        let Some(mut message) = self.message.take() else {
             return Frame::Control { tag: self.tag, payload: first };
-        }
+        };
         let header = MessageHeader2::decode(&self.header.bytes);
-        let grants = std::mem::take(&mut self.grants);
-        let wire_len = self.wire_len;
-        Frame::Message(MessageFrame { header, front, middle, data, wire_len, grants })
+        message.header = header.message;
+        message.seq = header.seq;
+        message.wire_len = self.wire_len;
+        let MessageHeader2 { ack_seq, flags, .. } = header;
+        Frame::Message(MessageFrame { message, ack_seq, flags })
     }
 }
 

@@ -1,4 +1,4 @@
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BufMut};
 
 use crate::message::{MessageHeader, Priority};
 
@@ -25,9 +25,11 @@ impl MessageHeader2 {
     /// Bytes on the wire.
     pub const LEN: usize = 41;
 
-    /// Appends the header.
-    pub fn encode(&self, out: &mut BytesMut) {
+    /// Its bytes.
+    pub fn encode(&self) -> [u8; Self::LEN] {
         let m = &self.message;
+        let mut bytes = [0; Self::LEN];
+        let mut out = &mut bytes[..];
         out.put_u64_le(self.seq);
         out.put_u64_le(m.tid);
         out.put_u16_le(m.msg_type);
@@ -39,6 +41,7 @@ impl MessageHeader2 {
         out.put_u8(self.flags);
         out.put_u16_le(m.compat_version);
         out.put_u16_le(0);
+        bytes
     }
 
     /// Reads a header; every bit pattern is one.
@@ -82,9 +85,7 @@ mod tests {
                 data_off: 0xabcd,
             },
         };
-        let mut out = BytesMut::new();
-        header.encode(&mut out);
-        let bytes: [u8; MessageHeader2::LEN] = out[..].try_into().unwrap();
+        let bytes = header.encode();
         assert_eq!(bytes[..8], [8, 7, 6, 5, 4, 3, 2, 1]);
         assert_eq!(bytes[16..22], [42, 0, 127, 0, 8, 0], "type, priority, version");
         assert_eq!(bytes[26..28], [0xcd, 0xab], "data_off behind the padding length");

@@ -37,6 +37,8 @@ pub use header::MessageHeader2;
 pub use seal::StreamSeal;
 pub use tag::Tag;
 
+use siphon_wire::crc32c::crc32c_from_zero;
+
 use crate::message::Payload;
 use crate::v2::compression::CompressionError;
 
@@ -48,6 +50,12 @@ pub(crate) const PREAMBLE: usize = 32;
 pub(crate) const PREAMBLE_CRC_AT: usize = PREAMBLE - 4;
 /// Where a preamble has its flags ([`FLAG_COMPRESSED`](super::compression::FLAG_COMPRESSED)).
 pub(crate) const FLAGS_AT: usize = 26;
+/// The checksum of all of a preamble but itself.
+pub(crate) fn preamble_crc(preamble: &[u8; PREAMBLE]) -> u32 {
+    let (covered, _) = preamble.split_first_chunk::<PREAMBLE_CRC_AT>().expect("28 of 32 bytes");
+    crc32c_from_zero(covered)
+}
+
 /// Bytes of the checksum behind the first segment, in revision 1.
 pub(crate) const FIRST_CRC: usize = 4;
 /// Seed of a segment's checksum; a preamble's is 0.

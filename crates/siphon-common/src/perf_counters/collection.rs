@@ -1,0 +1,199 @@
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use serde_json::{Map, Value, json};
+
+use super::{CounterInfo, CounterValue, Histogram};
+
+/// Something that has counters.
+pub trait PerfSource: Send + Sync {
+    /// Its name, as Ceph's dumps have it: `AsyncMessenger::Worker-0`, `throttle-osd_client_bytes`.
+    fn name(&self) -> String;
+
+    /// What its counters are, always the same.
+    fn infos(&self) -> &'static [CounterInfo];
+
+    /// The value of each, now.
+    fn values(&self) -> Vec<CounterValue>;
+
+    /// Has all but gauges count from 0.
+    fn reset(&self);
+}
+
+/// All counters of a context. Clones are the same.
+///
+/// It keeps nothing alive: counters whose owner is gone are gone.
+#[derive(Clone, Default)]
+pub struct PerfCollection {
+    sources: Arc<Mutex<Vec<Weak<dyn PerfSource>>>>,
+}
+
+/// Which of a source's counters a dump has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Numbers,
+    Histograms,
+}
+
+impl PerfCollection {
+    /// Adds a source, until the last `Arc` of it is gone.
+    pub fn add(&self, source: Arc<dyn PerfSource>) {
+        let mut sources = self.lock();
+        sources.retain(|source| source.strong_count() > 0);
+        sources.push(Arc::downgrade(&source));
+    }
+
+    /// What `perf dump` tells: of all sources, or of the one named `logger`; all counters, or one.
+    pub fn dump(&self, logger: Option<&str>, counter: Option<&str>) -> Value {
+        self.collect(Part::Numbers, logger, counter, |_, value| value.dump())
+    }
+
+    /// What `perf schema` tells.
+    pub fn schema(&self) -> Value {
+        self.collect(Part::Numbers, None, None, |info, _| info.schema())
+    }
+
+    /// What `perf histogram dump` tells.
+    pub fn histogram_dump(&self, logger: Option<&str>, counter: Option<&str>) -> Value {
+        self.collect(Part::Histograms, logger, counter, |_, value| value.dump())
+    }
+
+    /// What `perf histogram schema` tells.
+    pub fn histogram_schema(&self) -> Value {
+        self.collect(Part::Histograms, None, None, |info, _| {
+            let mut schema = info.schema();
+            schema["axes"] = Histogram::axes();
+            schema
+        })
+    }
+
+    /// Has counters start from 0, of all sources or of the one with this name; whether there was any.
+    pub fn reset(&self, logger: &str) -> bool {
+        let named = self.named();
+        let chosen = named.iter().filter(|(name, _)| logger == "all" || name == logger);
+        chosen.map(|(_, source)| source.reset()).count() > 0
+    }
+
+    /// Every source, by a name that no other has.
+    pub fn named(&self) -> Vec<(String, Arc<dyn PerfSource>)> {
+        let sources: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
+        let mut named: Vec<(String, Arc<dyn PerfSource>)> = Vec::with_capacity(sources.len());
+        for source in sources {
+            let name = source.name();
+            let taken = |wanted: &str| named.iter().any(|(name, _)| name == wanted);
+            let free = match taken(&name) {
+                false => name,
+                // Two stacks have a first worker each.
+                true => (2..)
+                    .map(|number| format!("{name}#{number}"))
+                    .find(|wanted| !taken(wanted))
+                    .unwrap_or(name),
+            };
+            named.push((free, source));
+        }
+        named
+    }
+
+    fn collect(
+        &self,
+        part: Part,
+        logger: Option<&str>,
+        counter: Option<&str>,
+        show: impl Fn(&CounterInfo, &CounterValue) -> Value,
+    ) -> Value {
+        let mut all = Map::new();
+        for (name, source) in self.named() {
+            if logger.is_some_and(|logger| logger != name) {
+                continue;
+            }
+            let counters: Map<_, _> = source
+                .infos()
+                .iter()
+                .zip(source.values())
+                .filter(|(info, _)| info.is_histogram() == (part == Part::Histograms))
+                .filter(|(info, _)| counter.is_none_or(|counter| counter == info.name))
+                .map(|(info, value)| (info.name.to_owned(), show(info, &value)))
+                .collect();
+            if !counters.is_empty() {
+                all.insert(name, json!(counters));
+            }
+        }
+        Value::Object(all)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<dyn PerfSource>>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for PerfCollection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PerfCollection").field("sources", &self.lock().len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::perf_counters::{Counters, Unit};
+
+    static INFOS: [CounterInfo; 3] = [
+        CounterInfo::counter("msgr_recv_bytes", "Network received bytes").unit(Unit::Bytes),
+        CounterInfo::time_average("msgr_send_messages_queue_lat", "Network sent messages lat"),
+        CounterInfo::histogram("latency", "How long they took"),
+    ];
+
+    #[test]
+    fn schema_and_dump_are_as_a_real_osd_has_them() {
+        let collection = PerfCollection::default();
+        let mut counters = Counters::new("AsyncMessenger::Worker-0", &INFOS);
+        collection.add(counters.source());
+        counters.add(0, 10864);
+        counters.add_average(1, 4, Duration::from_nanos(3_620_839));
+        let expected = json!({ "AsyncMessenger::Worker-0": {
+            "msgr_recv_bytes": 10864,
+            "msgr_send_messages_queue_lat": {
+                "avgcount": 4, "sum": 0.003620839, "avgtime": 0.00090520975,
+            },
+        }});
+        assert_eq!(collection.dump(None, None), expected);
+        // A 20.2.4 OSD's.
+        let expected = json!({
+            "type": 10, "metric_type": "counter", "value_type": "integer",
+            "description": "Network received bytes", "nick": "", "priority": 0, "units": "bytes",
+        });
+        let schema = collection.schema();
+        assert_eq!(schema["AsyncMessenger::Worker-0"]["msgr_recv_bytes"], expected);
+        let average = &schema["AsyncMessenger::Worker-0"]["msgr_send_messages_queue_lat"];
+        assert_eq!(
+            (&average["type"], &average["value_type"]),
+            (&json!(5), &json!("real-integer-pair"))
+        );
+        assert_eq!(
+            collection.histogram_dump(None, None)["AsyncMessenger::Worker-0"]["latency"]["values"]
+                [0],
+            0
+        );
+    }
+
+    #[test]
+    fn sources_are_told_apart_chosen_reset_and_forgotten() {
+        let collection = PerfCollection::default();
+        let blocks = [(); 3].map(|()| Counters::new("Worker-0", &INFOS));
+        blocks.iter().for_each(|block| collection.add(block.source()));
+        let names: Vec<_> = collection.named().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["Worker-0", "Worker-0#2", "Worker-0#3"]);
+        let [mut first, mut second, third] = blocks;
+        first.add(0, 1);
+        second.add(0, 2);
+        let dump = collection.dump(Some("Worker-0#2"), Some("msgr_recv_bytes"));
+        assert_eq!(dump, json!({ "Worker-0#2": { "msgr_recv_bytes": 2 } }));
+        assert!(collection.reset("Worker-0#2") && !collection.reset("nobody"));
+        assert_eq!(collection.dump(Some("Worker-0#2"), None)["Worker-0#2"]["msgr_recv_bytes"], 0);
+        assert_eq!(collection.dump(Some("Worker-0"), None)["Worker-0"]["msgr_recv_bytes"], 1);
+        drop((first, third));
+        assert_eq!(collection.named().len(), 1);
+    }
+}
