@@ -14,6 +14,7 @@ mod rdma;
 mod sessions;
 mod size;
 mod stack;
+mod top;
 
 use std::process::ExitCode;
 
@@ -61,6 +62,8 @@ enum Command {
     Rados(Box<rados::Args>),
     /// Ask a process at its admin socket, as `ceph daemon` does
     Daemon(daemon::Args),
+    /// Watch messengers: rates, queues, throttles, connections
+    Top(top::Args),
     /// Print a completion script for a shell, to be read by it at its start
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -116,6 +119,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ask(args) => return ceph::command(&args),
         Command::Rados(args) => return rados::run(*args),
         Command::Daemon(args) => daemon::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Completions { shell } => commandline::completions(shell),
         Command::Man { folder } => commandline::man(&folder),
         Command::Rdma { command } => rdma::run(&command),
