@@ -162,12 +162,11 @@ fn summary(model: &Model) -> String {
 fn draw_history(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let [received, sent] =
         Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)]).areas(area);
-    let parts: [(Rect, &str, fn(&(f64, f64)) -> f64); 2] =
-        [(received, "received", |it| it.0), (sent, "sent", |it| it.1)];
-    for (area, name, part) in parts {
+    for (area, name, is_sent) in [(received, "received", false), (sent, "sent", true)] {
         let width = usize::from(area.width.saturating_sub(2));
         let skip = model.history.len().saturating_sub(width);
-        let values: Vec<u64> = model.history.iter().skip(skip).map(|it| part(it) as u64).collect();
+        let rate = |it: &(f64, f64)| (if is_sent { it.1 } else { it.0 }) as u64;
+        let values: Vec<u64> = model.history.iter().skip(skip).map(rate).collect();
         let most = values.iter().max().copied().unwrap_or(0);
         let title = format!(" {name}, at most {}/s ", bytes(most as f64));
         let history = Sparkline::default().data(values).max(most.max(1));
