@@ -14,4 +14,4 @@ pub mod logging;
 pub mod perf_counters;
 
 pub use config::{Config, ConfigError};
-pub use context::Context;
+pub use context::{Context, Observation};

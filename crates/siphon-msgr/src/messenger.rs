@@ -246,7 +246,7 @@ impl MessengerBuilder {
     /// # Errors
     /// If its dispatch thread cannot be started, or an option `ms_*_mode` names no mode.
     pub fn start(self) -> std::io::Result<Messenger> {
-        let modes = modes(self.context.config()).map_err(std::io::Error::other)?;
+        let modes = modes(&self.context.config()).map_err(std::io::Error::other)?;
         let none = AuthNone::new(self.name, self.name.num.to_string()).with_modes(modes);
         // Who shows a key to others does not let those in that have none.
         let stranger = match self.auth_client {
@@ -254,7 +254,7 @@ impl MessengerBuilder {
             Some(_) => none.clone().with_modes(Modes::all(&ModeList::only(ConnectionMode::SECURE))),
         };
         let chain: Chain = self.chain.into();
-        let queue = DispatchQueue::new(self.context.config());
+        let queue = DispatchQueue::new(&self.context.config());
         if self.stack.has_threads() {
             queue.start(Arc::clone(&chain))?;
         }
@@ -518,7 +518,7 @@ impl Shared {
             crc_data: config.ms_crc_data,
             limits: self.limits,
             rekey_after: self.rekey_after,
-            compression: self.compression.clone().unwrap_or_else(|| compression(config)),
+            compression: self.compression.clone().unwrap_or_else(|| compression(&config)),
             ready_timeout: config.ms_connection_ready_timeout,
             idle_timeout: config.ms_connection_idle_timeout,
             initial_backoff: config.ms_initial_backoff,

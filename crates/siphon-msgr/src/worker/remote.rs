@@ -438,9 +438,9 @@ impl Remote {
     fn handle_ready(&mut self, peer: PeerInfo, accepted: bool) {
         tracing::debug!(peer = %peer.name, addrs = %peer.addrs, features = %peer.features, "session open");
         let config = self.handle.messenger().context().config();
-        internal_delay(config);
+        internal_delay(&config);
         if self.injection.is_none() {
-            self.injection = Injection::for_peer(config, peer.name.kind);
+            self.injection = Injection::for_peer(&config, peer.name.kind);
         }
         self.handle.set_ready(peer);
         self.known = true;
