@@ -163,6 +163,11 @@ impl Config {
         }
     }
 
+    /// A text with its metavariables, as `$cluster` and `$name`, replaced by what they stand for here.
+    pub fn expand(&self, text: &str) -> String {
+        metavariables::expand(self, text, None)
+    }
+
     /// Replaces the metavariables in an option's value as they are for another entity, as
     /// `client.admin`, than this configuration's: for who authenticates as several.
     ///

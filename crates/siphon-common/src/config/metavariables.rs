@@ -87,10 +87,14 @@ fn option(
         return Err(format!("${name}"));
     }
     stack.push(name.to_owned());
-    // A loop further in ends there.
-    let value = expand_in(config, &raw, stack).unwrap_or_else(|looped| looped);
-    stack.pop();
-    Ok(value)
+    Ok(match expand_in(config, &raw, stack) {
+        Ok(value) => {
+            stack.pop();
+            value
+        }
+        // A loop further in ends here, and in Ceph the option counts as open from then on.
+        Err(looped) => looped,
+    })
 }
 
 /// The value of an option of ours, or of another of Ceph's, before its metavariables are replaced.

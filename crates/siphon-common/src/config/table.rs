@@ -132,7 +132,7 @@ options! {
         "A connection that is not ready after this time is dead", FOR_NEW;
     ms_connection_idle_timeout: Duration = Duration::from_secs(900), WHOLE_SECONDS,
         "A connection on which nothing arrived for this time is closed", FOR_NEW;
-    ms_pq_max_tokens_per_priority: u64 = 16 << 20, OptionKind::Size { min: 0, max: MAX_SIZE },
+    ms_pq_max_tokens_per_priority: u64 = 16 << 20, OptionKind::Integer { min: 0, max: MAX_SIZE },
         "What a priority that waits may save up, in bytes; see ms_pq_min_cost", DEV;
     ms_pq_min_cost: u64 = 64 << 10, OptionKind::Size { min: 0, max: MAX_SIZE },
         "What a message costs its priority at least, in bytes", DEV;

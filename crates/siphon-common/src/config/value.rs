@@ -257,7 +257,14 @@ impl OptionValue for f64 {
 
 impl OptionValue for Duration {
     fn parse(&mut self, kind: OptionKind, text: &str) -> Result<(), ValueError> {
-        let seconds: f64 = text.parse().map_err(|_| ValueError::NotANumber)?;
+        let whole = match kind {
+            OptionKind::WholeSeconds { .. } => number(kind, text).ok(), // 1K are 1000
+            _ => None,
+        };
+        let seconds = match whole {
+            Some(seconds) => seconds as f64,
+            None => text.parse().map_err(|_| ValueError::NotANumber)?,
+        };
         let time = Self::try_from_secs_f64(seconds).map_err(|_| ValueError::OutOfRange)?;
         if let Some((min, max)) = kind.range()
             && !(Self::from_secs(min)..=Self::from_secs(max)).contains(&time)
@@ -286,7 +293,9 @@ pub(super) fn words_of(text: &str) -> impl Iterator<Item = &str> {
 fn number(kind: OptionKind, text: &str) -> Result<u64, ValueError> {
     let (step, min, max) = match kind {
         OptionKind::Size { min, max } => (1024u64, min, max),
-        OptionKind::Integer { min, max } | OptionKind::Integers { min, max } => (1000, min, max),
+        OptionKind::Integer { min, max }
+        | OptionKind::Integers { min, max }
+        | OptionKind::WholeSeconds { min, max } => (1000, min, max),
         _ => (1, 0, u64::MAX),
     };
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
