@@ -5,8 +5,7 @@
 //! ```
 
 use siphon_fuzz::sessions::{addr, addr_v1, answer, config, start};
-use siphon_proto::{Connection, Event, MessageHeader, OutMessage, Payload, Policy};
-use siphon_wire::buf::Rope;
+use siphon_proto::{Connection, Event, MessageHeader, OutMessage, Payload, Policy, Transmit};
 use siphon_wire::types::{EntityAddr, EntityType};
 use std::fs;
 use std::path::Path;
@@ -69,9 +68,9 @@ fn converse(client: Policy, server: Policy, addr: fn(u8) -> EntityAddr) -> [Vec<
                     _ => {}
                 }
             }
-            let mut out = Rope::new();
-            while sides[at].poll_transmit(&mut out, 1 << 20) {}
-            let bytes = out.to_bytes();
+            let mut transmit = Transmit::default();
+            while sides[at].poll_transmit(now, &mut transmit, 1 << 20) {}
+            let bytes = transmit.out.to_bytes();
             busy |= !bytes.is_empty() || sides[at].has_events();
             sides[1 - at].handle_recv(now, None, &bytes[..]);
             said[at].extend_from_slice(&bytes);

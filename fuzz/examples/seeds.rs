@@ -363,8 +363,7 @@ fn hello_rev0() -> Vec<u8> {
 }
 
 fn frame(parts: &[&[u8]], late: &[u8]) -> Vec<u8> {
-    let mut header = BytesMut::new();
-    MessageHeader2 { seq: 1, ..MessageHeader2::default() }.encode(&mut header);
+    let header = MessageHeader2 { seq: 1, ..MessageHeader2::default() }.encode();
     let mut segments = vec![(MessageHeader2::LEN as u32, 8)];
     segments.extend(parts.iter().map(|part| (part.len() as u32, 8)));
     if let Some(data) = segments.get_mut(3) {

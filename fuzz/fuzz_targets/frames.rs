@@ -79,7 +79,7 @@ impl From<Frame> for Said {
             Frame::Message(frame) => {
                 let Payload { front, middle, data } = frame.message.payload.clone();
                 let parts = [front, middle, data.to_bytes()];
-                Self::Message { header: frame.header(), parts, wire_len: frame.wire_len }
+                Self::Message { header: frame.header(), parts, wire_len: frame.message.wire_len }
             }
             Frame::Aborted => Self::Aborted,
         }

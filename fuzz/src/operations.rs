@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use siphon_proto::{
     CloseReason, Connection, ConnectionConfig, Event, MessageHeader, Met, OutMessage, Payload,
-    Policy,
+    Policy, Transmit,
 };
-use siphon_wire::buf::Rope;
 use siphon_wire::types::EntityType;
 
 use crate::Script;
@@ -279,12 +278,12 @@ impl World {
     }
 
     fn transmit(&mut self, side: usize, pipe: Option<usize>, connection: &mut Connection) -> bool {
-        let mut out = Rope::new();
-        let sent = connection.poll_transmit(&mut out, 1 << 20);
+        let mut transmit = Transmit::default();
+        let sent = connection.poll_transmit(self.now, &mut transmit, 1 << 20);
         if let Some(pipe) = pipe
             && !self.pipes[pipe].closed[1 - side]
         {
-            self.pipes[pipe].bytes[1 - side].extend(out.to_bytes());
+            self.pipes[pipe].bytes[1 - side].extend(transmit.out.to_bytes());
         }
         sent || connection.has_events()
     }

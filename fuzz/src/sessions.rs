@@ -7,6 +7,7 @@ use siphon_auth::{AuthMethod, AuthRequest, ConnectionMode, Keys};
 use siphon_proto::v2::{Assembler, Framing, MessageHeader2, Protection, Revision, Tag};
 use siphon_proto::{
     AuthAnswer, AuthEvent, Connection, ConnectionConfig, Event, Met, Payload, Policies, Policy,
+    Transmit,
 };
 use siphon_wire::Encode as _;
 use siphon_wire::buf::Rope;
@@ -94,7 +95,7 @@ fn converse_with(
     let mut input = Script::new(data);
     let mut now = now;
     let mut ended = false;
-    let mut out = Rope::new();
+    let mut transmit = Transmit::default();
     loop {
         while let Some(event) = connection.poll_event() {
             assert!(!ended, "{event:?} after the end");
@@ -113,7 +114,8 @@ fn converse_with(
                 _ => {}
             }
         }
-        while connection.poll_transmit(&mut out, 64 << 10) {}
+        while connection.poll_transmit(now, &mut transmit, 64 << 10) {}
+        let out = &transmit.out;
         assert!(out.len() <= 4096 + 64 * data.len(), "{} bytes of answers", out.len());
         if connection.has_events() {
             continue;

@@ -12,12 +12,20 @@ use crate::{AuthMethod, ConnectionMode, Keys};
 pub struct PeerContext {
     /// What the peer says it is, in its HELLO.
     pub peer_type: EntityType,
+    /// Tells the connection from others of its process; 0 if nobody said.
+    pub connection: u64,
 }
 
 impl PeerContext {
     /// A peer of this kind.
     pub const fn new(peer_type: EntityType) -> Self {
-        Self { peer_type }
+        Self { peer_type, connection: 0 }
+    }
+
+    /// The peer of the connection of this number.
+    #[must_use]
+    pub const fn of_connection(self, connection: u64) -> Self {
+        Self { connection, ..self }
     }
 }
 

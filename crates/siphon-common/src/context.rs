@@ -1,11 +1,12 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
+use crate::admin_socket::{self, Commands};
 use crate::config::{OptionInfo, OptionKind, Source};
 use crate::perf_counters::PerfCollection;
 use crate::{Config, ConfigError};
 
-/// What is passed instead of globals: the configuration and the counters of one "process" in Ceph's
+/// What is passed instead of globals: the configuration, the counters and the commands of one "process" in Ceph's
 /// sense.
 ///
 /// Cheap to clone; all clones are one. Options of which the table says so change while the program
@@ -37,6 +38,7 @@ struct Inner {
     /// Held through a change, so that observers hear of changes in their order.
     observers: Mutex<Observers>,
     perf: PerfCollection,
+    commands: Commands,
 }
 
 #[derive(Default)]
@@ -70,10 +72,14 @@ impl Context {
     /// A context with this configuration.
     pub fn new(mut config: Config) -> Self {
         config.finish();
+        let perf = PerfCollection::default();
+        let commands = Commands::default();
+        admin_socket::register_standard(&commands, &perf);
         let inner = Inner {
             config: RwLock::new(Arc::new(config)),
             observers: Mutex::default(),
-            perf: PerfCollection::default(),
+            perf,
+            commands,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -86,6 +92,11 @@ impl Context {
     /// The counters of what was made with it.
     pub fn perf(&self) -> &PerfCollection {
         &self.inner.perf
+    }
+
+    /// What its [admin socket](admin_socket::AdminSocket) answers, if it has one.
+    pub fn commands(&self) -> &Commands {
+        &self.inner.commands
     }
 
     /// Changes an option now, as `config set` does, over whatever else says something of it.

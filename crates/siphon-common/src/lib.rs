@@ -1,5 +1,5 @@
-//! What every mechanism crate and tool shares: configuration, logging and perf counters
-//! under Ceph's names.
+//! What every mechanism crate and tool shares: configuration, logging, perf counters and the admin socket
+//! under Ceph's names, and one thread for the deadlines of a client.
 //!
 //! There is no global. A [`Context`] is made once by the program, from a [`Config`], and passed to
 //! whatever needs it; two contexts with different options live side by side in one process. The one
@@ -8,10 +8,13 @@
 //! This crate knows nothing of the protocol: an option is a name, a type and a range here, and gets
 //! its meaning where it is read.
 
+pub mod admin_socket;
 pub mod config;
 mod context;
 pub mod logging;
 pub mod perf_counters;
+mod timer;
 
 pub use config::{Config, ConfigError};
 pub use context::{Context, Observation};
+pub use timer::{Deadline, Tick, Timer};

@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cls;
 mod messages;
 pub mod mon;
 pub mod osd;
@@ -24,8 +25,11 @@ mod registry;
 mod typed;
 
 pub use messages::{
-    MAuth, MAuthReply, MCommand, MCommandReply, MMonCommand, MMonCommandAck, MMonGetMap, MMonMap,
-    MMonSubscribe, MMonSubscribeAck, MOSDOp, MOSDOpReply, MPing, SubscribeItem,
+    MAuth, MAuthReply, MCommand, MCommandReply, MConfig, MGetPoolStats, MGetPoolStatsReply,
+    MMgrCommand, MMgrCommandReply, MMgrMap, MMonCommand, MMonCommandAck, MMonGetMap,
+    MMonGetVersion, MMonGetVersionReply, MMonMap, MMonSubscribe, MMonSubscribeAck, MOSDBackoff,
+    MOSDMap, MOSDOp, MOSDOpReply, MPing, MPoolOp, MPoolOpReply, MStatfs, MStatfsReply,
+    MWatchNotify, PoolOpCode, SubscribeItem,
 };
 pub use registry::{describe, describe_from, message_name, msg_type};
 pub use typed::{MessageError, TypedMessage};

@@ -6,7 +6,10 @@ use siphon_proto::{Message, MessageHeader};
 use siphon_wire::types::EntityName;
 
 use crate::{
-    MMonGetMap, MMonMap, MMonSubscribe, MMonSubscribeAck, MOSDOp, MOSDOpReply, MPing, TypedMessage,
+    MConfig, MGetPoolStats, MGetPoolStatsReply, MMgrCommand, MMgrCommandReply, MMgrMap, MMonGetMap,
+    MMonGetVersion, MMonGetVersionReply, MMonMap, MMonSubscribe, MMonSubscribeAck, MOSDBackoff,
+    MOSDMap, MOSDOp, MOSDOpReply, MPing, MPoolOp, MPoolOpReply, MStatfs, MStatfsReply,
+    MWatchNotify, TypedMessage,
 };
 
 /// Ceph's name in logs for messages of this type, if there is such a type.
@@ -52,10 +55,25 @@ impl fmt::Display for Line<'_> {
             MMonGetMap::TYPE => self.print::<MMonGetMap>(f),
             MMonSubscribe::TYPE => self.print::<MMonSubscribe>(f),
             MMonSubscribeAck::TYPE => self.print::<MMonSubscribeAck>(f),
+            MMonGetVersion::TYPE => self.print::<MMonGetVersion>(f),
+            MMonGetVersionReply::TYPE => self.print::<MMonGetVersionReply>(f),
+            MMgrMap::TYPE => self.print::<MMgrMap>(f),
+            MConfig::TYPE => self.print::<MConfig>(f),
+            MPoolOp::TYPE => self.print::<MPoolOp>(f),
+            MPoolOpReply::TYPE => self.print::<MPoolOpReply>(f),
+            MStatfs::TYPE => self.print::<MStatfs>(f),
+            MStatfsReply::TYPE => self.print::<MStatfsReply>(f),
+            MGetPoolStats::TYPE => self.print::<MGetPoolStats>(f),
+            MGetPoolStatsReply::TYPE => self.print::<MGetPoolStatsReply>(f),
+            MMgrCommand::TYPE => self.print::<MMgrCommand>(f),
+            MMgrCommandReply::TYPE => self.print::<MMgrCommandReply>(f),
+            MOSDMap::TYPE => self.print::<MOSDMap>(f),
             MOSDOp::TYPE => {
                 self.print_with(f, |op: &MOSDOp, header, f| op.print_from(self.source, header, f))
             }
             MOSDOpReply::TYPE => self.print::<MOSDOpReply>(f),
+            MOSDBackoff::TYPE => self.print::<MOSDBackoff>(f),
+            MWatchNotify::TYPE => self.print::<MWatchNotify>(f),
             _ => None,
         };
         match print_known {
@@ -293,12 +311,13 @@ mod tests {
     use bytes::Bytes;
     use siphon_proto::Payload;
     use siphon_wire::types::{
-        EVersion, EntityName, Features, HObject, PgId, RequestRedirect, SnapId, SpgId, Version,
+        EVersion, EntityName, Epoch, Features, HObject, PgId, RequestRedirect, SnapId, SpgId,
+        Version,
     };
 
     use super::*;
-    use crate::SubscribeItem;
     use crate::osd::{OsdFlags, OsdOp};
+    use crate::{PoolOpCode, SubscribeItem};
 
     fn message(header: MessageHeader, front: &'static [u8]) -> Message {
         let payload = Payload { front: Bytes::from_static(front), ..Payload::default() };
@@ -335,6 +354,20 @@ mod tests {
         ];
         let subscribe = MMonSubscribe { what: what.into(), ..MMonSubscribe::default() };
         assert_eq!(line(subscribe), "mon_subscribe({monmap=2+,osdmap=0}) v3");
+        let question = MMonGetVersion { handle: 2, what: "osdmap".into() };
+        assert_eq!(line(question), "mon_get_version(what=osdmap handle=2) v1");
+        let answer = MMonGetVersionReply { handle: 2, version: 9, oldest_version: 1 };
+        assert_eq!(line(answer), "mon_get_version_reply(handle=2 version=9) v2");
+        let mut maps = MOSDMap { oldest_map: Epoch(1), newest_map: Epoch(9), ..MOSDMap::default() };
+        maps.incremental_maps = [3, 4].map(|epoch| (Epoch(epoch), Bytes::new())).into();
+        assert_eq!(line(maps), "osd_map(3..4 src has 1..9) v4");
+        assert_eq!(line(MMgrMap::default()), "mgrmap(e 0) v1");
+        assert_eq!(line(MConfig::default()), "config(0 keys) v1");
+        let op = MPoolOp { op: PoolOpCode::CREATE_SNAP, name: "s".into(), ..MPoolOp::default() };
+        assert_eq!(line(op), "pool_op(create snap pool 0 tid 0 name s v0) v4");
+        assert_eq!(line(MStatfs::default()), "statfs(0 pool -1 v0) v2");
+        let stats = MGetPoolStats { pools: vec!["a".into(), "b".into()], ..Default::default() };
+        assert_eq!(line(stats), "getpoolstats(0 [a,b] v0) v1");
     }
 
     #[test]

@@ -6,10 +6,20 @@ mod corpus_walk;
 use std::marker::PhantomData;
 
 use corpus_walk::{Exact, check, row};
-use siphon_messages::mon::{MonFeatures, MonInfo, MonMap};
+use siphon_messages::cls::lock::{
+    AssertOp, BreakOp, GetInfoOp, ListLocksReply, LockInfo, LockOp, LockerId, LockerInfo, UnlockOp,
+};
+use siphon_messages::mon::{
+    MgrMap, MonFeatures, MonInfo, MonMap, ObjectStatCollection, ObjectStatSum, PoolStat,
+    StoreStatfs,
+};
+use siphon_messages::osd::{
+    CloneInfo, ObjListSnapResponse, ObjListWatchResponse, PgNlsResponse, WatchItem,
+};
 use siphon_messages::{
-    MAuth, MAuthReply, MCommand, MMonCommand, MMonCommandAck, MMonMap, MMonSubscribe, MOSDOp,
-    MOSDOpReply, MPing, MessageError, TypedMessage, msg_type,
+    MAuth, MAuthReply, MCommand, MMonCommand, MMonCommandAck, MMonGetVersion, MMonGetVersionReply,
+    MMonMap, MMonSubscribe, MOSDMap, MOSDOp, MOSDOpReply, MPing, MPoolOp, MPoolOpReply,
+    MWatchNotify, MessageError, TypedMessage, msg_type,
 };
 use siphon_proto::{Message, MessageHeader, MessageParts, Payload, Priority};
 use siphon_wire::types::{EntityName, Features};
@@ -28,21 +38,67 @@ fn monmaps_are_as_ceph_encodes_them() {
 }
 
 #[test]
+fn maps_of_managers_and_statistics_are_as_ceph_encodes_them() {
+    check(&[
+        // What modules there are is passed over.
+        row::<MgrMap>("MgrMap", DECODED_ONLY),
+        row::<PoolStat>("pool_stat_t", Exact::Since(15, 0)),
+        row::<ObjectStatCollection>("object_stat_collection_t", Exact::Since(15, 0)),
+        row::<ObjectStatSum>("object_stat_sum_t", Exact::Since(15, 0)),
+        row::<StoreStatfs>("store_statfs_t", Exact::Always),
+    ]);
+}
+
+#[test]
 fn messages_are_as_ceph_encodes_them() {
     check(&[
         row::<Dump<MPing>>("MPing", Exact::Always),
         row::<Dump<MOSDOp>>("MOSDOp", Exact::Always),
+        row::<Dump<MWatchNotify>>("MWatchNotify", Exact::Always),
         row::<Dump<MAuth>>("MAuth", Exact::Always),
         row::<Dump<MAuthReply>>("MAuthReply", Exact::Always),
         row::<Dump<MCommand>>("MCommand", Exact::Always),
         row::<Dump<MMonCommand>>("MMonCommand", Exact::Always),
         row::<Dump<MMonCommandAck>>("MMonCommandAck", Exact::Always),
+        row::<Dump<MMonGetVersion>>("MMonGetVersion", Exact::Always),
+        row::<Dump<MMonGetVersionReply>>("MMonGetVersionReply", Exact::Always),
+        row::<Dump<MPoolOpReply>>("MPoolOpReply", Exact::Always),
+        row::<Dump<MPoolOp>>("MPoolOp", Exact::Always),
+        // Before Luminous it did not end with removed snapshots.
+        row::<Dump<MOSDMap>>("MOSDMap", DECODED_ONLY),
         // Before Nautilus a monitor's entry had fewer fields.
         row::<Dump<MMonMap>>("MMonMap", DECODED_ONLY),
         // Before Luminous there was no host name.
         row::<Dump<MMonSubscribe>>("MMonSubscribe", DECODED_ONLY),
         // Before Luminous there was no trace.
         row::<Dump<MOSDOpReply>>("MOSDOpReply", DECODED_ONLY),
+    ]);
+}
+
+#[test]
+fn outputs_of_operations_are_as_ceph_encodes_them() {
+    check(&[
+        row::<WatchItem>("watch_item_t", Exact::Always),
+        row::<ObjListWatchResponse>("obj_list_watch_response_t", Exact::Always),
+        row::<CloneInfo>("clone_info", Exact::Always),
+        row::<ObjListSnapResponse>("obj_list_snap_response_t", Exact::Always),
+        row::<PgNlsResponse>("pg_nls_response_t", Exact::Always),
+    ]);
+}
+
+#[test]
+fn locks_are_as_ceph_encodes_them() {
+    check(&[
+        row::<LockOp>("cls_lock_lock_op", Exact::Always),
+        row::<UnlockOp>("cls_lock_unlock_op", Exact::Always),
+        row::<BreakOp>("cls_lock_break_op", Exact::Always),
+        row::<GetInfoOp>("cls_lock_get_info_op", Exact::Always),
+        row::<LockInfo>("cls_lock_get_info_reply", Exact::Always),
+        row::<LockInfo>("lock_info_t", Exact::Always),
+        row::<LockerId>("rados::cls::lock::locker_id_t", Exact::Always),
+        row::<LockerInfo>("rados::cls::lock::locker_info_t", Exact::Always),
+        row::<ListLocksReply>("cls_lock_list_locks_reply", Exact::Always),
+        row::<AssertOp>("cls_lock_assert_op", Exact::Always),
     ]);
 }
 

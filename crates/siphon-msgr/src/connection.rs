@@ -280,6 +280,12 @@ impl Connection {
         self.inner.closed.get()
     }
 
+    /// Its number, which no other connection of the process has had:
+    /// [`PeerContext::connection`](siphon_auth::PeerContext) of those who authenticate it.
+    pub fn number(&self) -> u64 {
+        self.inner.id.token()
+    }
+
     pub(crate) fn id(&self) -> ConnectionId {
         self.inner.id
     }

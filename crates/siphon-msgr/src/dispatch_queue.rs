@@ -56,6 +56,12 @@ struct State {
 }
 
 impl DispatchQueue {
+    /// What waits: messages and news, and the messages' bytes.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let state = lock(&self.shared.state);
+        (state.messages.len() + state.news.len(), state.bytes)
+    }
+
     /// A queue as the configuration has it: `ms_dispatch_throttle_bytes`, 0 for no limit, and
     /// `ms_pq_max_tokens_per_priority` and `ms_pq_min_cost`.
     pub(crate) fn new(config: &Config) -> Self {

@@ -69,6 +69,10 @@ pub trait Dispatcher: Send + Sync {
     /// Nobody listened where we wanted to connect to; a reset follows.
     fn handle_refused(&self, _connection: &Connection) {}
 
+    /// A link was lost, or an attempt to have one failed, and the connection goes on: another attempt
+    /// follows, or it waits for the peer. On the worker; whoever wants no more of it marks it down.
+    fn handle_fault(&self, _connection: &Connection, _reason: &CloseReason) {}
+
     /// A keepalive of ours was answered; on the worker.
     fn handle_keepalive_ack(&self, _connection: &Connection) {}
 }

@@ -9,6 +9,7 @@ mod connection;
 mod credentials;
 mod dispatch_queue;
 mod dispatcher;
+mod dump;
 mod error;
 mod inbox;
 mod messenger;

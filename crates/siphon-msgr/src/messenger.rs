@@ -22,6 +22,7 @@ use crate::connection::{Connection, DEFAULT_LINGER, Inner};
 use crate::credentials::modes;
 use crate::dispatch_queue::DispatchQueue;
 use crate::dispatcher::{Chain, Dispatcher};
+use crate::dump;
 use crate::error::BindError;
 use crate::stack::Stack;
 use crate::worker::Mail;
@@ -35,6 +36,7 @@ use crate::worker::Mail;
 /// ```
 /// use std::sync::Arc;
 /// use siphon_common::Context;
+use siphon_common::admin_socket::Registration;
 /// use siphon_msgr::{Messenger, Stack};
 /// use siphon_wire::types::{EntityName, EntityType};
 ///
@@ -67,6 +69,8 @@ const DEFAULT_SEND_BOUND: u64 = 1 << 30;
 #[derive(Debug)]
 struct Owner {
     shared: Arc<Shared>,
+    /// The admin socket tells of it.
+    _dump: Registration,
 }
 
 impl Drop for Owner {
@@ -83,7 +87,7 @@ impl Drop for Owner {
 pub(crate) struct Shared {
     context: Context,
     stack: Stack,
-    name: EntityName,
+    name: Mutex<EntityName>,
     nonce: u32,
     policies: Arc<Policies>,
     banner_features: BannerFeatures,
@@ -261,7 +265,7 @@ impl MessengerBuilder {
         let shared = Shared {
             context: self.context,
             stack: self.stack,
-            name: self.name,
+            name: Mutex::new(self.name),
             nonce: self.nonce,
             policies: Arc::new(self.policies),
             banner_features: self.banner_features,
@@ -284,7 +288,8 @@ impl MessengerBuilder {
             abandoned: AtomicBool::new(false),
         };
         let shared = Arc::new(shared);
-        Ok(Messenger { _owner: Arc::new(Owner { shared: Arc::clone(&shared) }), shared })
+        let owner = Owner { shared: Arc::clone(&shared), _dump: dump::register(&shared) };
+        Ok(Messenger { _owner: Arc::new(owner), shared })
     }
 }
 
@@ -315,12 +320,31 @@ impl Messenger {
 
     /// Our name.
     pub fn name(&self) -> EntityName {
-        self.shared.name
+        self.shared.name()
+    }
+
+    /// Has us go by this name on connections that are made from now on; `name` is of our kind. A client
+    /// learns its number from the monitors (`client.4151`), and daemons tell clients apart by it.
+    ///
+    /// ```
+    /// # use siphon_common::Context;
+    /// # use siphon_msgr::{Messenger, Stack};
+    /// # use siphon_wire::types::{EntityName, EntityType};
+    /// # let context = Context::default();
+    /// # let stack = Stack::new(&context)?;
+    /// let new = EntityName::new(EntityType::CLIENT, EntityName::NEW);
+    /// let client = Messenger::builder(&context, &stack, new).start()?;
+    /// client.set_name(EntityName::client(4151));
+    /// assert_eq!(client.name(), EntityName::client(4151));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_name(&self, name: EntityName) {
+        *lock(&self.shared.name) = name;
     }
 
     /// Our addresses: those we are bound to, or the one that a peer told us.
     pub fn addrs(&self) -> EntityAddrVec {
-        lock(&self.shared.addrs).mine.clone()
+        self.shared.addrs()
     }
 
     /// Listens at each of `addrs`, beside those of an earlier call, and returns them with the ports and
@@ -408,7 +432,7 @@ impl Messenger {
         {
             return existing;
         }
-        let connection = self.shared.stack.place(&self.shared, self.shared.name.kind, self.addrs());
+        let connection = self.shared.stack.place(&self.shared, self.name().kind, self.addrs());
         *known = connection.downgrade();
         drop(known);
         connection.start_loopback();
@@ -461,7 +485,11 @@ impl Shared {
     }
 
     pub(crate) fn name(&self) -> EntityName {
-        self.name
+        *lock(&self.name)
+    }
+
+    pub(crate) fn addrs(&self) -> EntityAddrVec {
+        lock(&self.addrs).mine.clone()
     }
 
     pub(crate) fn nonce(&self) -> u32 {
@@ -509,7 +537,7 @@ impl Shared {
     pub(crate) fn connection_config(&self, pool: &SegmentPool) -> ConnectionConfig {
         let config = self.context.config();
         ConnectionConfig {
-            name: self.name,
+            name: self.name(),
             addrs: lock(&self.addrs).mine.clone(),
             nonce: self.nonce,
             learn_addr: config.ms_learn_addr_from_peer,
@@ -650,7 +678,7 @@ fn is_unspecified(addr: &EntityAddr) -> bool {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Messenger")
-            .field("name", &self.name)
+            .field("name", &self.name())
             .field("nonce", &self.nonce)
             .finish_non_exhaustive()
     }

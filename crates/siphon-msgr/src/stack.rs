@@ -11,7 +11,7 @@ use siphon_wire::types::{EntityAddrVec, EntityType};
 
 use crate::connection::{Connection, ConnectionId};
 use crate::messenger::Shared;
-use crate::worker::{Mail, MessengerWorker};
+use crate::worker::{Mail, MessengerWorker, WorkerCounters};
 
 /// A network stack with its worker threads (`ms_async_op_threads`), shared by the messengers that
 /// are built over it. Clones are the same stack. Its threads end when the last clone is dropped
@@ -74,8 +74,11 @@ impl Stack {
             .with_socket_failures(config.ms_inject_socket_failures, rand::random())
             .with_busy_poll(Duration::from_micros(config.ms_async_busy_poll_us.into()))
             .with_affinity(cores);
+        let perf = context.perf().clone();
         let workers = stack.spawn(count, move |index, peers| {
-            MessengerWorker::new(index, peers, Arc::clone(&for_workers))
+            let counters = WorkerCounters::new(index);
+            perf.add(counters.source());
+            MessengerWorker::new(index, peers, Arc::clone(&for_workers), counters)
         })?;
         let senders = workers.senders().to_vec();
         let workers = Mutex::new(Some(workers));
@@ -97,7 +100,8 @@ impl Stack {
         let (senders, mailboxes): (Vec<_>, Vec<_>) = drivers.iter().map(|_| mailbox()).unzip();
         let peers: Arc<[MailSender<Mail>]> = senders.clone().into();
         let worker = |(index, (driver, mailbox))| {
-            let handler = MessengerWorker::new(index, Arc::clone(&peers), Arc::clone(&loads));
+            let (peers, loads) = (Arc::clone(&peers), Arc::clone(&loads));
+            let handler = MessengerWorker::new(index, peers, loads, WorkerCounters::new(index));
             SteppedWorker { worker: Worker::new(EventCenter::new(driver), mailbox, handler) }
         };
         let workers = drivers.into_iter().zip(mailboxes).enumerate().map(worker).collect();

@@ -393,3 +393,53 @@ fn after_its_shutdown_a_messenger_takes_nothing_and_hangs_nobody() {
     assert!(pollster::block_on(inbox.next()).is_none(), "nobody is left who could send");
     pollster::block_on(osd.shutdown());
 }
+
+#[test]
+fn each_attempt_that_fails_is_told_to_dispatchers() {
+    struct Faults(Sender<CloseReason>);
+
+    impl Dispatcher for Faults {
+        fn handle_fault(&self, connection: &Connection, reason: &CloseReason) {
+            assert!(connection.close_reason().is_none(), "it goes on");
+            let _ = self.0.send(reason.clone());
+        }
+    }
+
+    let context = context(|config| config.ms_initial_backoff = Duration::from_millis(1));
+    let stack = Stack::new(&context).unwrap();
+    let (sender, faults) = channel();
+    let faulty = Arc::new(Faults(sender));
+    let client = messenger(&context, &stack, EntityType::CLIENT, Policy::LOSSY_CLIENT, &[faulty]);
+    let (listener, addrs) = listener();
+    drop(listener);
+    let connection = client.connect_to(EntityType::OSD, addrs);
+    for _ in 0..3 {
+        let reason = faults.recv_timeout(HUNG).unwrap();
+        assert!(matches!(reason, CloseReason::Refused { .. }), "{reason}");
+    }
+    connection.mark_down();
+    pollster::block_on(client.shutdown());
+}
+
+#[test]
+fn a_name_that_is_given_later_is_that_of_later_connections() {
+    let context = context(|_| {});
+    let stack = Stack::new(&context).unwrap();
+    let (witness, seen) = Witness::new();
+    let (kind, policy) = (EntityType::OSD, Policy::STATELESS_SERVER);
+    let osd = messenger(&context, &stack, kind, policy, &[witness]);
+    let addrs = bound(&osd, &["v2:127.0.0.1:0/0"]);
+    let client = client(&context, &stack);
+    for number in [1, 4151] {
+        client.set_name(EntityName::client(number));
+        let connection = client.connect_anonymously(EntityType::OSD, addrs.clone());
+        pollster::block_on(connection.ready()).unwrap();
+        let accepted = next_seen(&seen, |seen| match seen {
+            Seen::Accept(accepted) => Some(accepted),
+            _ => None,
+        });
+        assert_eq!(accepted.peer().unwrap().name, EntityName::client(number));
+    }
+    pollster::block_on(client.shutdown());
+    pollster::block_on(osd.shutdown());
+}

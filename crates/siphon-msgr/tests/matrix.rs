@@ -93,7 +93,7 @@ fn every_release_speaks_with_us_in_every_way() {
 /// Each way to one cluster, as rows of the table.
 fn visit(release: Release, key_type: Option<&'static str>) -> Vec<String> {
     let config = vec![format!("auth_service_ticket_ttl = {TICKET_TTL}")];
-    let options = ClusterOptions { key_type, config };
+    let options = ClusterOptions { key_type, config, ..ClusterOptions::default() };
     let Some(cluster) = require(Cluster::start(release, &options)) else { return Vec::new() };
     let keys = key_type.unwrap_or("aes");
     let visit = |way: Way| {

@@ -14,6 +14,7 @@ use crate::driver::{
     Accepted, Completion, Driver, FileId, Interest, ListenOptions, ListenerId, SendStatus,
     SocketId, SocketOptions, Wait,
 };
+use crate::tcp_info::{self, TcpInfo};
 use crate::timers::{TimerId, Timers};
 
 /// What a worker does its IO with: its share of the stack, and its timers.
@@ -38,6 +39,11 @@ impl EventCenter {
     /// The time of this turn of the worker's loop, which all of the turn shares.
     pub fn now(&self) -> Instant {
         self.driver.now()
+    }
+
+    /// As [`Driver::clock`].
+    pub fn clock(&self) -> Instant {
+        self.driver.clock()
     }
 
     /// As [`Driver::waker`].
@@ -127,6 +133,11 @@ impl EventCenter {
     /// As there.
     pub fn detach(&mut self, id: SocketId) -> io::Result<Accepted> {
         self.driver.detach(id)
+    }
+
+    /// What the kernel knows of a connection, if it goes by TCP.
+    pub fn tcp_info(&self, id: SocketId) -> Option<TcpInfo> {
+        self.driver.tcp_socket(id).and_then(|socket| tcp_info::of(socket).ok())
     }
 
     /// As [`Driver::recv`].

@@ -38,6 +38,12 @@ pub trait Driver {
     /// The time at the end of the last [`wait`](Self::wait) (before the first: of creation).
     fn now(&self) -> Instant;
 
+    /// The time at this moment, to measure how long something takes.
+    #[expect(clippy::disallowed_methods, reason = "a stack is where time comes from")]
+    fn clock(&self) -> Instant {
+        Instant::now()
+    }
+
     /// Ends a [`wait`](Self::wait) in progress, or else the next one, from any thread.
     ///
     /// Several wakes may end one wait.
@@ -132,6 +138,11 @@ pub trait Driver {
     ///
     /// [`io::ErrorKind::NotConnected`] where it is not connected.
     fn peer_addr(&self, id: SocketId) -> io::Result<SocketAddr>;
+
+    /// The TCP socket of a connection, if it has one.
+    fn tcp_socket(&self, _id: SocketId) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// Reports the readiness of a foreign descriptor (a pipe, a device's completion channel) as
     /// [`Completion::FileReady`] with `token`.

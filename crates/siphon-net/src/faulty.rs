@@ -123,6 +123,10 @@ impl Driver for FaultyDriver {
         self.inner.now()
     }
 
+    fn clock(&self) -> Instant {
+        self.inner.clock()
+    }
+
     fn waker(&self) -> Waker {
         self.inner.waker()
     }
@@ -213,6 +217,10 @@ impl Driver for FaultyDriver {
     fn peer_addr(&self, id: SocketId) -> io::Result<SocketAddr> {
         self.check(id)?;
         self.inner.peer_addr(id)
+    }
+
+    fn tcp_socket(&self, id: SocketId) -> Option<BorrowedFd<'_>> {
+        self.inner.tcp_socket(id)
     }
 
     fn register_file(

@@ -29,6 +29,7 @@ mod slab;
 mod stack;
 mod sync;
 mod sys;
+mod tcp_info;
 mod timers;
 mod uring;
 mod worker;
@@ -50,6 +51,7 @@ pub use rdma::{
     rdma_gid,
 };
 pub use stack::{NetworkStack, StackKind};
+pub use tcp_info::TcpInfo;
 pub use timers::{TimerId, Timers};
 pub use uring::UringDriver;
 pub use worker::{Handler, Worker, Workers};

@@ -3,7 +3,7 @@
 //! - [`CephMon`]: a throw-away monitor, from the `ceph-mon` package of the system.
 //! - [`CephTree`]: Ceph's own test programs (`ceph_perf_msgr_server` and others), of another release
 //!   than the system's, unpacked beside it and run without installing anything.
-//! - [`Cluster`]: a throw-away cluster of one of four releases, with cephx: monitor, manager, OSD.
+//! - [`Cluster`]: a throw-away cluster of one of four releases, with cephx: monitor, manager, OSDs.
 //! - [`ceph`]: the system's `ceph` command line.
 //! - [`Hosts`]: two hosts with a cable of a certain rate between them.
 //! - [`Leash`]: a process that ends, at the latest, when ours does.

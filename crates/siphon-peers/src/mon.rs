@@ -198,6 +198,11 @@ impl CephMon {
         self.files.admin(command)
     }
 
+    /// Where that socket is.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.files.path("asok")
+    }
+
     /// Waits until it serves clients: it leads a moment before it hands out global ids and its
     /// database of rights is in order, and until then hangs up on clients or denies them their
     /// commands (`EPERM`).

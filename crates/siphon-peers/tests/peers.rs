@@ -76,6 +76,50 @@ fn ceph_s_benchmark_answers_every_message_with_and_without_its_sleep() {
 }
 
 #[test]
+fn a_cluster_has_as_many_osds_as_are_wanted_and_they_come_back() {
+    let options = ClusterOptions { osds: 3, ..ClusterOptions::default() };
+    let Some(mut cluster) = require(Cluster::start(Release::Reef, &options)) else { return };
+    let profile = ["erasure-code-profile", "set", "p", "k=2", "m=1", "crush-failure-domain=osd"];
+    cluster.ceph(&[&["osd"], &profile[..]].concat()).unwrap();
+    let pool = ["osd", "pool", "create", "coded", "8", "8", "erasure", "p"];
+    cluster.ceph(&pool).unwrap();
+    let rados = |cluster: &Cluster, args: &[&str]| {
+        let mut rados = cluster.program("rados");
+        rados.args(["-p", "coded"]).args(args);
+        String::from_utf8(run(rados, TIMEOUT).unwrap().stdout).unwrap()
+    };
+    rados(&cluster, &["setxattr", "object", "name", "value"]);
+    let up = |cluster: &Cluster| cluster.json(&["osd", "stat"]).unwrap()["num_up_osds"].clone();
+    assert_eq!(up(&cluster), 3);
+    cluster.end_osd(1, "TERM").unwrap();
+    cluster.ceph(&["osd", "down", "1"]).unwrap();
+    assert_eq!(up(&cluster), 2);
+    cluster.restart_osd(1).unwrap();
+    assert_eq!(rados(&cluster, &["getxattr", "object", "name"]), "value");
+    assert!(std::fs::read_to_string(cluster.client_conf()).unwrap().contains("mon_host"));
+}
+
+#[test]
+fn a_cluster_has_as_many_monitors_as_are_wanted_and_they_come_back() {
+    let options = ClusterOptions { mons: 3, ..ClusterOptions::default() };
+    let Some(mut cluster) = require(Cluster::start(Release::Pacific, &options)) else { return };
+    let quorum = |cluster: &Cluster| {
+        let status = cluster.json(&["quorum_status"]).unwrap_or_default();
+        status["quorum_names"].as_array().map_or(0, Vec::len)
+    };
+    let wait_for = |cluster: &Cluster, count| {
+        const MAX_LOOKS: u32 = 300; // each starts a program
+        let seen = (0..MAX_LOOKS).any(|_| quorum(cluster) == count);
+        assert!(seen, "{}", cluster.logs());
+    };
+    wait_for(&cluster, 3);
+    cluster.end_mon(2, "KILL").unwrap();
+    wait_for(&cluster, 2);
+    cluster.restart_mon(2).unwrap();
+    wait_for(&cluster, 3);
+}
+
+#[test]
 fn a_cluster_of_each_release_is_healthy() {
     for release in Release::ALL {
         let options = ClusterOptions::default();

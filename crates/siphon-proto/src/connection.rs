@@ -14,7 +14,9 @@ use crate::message::{Grants, OutMessage};
 use crate::opening::Knock;
 use crate::policy::Policy;
 use crate::session::{Session, Transmitted};
+use crate::state::SessionState;
 use crate::throttle::{Grant, Throttle};
+use crate::transmit::Transmit;
 use crate::v2::Tag;
 
 /// Most bytes that may arrive behind a step of the handshake before it is answered.
@@ -47,8 +49,8 @@ const RELEASE_AFTER: Duration = Duration::from_secs(5);
 ///
 /// ```
 /// # use std::{sync::Arc, time::{Duration, Instant}};
-/// # use siphon_proto::{Connection, ConnectionConfig, Event, Policies, Policy};
-/// # use siphon_wire::{buf::Rope, types::*};
+/// # use siphon_proto::{Connection, ConnectionConfig, Event, Policies, Policy, Transmit};
+/// # use siphon_wire::types::*;
 /// let client = EntityName::new(EntityType::CLIENT, 0);
 /// let config = ConnectionConfig {
 ///     policies: Arc::new(Policies::new(Policy::LOSSY_CLIENT)),
@@ -60,9 +62,9 @@ const RELEASE_AFTER: Duration = Duration::from_secs(5);
 /// assert!(matches!(connection.poll_event(), Some(Event::Connect(addr)) if addr == target));
 /// // … a socket is opened …
 /// connection.handle_connected(now);
-/// let mut out = Rope::new();
-/// assert!(connection.poll_transmit(&mut out, 65536));
-/// assert!(out.to_bytes().starts_with(b"ceph v2\n"));
+/// let mut transmit = Transmit::default();
+/// assert!(connection.poll_transmit(now, &mut transmit, 65536));
+/// assert!(transmit.out.to_bytes().starts_with(b"ceph v2\n"));
 /// ```
 #[derive(Debug)]
 pub struct Connection {
@@ -230,6 +232,28 @@ impl Connection {
         }
     }
 
+    /// What there is to be told of it.
+    pub fn state(&self, now: Instant) -> SessionState {
+        let (out_seq, queued, unacknowledged) = self.session.outgoing();
+        let Throttles { bytes, messages } = &self.throttles;
+        SessionState {
+            stage: self.stage(),
+            connected: self.is_ready(),
+            policy: self.policy,
+            in_seq: self.session.in_seq(),
+            out_seq,
+            queued,
+            unacknowledged,
+            connect_seq: self.session.id.connect_seq,
+            global_seq: self.global_seq,
+            peer_global_seq: self.session.id.peer_global_seq,
+            throttled: self.throttled,
+            throttles: bytes.iter().chain(messages).cloned().collect(),
+            started_ago: now.saturating_duration_since(self.started),
+            last_active_ago: now.saturating_duration_since(self.last_active),
+        }
+    }
+
     // ---- inputs --------------------------------------------------------------------------
 
     /// The transport that [`Event::Connect`] asked for is open.
@@ -357,8 +381,9 @@ impl Connection {
 
     /// Queues a message. It is sent once the session is open; after the end it is dropped. One that
     /// exceeds the limits ends the connection: check it before, where its payload is known.
-    pub fn send(&mut self, now: Instant, message: OutMessage) {
+    pub fn send(&mut self, now: Instant, mut message: OutMessage) {
         if !self.is_closed() {
+            message.queued(now);
             self.session.push(message);
             self.busy = true;
             self.release_at.get_or_insert(now + RELEASE_AFTER);
@@ -399,12 +424,12 @@ impl Connection {
         self.events.pop_front()
     }
 
-    /// Appends frames to `out` until about `budget` bytes or 512 segments are in it; false if
+    /// Appends frames to `transmit` until about `budget` bytes or 512 segments are in it; false if
     /// there was nothing to send. A message is never split: the last one may exceed the budget. If
     /// this ends the connection, the reason is an event: poll those once more.
-    pub fn poll_transmit(&mut self, out: &mut Rope, budget: usize) -> bool {
+    pub fn poll_transmit(&mut self, now: Instant, transmit: &mut Transmit, budget: usize) -> bool {
         if self.is_ready()
-            && let Err(error) = self.transmit_session(budget)
+            && let Err(error) = self.transmit_session(now, transmit, budget)
         {
             // Another link would meet the same message again.
             self.end(CloseReason::Error(error));
@@ -412,9 +437,9 @@ impl Connection {
         let Some(link) = &mut self.link else {
             return false;
         };
-        let before = out.len();
-        link.transmit(out);
-        out.len() > before
+        let before = transmit.out.len();
+        link.transmit(&mut transmit.out);
+        transmit.out.len() > before
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, unless bytes arrive before.
@@ -457,7 +482,12 @@ impl Connection {
         };
     }
 
-    fn transmit_session(&mut self, budget: usize) -> Result<(), ProtocolError> {
+    fn transmit_session(
+        &mut self,
+        now: Instant,
+        transmit: &mut Transmit,
+        budget: usize,
+    ) -> Result<(), ProtocolError> {
         /// Leaves half of a vectored write's 1024 entries for the last message's segments.
         const MAX_SEGMENTS: usize = 512;
         let Some(link) = &mut self.link else {
@@ -477,12 +507,18 @@ impl Connection {
                 return Ok(());
             }
             let acks = link.acks_by_messages();
-            let write = |header: &_, payload: &_| link.message(header, payload);
+            let write = |header: &_, payload: &_| {
+                transmit.message_bytes += link.message(header, payload) as u64;
+            };
             match self.session.transmit_next(&self.config.limits, acks, write)? {
                 Transmitted::Nothing => break,
-                Transmitted::First => {}
+                Transmitted::First { queued_at } => transmit.waits.push(match queued_at {
+                    Some(at) if at != now => now.saturating_duration_since(at),
+                    _ => Duration::ZERO, // most are sent in the turn in which they come
+                }),
                 Transmitted::Again => self.config.counters.replayed(1),
             }
+            transmit.messages += 1;
         }
         if link.can_seal()
             && let Some(seq) = self.session.ack_due()

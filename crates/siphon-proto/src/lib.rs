@@ -20,8 +20,10 @@ mod policy;
 mod queue;
 pub mod resolve;
 mod session;
+mod state;
 mod sync;
 mod throttle;
+mod transmit;
 pub mod v1;
 pub mod v2;
 mod weighted;
@@ -37,5 +39,7 @@ pub use message::{
 };
 pub use opening::Met;
 pub use policy::Policy;
+pub use state::SessionState;
 pub use throttle::{Grant, Throttle, ThrottleCounters};
+pub use transmit::Transmit;
 pub use weighted::WeightedQueue;

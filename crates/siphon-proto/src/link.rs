@@ -289,9 +289,9 @@ impl Link {
         !self.is_v1()
     }
 
-    /// Queues a message.
-    pub(crate) fn message(&mut self, header: &MessageHeader2, payload: &Payload) {
-        either!(self, link => link.message(header, payload));
+    /// Queues a message; returns the length of its frame in bytes.
+    pub(crate) fn message(&mut self, header: &MessageHeader2, payload: &Payload) -> usize {
+        either!(self, link => link.message(header, payload))
     }
 
     /// Bytes that are queued in whole segments, without those still gathering.

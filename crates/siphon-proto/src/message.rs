@@ -2,6 +2,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::throttle::Grant;
 use bytes::Bytes;
@@ -105,6 +106,10 @@ pub struct MessageParts {
     /// What it holds of a throttle, until it is dropped: of its receiver's, or of its sender's until it is
     /// sent, and on a lossless session acknowledged.
     pub grants: Grants,
+    /// Bytes of the frame that it came in.
+    pub wire_len: usize,
+    /// When it began to wait to be sent.
+    pub(crate) queued_at: Option<Instant>,
     /// What encodes the payload of a message to be sent, if that depends on the peer.
     deferred: Option<Arc<dyn EncodePayload>>,
 }
@@ -154,11 +159,13 @@ impl Drop for Message {
 
 impl MessageParts {
     fn clear(&mut self) {
-        let Self { header, payload, seq, grants, deferred } = self;
+        let Self { header, payload, seq, grants, wire_len, queued_at, deferred } = self;
         *header = MessageHeader::default();
         payload.clear();
         *seq = 0;
         *grants = Grants::default();
+        *wire_len = 0;
+        *queued_at = None;
         *deferred = None;
     }
 }
@@ -242,6 +249,16 @@ impl OutMessage {
         &mut self.0.grants
     }
 
+    /// It waits to be sent from now on.
+    pub(crate) fn queued(&mut self, now: Instant) {
+        self.0.queued_at = Some(now);
+    }
+
+    /// It is sent: since when it waited, if this is the first time.
+    pub(crate) fn take_queued(&mut self) -> Option<Instant> {
+        self.0.queued_at.take()
+    }
+
     /// Encodes what is not encoded yet, for a peer with `features`.
     pub(crate) fn with_payload<T>(
         &self,
@@ -271,7 +288,7 @@ impl OutMessage {
 
 impl From<Message> for OutMessage {
     fn from(mut message: Message) -> Self {
-        message.seq = 0;
+        (message.seq, message.wire_len) = (0, 0);
         message.grants = Grants::default();
         Self(message)
     }

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use siphon_wire::types::Features;
 
@@ -173,6 +174,11 @@ impl Session {
         self.queue.len() + self.sent.len()
     }
 
+    /// The last message that we numbered, and how many are queued and not acknowledged.
+    pub(crate) fn outgoing(&self) -> (u64, usize, usize) {
+        (self.out_seq, self.queue.len(), self.sent.len())
+    }
+
     /// Whether there are messages that the peer has not acknowledged.
     pub(crate) fn is_unacknowledged(&self) -> bool {
         !self.sent.is_empty()
@@ -180,7 +186,7 @@ impl Session {
 
     /// Gives the next message to `write`, with its number, and the acknowledgement of what we
     /// received, which it carries if it `acks`. Says whether there was one, and whether it is sent
-    /// again.
+    /// again, or since when it had waited.
     pub(crate) fn transmit_next(
         &mut self,
         limits: &Limits,
@@ -189,13 +195,15 @@ impl Session {
     ) -> Result<Transmitted, ProtocolError> {
         let again = self.on_link < self.sent.len();
         let lossy_message;
+        let mut queued_at = None;
         let (seq, message) = if again {
             let sent = &self.sent[self.on_link];
             (sent.seq, &sent.message)
         } else {
-            let Some(message) = self.queue.pop() else {
+            let Some(mut message) = self.queue.pop() else {
                 return Ok(Transmitted::Nothing);
             };
+            queued_at = message.take_queued();
             self.out_seq += 1;
             if self.lossy {
                 lossy_message = message;
@@ -222,7 +230,7 @@ impl Session {
         if !self.lossy {
             self.on_link += 1;
         }
-        Ok(if again { Transmitted::Again } else { Transmitted::First })
+        Ok(if again { Transmitted::Again } else { Transmitted::First { queued_at } })
     }
 
     /// The acknowledgement that no message carried, if one is due.
@@ -271,7 +279,7 @@ impl Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transmitted {
     Nothing,
-    First,
+    First { queued_at: Option<Instant> },
     Again,
 }
 
@@ -282,7 +290,7 @@ mod tests {
     fn incoming(seq: u64, ack_seq: u64) -> MessageFrame {
         let mut message = Message::default();
         message.seq = seq;
-        MessageFrame { message, ack_seq, flags: 0, wire_len: 0 }
+        MessageFrame { message, ack_seq, flags: 0 }
     }
 
     fn outgoing(tid: u64) -> OutMessage {

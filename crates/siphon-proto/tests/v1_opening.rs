@@ -11,9 +11,8 @@ use common::{Pair, client_config, server_addr};
 use siphon_auth::{AuthMethod, AuthRequest, ConnectionMode, Keys};
 use siphon_proto::{
     AuthAnswer, AuthEvent, CloseReason, Connection, ConnectionConfig, Event, PeerIncompatible,
-    PeerMisbehaved, Policy, ProtocolError,
+    PeerMisbehaved, Policy, ProtocolError, Transmit,
 };
-use siphon_wire::buf::Rope;
 use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityType, Features};
 use siphon_wire::{Decode as _, Encode as _};
 
@@ -96,9 +95,9 @@ impl Played {
     }
 
     fn transmit(&mut self) -> Vec<u8> {
-        let mut out = Rope::new();
-        while self.conn.poll_transmit(&mut out, 1 << 20) {}
-        out.to_bytes().to_vec()
+        let mut transmit = Transmit::default();
+        while self.conn.poll_transmit(self.now, &mut transmit, 1 << 20) {}
+        transmit.out.to_bytes().to_vec()
     }
 
     /// Authenticates a client by an authorizer; returns what it asks for.

@@ -136,7 +136,7 @@ fn feature_test() {
     assert!(!connection.is_connected());
     let fault = connection.last_fault().unwrap().to_string();
     assert!(fault.contains("requires features we lack"), "{fault}");
-    assert_eq!(pair.told[1].messages, []);
+    assert!(pair.told[1].messages.is_empty());
 
     let mut pair = Pair::new(Policy::LOSSY_CLIENT, demanding);
     pair.send(0, 1);

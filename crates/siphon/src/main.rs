@@ -1,22 +1,28 @@
 //! `siphon`: measure, test and question the network of a Ceph cluster.
 
 mod address;
+mod ceph;
+mod cluster;
+mod config;
+mod daemon;
 mod echo;
 mod monitor;
+mod options;
 mod perf;
 mod probe;
+mod rados;
 mod rdma;
+mod sessions;
 mod size;
 mod stack;
-mod status;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Measure, test and question the network of a Ceph cluster.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, max_term_width = 100)]
+#[command(version, propagate_version = true, max_term_width = 100, after_help = options::HELP)]
 struct Cli {
     /// What to log on stderr: error, warn, info, debug, trace, or a filter as
     /// `siphon_msgr=debug,warn` [default: $SIPHON_LOG, else warn]
@@ -42,7 +48,21 @@ enum Command {
     /// Tell what an address speaks, without a key
     Probe(probe::Args),
     /// Open sessions with a monitor, the manager and an OSD, and tell what they speak
-    Status(status::Args),
+    Sessions(sessions::Args),
+    /// How a cluster is, as `ceph status` tells
+    Status(ceph::StatusArgs),
+    /// Whether a cluster is healthy, as `ceph health` tells
+    Health(ceph::HealthArgs),
+    /// The OSDs of a cluster
+    Osd(ceph::OsdArgs),
+    /// Have a daemon do a command, given as JSON
+    Command(ceph::CommandArgs),
+    /// Objects in a cluster, with the verbs, options and exit codes of Ceph's rados
+    Rados(Box<rados::Args>),
+    /// Ask a process at its admin socket, as `ceph daemon` does
+    Daemon(daemon::Args),
+    /// What is configured, by whom, and what options mean
+    Config(config::Args),
     /// RDMA: the devices of this host
     Rdma {
         #[command(subcommand)]
@@ -51,14 +71,22 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let args = match options::take(&Cli::command()) {
+        Ok(args) => args,
+        Err(error) => {
+            eprintln!("siphon: {}", describe(&error.into()));
+            return ExitCode::FAILURE;
+        }
+    };
+    let cli = Cli::parse_from(args);
     let logging = siphon_common::logging::install(cli.log.as_deref());
     let result = logging.map_err(anyhow::Error::from).and_then(|()| run(cli.command));
     match result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("siphon: {}", describe(&error));
-            ExitCode::FAILURE
+            let code = ceph::exit_code(&error).or_else(|| rados::exit_code(&error));
+            code.unwrap_or(ExitCode::FAILURE)
         }
     }
 }
@@ -70,7 +98,14 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ping { target } => monitor::ping(&target),
         Command::Monmap(args) => monitor::monmap(&args),
         Command::Probe(args) => probe::run(&args),
-        Command::Status(args) => status::run(&args),
+        Command::Sessions(args) => sessions::run(&args),
+        Command::Status(args) => return ceph::status(&args),
+        Command::Health(args) => return ceph::health(&args),
+        Command::Osd(args) => return ceph::osd(&args),
+        Command::Command(args) => return ceph::command(&args),
+        Command::Rados(args) => return rados::run(*args),
+        Command::Daemon(args) => daemon::run(&args),
+        Command::Config(args) => return config::run(&args),
         Command::Rdma { command } => rdma::run(&command),
     }?;
     Ok(ExitCode::SUCCESS)
@@ -89,8 +124,6 @@ fn describe(error: &anyhow::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

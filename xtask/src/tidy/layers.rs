@@ -57,7 +57,10 @@ pub(super) static LAYERS: &[Layer] = &[
     // Typed messages are for those who stand on the messenger.
     Layer { never: &["siphon-messages"], ..layer(5, "siphon-msgr", "crates/siphon-msgr") },
     layer(6, "siphon-perf", "crates/siphon-perf"),
-    layer(7, "siphon", "crates/siphon"),
+    Layer { forbids_unsafe: true, ..layer(6, "siphon-monclient", "crates/siphon-monclient") },
+    Layer { forbids_unsafe: true, ..layer(7, "siphon-objecter", "crates/siphon-objecter") },
+    Layer { forbids_unsafe: true, ..layer(8, "siphon-rados", "crates/siphon-rados") },
+    layer(9, "siphon", "crates/siphon"),
     layer(7, "ceph-perf-msgr", "crates/ceph-perf-msgr"),
     // For tests, benchmarks and chores only: others may have them as dev-dependencies.
     layer(8, "siphon-peers", "crates/siphon-peers"),

@@ -73,6 +73,49 @@ impl CephxClient {
         Ok(Box::new(AuthorizerExchange { inner, peer, ticket, nonce, challenges: 0 }))
     }
 
+    /// A client of the same name and key that begins with our tickets, and whose further ones we don't
+    /// have: for one of several monitors that are asked at once, of which one will be
+    /// [taken](Self::adopt).
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use siphon_auth::{AuthEnv, CephxClient, CryptoKey, KeyType, Modes};
+    /// # #[derive(Debug)]
+    /// # struct Env;
+    /// # impl AuthEnv for Env {
+    /// #     fn now(&self) -> siphon_wire::types::Utime { Default::default() }
+    /// #     fn fill(&self, bytes: &mut [u8]) { bytes.fill(7) }
+    /// # }
+    /// # let key = CryptoKey::generate(KeyType::AES, &Env)?;
+    /// let client = CephxClient::new("client.admin".parse()?, key, Modes::default(), Arc::new(Env));
+    /// let fork = client.fork();
+    /// // … a session with a monitor is opened with the fork; it is the one to keep:
+    /// client.adopt(&fork);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let Inner { name, key, modes, want, env, .. } = &*self.inner;
+        Self {
+            inner: Arc::new(Inner {
+                name: name.clone(),
+                key: key.clone(),
+                modes: modes.clone(),
+                want: *want,
+                env: Arc::clone(env),
+                tickets: Mutex::new(self.inner.tickets().clone()),
+                challenge: Mutex::new(*self.inner.challenge()),
+            }),
+        }
+    }
+
+    /// Takes over what a [`fork`](Self::fork) got: its global id and its tickets.
+    pub fn adopt(&self, fork: &Self) {
+        let (tickets, challenge) = (fork.inner.tickets().clone(), *fork.inner.challenge());
+        *self.inner.tickets() = tickets;
+        *self.inner.challenge() = challenge;
+    }
+
     /// Who we are.
     pub fn name(&self) -> &AuthName {
         &self.inner.name

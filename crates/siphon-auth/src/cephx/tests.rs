@@ -705,3 +705,25 @@ fn a_service_may_challenge_again_but_not_for_ever() {
         Err(AuthError::UnexpectedStep { method: AuthMethod::CEPHX })
     );
 }
+
+#[test]
+fn of_several_monitors_only_the_session_that_is_taken_counts() {
+    let world = World::new(KeyType::AES);
+    let client = world.client();
+    let (first, second) = (client.fork(), client.fork());
+    let mut session = opened_session(&world, &first);
+    drop(opened_session(&world, &second));
+    assert_eq!([client.global_id(), first.global_id(), second.global_id()], [0, 4100, 4101]);
+    client.adopt(&first);
+    assert_eq!(client.global_id(), 4100);
+    converse(&client, OSD, &world.osd).unwrap();
+    // The renewal goes on with the challenge of that session.
+    world.env.pass(54 * 3600 + 1); // three quarters of 72 hours, and a second
+    let renewal = client.renewal().unwrap().unwrap();
+    let payload = match session.request_more(&renewal) {
+        AuthServerAnswer::Done { payload, .. } | AuthServerAnswer::More(payload) => payload,
+        refused => panic!("not renewed: {refused:?}"),
+    };
+    client.handle_reply(&payload).unwrap();
+    assert_eq!(client.renewal().unwrap(), None);
+}

@@ -93,6 +93,25 @@ pub(crate) fn injected(line: &str) -> Result<Vec<(&'static str, String)>, Config
     Ok(taken.options.into_iter().map(|it| (it.name, it.value)).collect())
 }
 
+/// A command line in two: what is Ceph's, in a form that can be read again, and the rest in its order.
+pub(super) fn split(
+    args: Vec<String>,
+    own: &[String],
+) -> Result<(Vec<String>, Vec<String>), ConfigError> {
+    let taken = Arguments::read(args, own)?;
+    let early = taken.early.into_iter().map(|(early, value)| match early {
+        Early::NoConfigFile => "--no-config-file".to_owned(),
+        Early::Conf => format!("--conf={value}"),
+        Early::Cluster => format!("--cluster={value}"),
+        Early::Id => format!("--id={value}"),
+        Early::Name => format!("--name={value}"),
+    });
+    let option = |it: Argument| {
+        format!("--{}{}={}", if it.is_default { "default-" } else { "" }, it.name, it.value)
+    };
+    Ok((early.chain(taken.options.into_iter().map(option)).collect(), taken.rest))
+}
+
 /// `--no_config-file` is `--no-config-file`.
 fn normalize_flag(flag: &str) -> String {
     flag.replace('_', "-")

@@ -45,6 +45,9 @@ pub struct ConfigLoader {
     config: Config,
     environment: Environment,
     default_file: bool,
+    /// Whether `$CEPH_CONF` counts.
+    named_file: bool,
+    file: Option<PathBuf>,
     own: Vec<String>,
 }
 
@@ -110,6 +113,8 @@ impl ConfigLoader {
             config,
             environment: Box::new(|name| std::env::var(name).ok()),
             default_file: true,
+            named_file: true,
+            file: None,
             own: Vec::new(),
         }
     }
@@ -117,6 +122,18 @@ impl ConfigLoader {
     /// Reads no file but those that `-c` and `$CEPH_CONF` name.
     pub fn no_default_file(mut self) -> Self {
         self.default_file = false;
+        self
+    }
+
+    /// Reads no file but one that the command line names.
+    pub fn no_file(mut self) -> Self {
+        self.named_file = false;
+        self.no_default_file()
+    }
+
+    /// Reads this file, unless the command line names another.
+    pub fn conf_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.file = Some(path.into());
         self
     }
 
@@ -138,6 +155,25 @@ impl ConfigLoader {
         self
     }
 
+    /// Parts a command line, without the program's name: into what [`load`](Self::load) takes, and what
+    /// it would leave. So a program can look at the latter before anything is read.
+    ///
+    /// # Errors
+    /// An argument has no value, or a name that begins as Ceph's do (`ms_`) and is no option's.
+    ///
+    /// ```
+    /// use siphon_common::config::ConfigLoader;
+    ///
+    /// let args = ["ls", "-k", "file", "--no-ms-crc-data", "-l"].map(str::to_owned);
+    /// let (ceph, rest) = ConfigLoader::new().split(args.into())?;
+    /// assert_eq!(ceph, ["--keyring=file", "--ms_crc_data=false"]);
+    /// assert_eq!(rest, ["ls", "-l"]);
+    /// # Ok::<(), siphon_common::ConfigError>(())
+    /// ```
+    pub fn split(&self, args: Vec<String>) -> Result<(Vec<String>, Vec<String>), ConfigError> {
+        super::args::split(args, &self.own)
+    }
+
     /// Reads everything; `args` is the command line without the program's name.
     ///
     /// # Errors
@@ -156,10 +192,11 @@ impl ConfigLoader {
         self.config.absorb();
         options.identify(&mut self.config)?;
         let mut warnings = Vec::new();
-        let conf = options.conf.clone().or_else(|| get("CEPH_CONF"));
+        let conf = get("CEPH_CONF").filter(|_| self.named_file);
+        let is_named = options.conf.is_some() || self.file.is_some();
         let file = match self.open(conf.as_deref(), &options)? {
             Some((path, file)) => {
-                if options.cluster.is_none() && options.conf.is_some() {
+                if options.cluster.is_none() && is_named {
                     self.config.identity.cluster = cluster_of(&path);
                 }
                 self.config.take_file(&path, &file, &mut warnings)?;
@@ -185,7 +222,10 @@ impl ConfigLoader {
         conf: Option<&str>,
         options: &Options,
     ) -> Result<Option<(PathBuf, ConfFile)>, ConfigError> {
-        let searched = match conf {
+        if let (Some(path), None) = (&self.file, &options.conf) {
+            return ConfFile::read(path).map(|file| Some((path.clone(), file)));
+        }
+        let searched = match options.conf.as_deref().or(conf) {
             Some(files) => files,
             None if self.default_file && !options.no_config_file => DEFAULT_FILES,
             None => return Ok(None),

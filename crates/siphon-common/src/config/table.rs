@@ -84,6 +84,7 @@ const ENTITY_TYPES: &[&str] = &["mon", "osd", "mds", "mgr", "client"];
 /// Connection modes (`_parse_mode_list` of Ceph's `auth/AuthRegistry.cc`).
 const MODES: OptionKind = OptionKind::Words(&["crc", "secure"]);
 const PORT: OptionKind = OptionKind::Integer { min: 0, max: 65535 };
+const MULTIPLE: OptionKind = OptionKind::Number { min: 1, max: 1000 };
 const SECONDS: OptionKind = OptionKind::Seconds { min: 0, max: MAX_SECONDS };
 
 const WHOLE_SECONDS: OptionKind = OptionKind::WholeSeconds { min: 0, max: MAX_SECONDS };
@@ -179,12 +180,57 @@ options! {
     ms_compress_secure: bool = false, OptionKind::Bool,
         "Compress in secure mode too: the length of what is sealed then tells of its content",
         FOR_NEW;
+    admin_socket: String = String::new(), OptionKind::Text,
+        "Socket at which the process answers `ceph daemon` and `siphon daemon`; if empty, there is none",
+        More::NONE.daemon("$run_dir/$cluster-$name.asok").see(&["run_dir"]);
     keyring: String = DEFAULT_KEYRINGS.to_owned(), OptionKind::Text,
         "Files with keys, separated by commas: the first that is there is read";
     keyfile: String = String::new(), OptionKind::Text,
         "A file with a key and nothing else; comes before keyring";
     key: String = String::new(), OptionKind::Text,
         "A key, in base64; comes before keyfile, and is seen by whoever may list processes";
+    fsid: String = String::new(), OptionKind::Text,
+        "The cluster's id; if empty, whichever cluster the monitors are of";
+    mon_host: String = String::new(), OptionKind::Text,
+        "The monitors: addresses and host names, parted by commas, blanks or semicolons";
+    mon_dns_srv_name: String = "ceph-mon".to_owned(), OptionKind::Text,
+        "The DNS service that names the monitors where mon_host is empty, also as SERVICE_DOMAIN";
+    auth_client_required: String = "cephx, none".to_owned(), OptionKind::Words(&["cephx", "none"]),
+        "Methods by which a client may authenticate";
+    client_mount_timeout: Duration = Duration::from_secs(300), SECONDS,
+        "How long to look for a monitor that lets us in";
+    rados_mon_op_timeout: Duration = Duration::ZERO, SECONDS,
+        "How long to wait for the monitors' and the manager's answer; 0 means as long as it takes";
+    mon_client_hunt_parallel: u32 = 3, OptionKind::Integer { min: 0, max: 100 },
+        "Monitors that are tried at once; 0 means all";
+    mon_client_hunt_interval: Duration = Duration::from_secs(3), SECONDS,
+        "After which time others are tried";
+    mon_client_hunt_interval_backoff: f64 = 1.5, MULTIPLE,
+        "By what that time grows with each session that is lost";
+    mon_client_hunt_interval_min_multiple: f64 = 1.0, MULTIPLE,
+        "The least multiple of that time";
+    mon_client_hunt_interval_max_multiple: f64 = 10.0, MULTIPLE,
+        "The greatest multiple of that time";
+    mon_client_ping_interval: Duration = Duration::from_secs(10), SECONDS,
+        "How often the monitor is asked for a sign of life";
+    mon_client_ping_timeout: Duration = Duration::from_secs(30), SECONDS,
+        "After which silence of the monitor another is looked for; 0 means never";
+    mon_client_directed_command_retry: u32 = 2, OptionKind::Integer { min: 1, max: 100 },
+        "How often a command to one certain monitor is tried";
+    objecter_inflight_ops: u64 = 1024, OptionKind::Integer { min: 1, max: u32::MAX as u64 },
+        "Operations on objects that may be under way at once; others wait";
+    objecter_inflight_op_bytes: u64 = 100 << 20, OptionKind::Size { min: 1, max: MAX_SIZE },
+        "Bytes that they may carry and bring at once";
+    objecter_tick_interval: Duration = Duration::from_secs(5), SECONDS,
+        "How often watches are checked, and late operations are looked for";
+    objecter_timeout: Duration = Duration::from_secs(10), SECONDS,
+        "After which time an operation is late: its connection is probed, and a newer map asked for";
+    rados_osd_op_timeout: Duration = Duration::ZERO, SECONDS,
+        "After which time an operation fails; 0 means never";
+    osd_client_op_priority: u32 = 63, OptionKind::Integer { min: 1, max: 255 },
+        "How urgent operations on objects are to OSDs";
+    crush_location: String = String::new(), OptionKind::Text,
+        "Where we are, as host=a rack=b: reads of the nearest copy go by it";
     ms_async_rdma_device_name: String = String::new(), OptionKind::Text,
         "RDMA device; if empty, the first that has an active port and an address";
     ms_async_rdma_enable_hugepage: bool = false, OptionKind::Bool,
@@ -228,11 +274,6 @@ options! {
         "What $host stands for; if empty, the host's name up to its first dot", BASIC;
     run_dir: String = "/var/run/ceph".to_owned(), OptionKind::Text,
         "Folder of sockets and pid files";
-    admin_socket: String = String::new(), OptionKind::Text,
-        "Path of the admin socket; if empty, there is none",
-        More::NONE.daemon("$run_dir/$cluster-$name.asok").see(&["run_dir", "admin_socket_mode"]);
-    admin_socket_mode: String = String::new(), OptionKind::Text,
-        "Permissions of the admin socket, in octal digits, as 0750";
     log_file: String = String::new(), OptionKind::Text,
         "File to log to; if empty, there is none",
         BASIC.runtime().daemon("/var/log/ceph/$cluster-$name.log").see(&["log_to_file"]);
@@ -365,6 +406,7 @@ mod tests {
             ("ms_bind_retry_delay", "soon", ["seconds", "0 to 2592000"]),
             ("ms_bind_retry_delay", "nan", ["seconds", "0 to 2592000"]),
             ("ms_crc_data", "yes", ["true", "false"]),
+            ("mon_client_hunt_interval_backoff", "0.5", ["number", "1 to 1000"]),
             ("ms_inject_delay_probability", "1.5", ["probability", "0 to 1"]),
             ("ms_inject_delay_type", "osd, moon", ["no such word", "mon, osd, mds, mgr, client"]),
         ] {

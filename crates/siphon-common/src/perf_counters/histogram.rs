@@ -23,7 +23,8 @@ impl Histogram {
     /// assert_eq!([bucket(999), bucket(1000), bucket(2000), bucket(3999)], [0, 1, 2, 2]);
     /// ```
     pub fn bucket(time: Duration) -> usize {
-        let us = u64::try_from(time.as_nanos() / 1000).unwrap_or(u64::MAX);
+        let us =
+            time.as_secs().saturating_mul(1_000_000).saturating_add(time.subsec_micros().into());
         (u64::BITS - us.leading_zeros()).min(BUCKETS as u32 - 1) as usize
     }
 

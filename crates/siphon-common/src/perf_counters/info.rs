@@ -44,7 +44,7 @@ pub enum Unit {
 }
 
 /// The value of a counter at a time.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum CounterValue {
     /// Of a counter or a gauge.
     Integer(u64),
@@ -58,7 +58,7 @@ pub enum CounterValue {
         sum: Duration,
     },
     /// Of a histogram.
-    Histogram(Histogram),
+    Histogram(Box<Histogram>),
 }
 
 impl CounterInfo {

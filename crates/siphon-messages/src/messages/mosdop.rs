@@ -1,6 +1,6 @@
 use std::fmt;
 
-use siphon_proto::{Message, MessageHeader, Payload};
+use siphon_proto::{EncodePayload, Message, MessageHeader, Payload};
 use siphon_wire::buf::Rope;
 use siphon_wire::types::{
     BlkinTrace, ByteString, EVersion, EntityName, Epoch, Features, HObject, ObjectLocator, PgId,
@@ -231,6 +231,22 @@ impl TypedMessage for MOSDOp {
 
     fn print(&self, header: &MessageHeader, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.print_from(EntityName::default(), header, f)
+    }
+}
+
+/// A request that its sender keeps, to send it again: the message shares it.
+///
+/// ```
+/// use std::sync::Arc;
+/// use siphon_messages::{MOSDOp, TypedMessage};
+/// use siphon_proto::OutMessage;
+/// use siphon_wire::types::{HObject, SpgId};
+/// let request = Arc::new(MOSDOp::new(0, HObject::min(), SpgId::default()));
+/// let out = OutMessage::deferred(MOSDOp::header(), request.clone());
+/// ```
+impl EncodePayload for MOSDOp {
+    fn encode_payload(&self, features: Features, header: &mut MessageHeader) -> Payload {
+        TypedMessage::encode_payload(self, features, header)
     }
 }
 

@@ -111,6 +111,21 @@ flags! {
     8 BYPASS_CLEAN_CACHE "bypass_clean_cache";
 }
 
+flags! {
+    /// How an object will be used (`CEPH_OSD_ALLOC_HINT_FLAG_*` of include/rados.h).
+    AllocHintFlags: "CEPH_OSD_ALLOC_HINT_FLAG_";
+    0 SEQUENTIAL_WRITE "sequential_write";
+    1 RANDOM_WRITE "random_write";
+    2 SEQUENTIAL_READ "sequential_read";
+    3 RANDOM_READ "random_read";
+    4 APPEND_ONLY "append_only";
+    5 IMMUTABLE "immutable";
+    6 SHORTLIVED "shortlived";
+    7 LONGLIVED "longlived";
+    8 COMPRESSIBLE "compressible";
+    9 INCOMPRESSIBLE "incompressible";
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

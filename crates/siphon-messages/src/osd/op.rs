@@ -5,7 +5,7 @@ use siphon_wire::buf::Rope;
 use siphon_wire::types::{ByteString, SnapId, Utime};
 use siphon_wire::{DecodeError, DecodeErrorKind, Decoder, Encoder};
 
-use super::{OsdOpCode, OsdOpFlags};
+use super::{OsdOpCode, OsdOpFlags, WatchOp};
 
 /// One operation of a request, or what came of it in the reply (`OSDOp`).
 ///
@@ -81,7 +81,7 @@ impl OsdOp {
         self.code.has_extent().then(|| Extent::from_args(&self.args))
     }
 
-    fn with_data_length(mut self) -> Self {
+    pub(super) fn with_data_length(mut self) -> Self {
         let extent = Extent::from_args(&self.args);
         self.args = Extent { length: self.data.len() as u64, ..extent }.to_args();
         self
@@ -252,7 +252,7 @@ impl OsdOp {
             OsdOpCode::ROLLBACK => write!(f, " {}", SnapId(self.arg(0))),
             OsdOpCode::WATCH => {
                 let ([action], generation) = (part(&self.args, 16), part(&self.args, 17));
-                write!(f, " {} cookie {}", watch_action(action), self.arg(0))?;
+                write!(f, " {} cookie {}", WatchOp(action), self.arg(0))?;
                 match u32::from_le_bytes(generation) {
                     0 => Ok(()),
                     generation => write!(f, " gen {generation}"),
@@ -322,22 +322,17 @@ impl OsdOp {
     }
 }
 
+/// The call as Ceph's logs show it: `write 0~4096`.
+impl fmt::Display for OsdOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.print_call(f)
+    }
+}
+
 impl fmt::Debug for OsdOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.print_call(f)?;
         write!(f, " ({} bytes of data) = {}", self.data.len(), self.rval)
-    }
-}
-
-/// `CEPH_OSD_WATCH_OP_*`.
-fn watch_action(action: u8) -> &'static str {
-    match action {
-        0 => "unwatch",
-        1 => "legacy_watch",
-        3 => "watch",
-        5 => "reconnect",
-        7 => "ping",
-        _ => "???",
     }
 }
 

@@ -124,7 +124,12 @@ impl MessengerWorker {
         };
         let peer = visitor.proto.knocking().cloned();
         let register = visitor.proto.is_registered();
-        let mut io = Io { center, sockets: &mut self.sockets, transmit: &mut self.transmit };
+        let mut io = Io {
+            center,
+            sockets: &mut self.sockets,
+            transmit: &mut self.transmit,
+            counters: &mut self.counters,
+        };
         let existing = existing_id.and_then(|id| match self.connections.get_mut(&id)? {
             Owned::Remote(existing) => Some(existing),
             Owned::Loopback(_) => None,
@@ -138,6 +143,7 @@ impl MessengerWorker {
         {
             existing.take_transport(&mut io, &mut visitor);
             visitor.release(&mut io);
+            io.counters.connection_went();
             self.loads[self.index].sub();
         } else {
             if register

@@ -1,6 +1,7 @@
 //! The messenger's part of a worker: it owns connections, and all that happens to them happens
 //! here.
 
+mod counters;
 mod inject;
 mod meet;
 mod remote;
@@ -10,18 +11,21 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
+use serde_json::Value;
 use siphon_net::{
     Accepted, Completion, EventCenter, Handler, ListenOptions, ListenerId, MailSender, SocketId,
     SocketOptions,
 };
-use siphon_proto::OutMessage;
-use siphon_wire::buf::{Rope, SegmentPool};
+use siphon_proto::{OutMessage, Transmit};
+use siphon_wire::buf::SegmentPool;
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityType, Features, Utime};
 
+pub(crate) use self::counters::WorkerCounters;
 pub(crate) use self::meet::Visitor;
 use self::remote::{Io, Pumped, Remote};
 use crate::connection::{Connection, ConnectionId};
@@ -66,6 +70,8 @@ pub(crate) enum Mail {
     Shutdown(Arc<Shared>, Duration, oneshot::Sender<()>),
     /// The last handle of a messenger is gone.
     Abandon(Arc<Shared>),
+    /// Tell of a messenger's connections, and of what the kernel knows of them if that is wanted.
+    Describe(Arc<Shared>, bool, SyncSender<Vec<Value>>),
     Stop,
 }
 
@@ -141,12 +147,18 @@ pub(crate) struct MessengerWorker {
     ended: Vec<Weak<Shared>>,
     expired: bool,
     /// What is being handed to the stack; kept for its capacity.
-    transmit: Rope,
+    transmit: Transmit,
+    counters: WorkerCounters,
     stopped: bool,
 }
 
 impl MessengerWorker {
-    pub(crate) fn new(index: usize, peers: Arc<[MailSender<Mail>]>, loads: Arc<[Load]>) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        peers: Arc<[MailSender<Mail>]>,
+        loads: Arc<[Load]>,
+        counters: WorkerCounters,
+    ) -> Self {
         Self {
             index,
             peers,
@@ -160,7 +172,8 @@ impl MessengerWorker {
             stopping: Vec::new(),
             ended: Vec::new(),
             expired: false,
-            transmit: Rope::new(),
+            transmit: Transmit::default(),
+            counters,
             stopped: false,
         }
     }
@@ -241,6 +254,7 @@ impl MessengerWorker {
             Mail::Connect(connection) => {
                 let id = connection.id();
                 let opened = Remote::connect(center.now(), connection, &self.pool);
+                self.counters.connection_created();
                 self.open(id, opened);
             }
             Mail::Meet(existing, visitor) => self.receive_visitor(center, existing, visitor),
@@ -271,6 +285,15 @@ impl MessengerWorker {
                 }
                 self.stopping.push(Stopping { messenger, deadline, _done: done });
             }
+            Mail::Describe(messenger, tcp_info, told) => {
+                let ids = self.connections_of(&messenger);
+                let remotes = ids.iter().filter_map(|id| match self.connections.get(id)? {
+                    Owned::Remote(remote) => Some(remote),
+                    Owned::Loopback(_) => None,
+                });
+                let described = remotes.map(|it| it.describe(center, self.index, tcp_info));
+                let _ = told.try_send(described.collect()); // whoever asked may have given up
+            }
             Mail::Abandon(messenger) => {
                 self.unlisten(center, |_, owner| Arc::ptr_eq(owner, &messenger));
                 self.end_abandoned(center, &messenger);
@@ -284,6 +307,7 @@ impl MessengerWorker {
         match opened {
             Ok(remote) => {
                 self.connections.insert(id, Owned::Remote(Box::new(remote)));
+                self.counters.connection_came();
                 self.change(id, |_| {});
             }
             Err((connection, reason)) => {
@@ -303,6 +327,7 @@ impl MessengerWorker {
         let id = handle.id();
         let pool = self.pool.clone();
         let opened = Remote::accept(&mut self.io(center), handle, accepted, &pool);
+        self.counters.connection_created();
         self.open(id, opened);
     }
 
@@ -317,7 +342,12 @@ impl MessengerWorker {
     }
 
     fn io<'a>(&'a mut self, center: &'a mut EventCenter) -> Io<'a> {
-        Io { center, sockets: &mut self.sockets, transmit: &mut self.transmit }
+        Io {
+            center,
+            sockets: &mut self.sockets,
+            transmit: &mut self.transmit,
+            counters: &mut self.counters,
+        }
     }
 
     fn listen(&mut self, center: &mut EventCenter, listen: Listen) {
@@ -385,6 +415,9 @@ impl MessengerWorker {
     fn remove(&mut self, id: ConnectionId) -> Option<Owned> {
         let owned = self.connections.remove(&id)?;
         self.loads[self.index].sub();
+        if let Owned::Remote(_) = owned {
+            self.counters.connection_went();
+        }
         Some(owned)
     }
 
@@ -394,7 +427,10 @@ impl MessengerWorker {
 
     fn end(&mut self, center: &mut EventCenter, id: ConnectionId, reason: CloseReason) {
         match self.remove(id) {
-            Some(Owned::Remote(remote)) => remote.close(&mut self.io(center), reason),
+            Some(Owned::Remote(remote)) => {
+                self.counters.lost(&reason);
+                remote.close(&mut self.io(center), reason);
+            }
             Some(Owned::Loopback(connection)) => match reason {
                 CloseReason::MarkedDown | CloseReason::Shutdown => connection.set_closed(reason),
                 _ => remote::report_end(&connection, reason),
@@ -423,12 +459,17 @@ impl MessengerWorker {
             return Pumped::Idle;
         };
         remote.dirty = false;
-        let mut io = Io { center, sockets: &mut self.sockets, transmit: &mut self.transmit };
+        let mut io = Io {
+            center,
+            sockets: &mut self.sockets,
+            transmit: &mut self.transmit,
+            counters: &mut self.counters,
+        };
         // What the panic leaves half done goes with the connection.
         let pumped = catch_unwind(AssertUnwindSafe(|| remote.pump(&mut io)));
         pumped.unwrap_or_else(|_| {
             tracing::error!(peer = %remote.handle, "a panic; the connection ends");
-            self.transmit.clear();
+            self.transmit = Transmit::default();
             Pumped::Ended(CloseReason::Panicked)
         })
     }
@@ -495,6 +536,7 @@ impl Handler for MessengerWorker {
                 self.change_socket(socket, |remote| remote.handle_connected(now, result));
             }
             Completion::Received { socket, result, fill, bytes } => {
+                self.counters.receives();
                 self.change_socket(socket, |remote| {
                     remote.handle_received(now, result, fill, bytes);
                 });
@@ -524,6 +566,7 @@ impl Handler for MessengerWorker {
     }
 
     fn drain(&mut self, center: &mut EventCenter) {
+        self.counters.begin_drain(center);
         let mut requests = std::mem::take(&mut self.requests);
         for mail in requests.drain(..) {
             self.request(center, mail);

@@ -4,21 +4,25 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_channel::oneshot;
+use serde_json::Value;
 use siphon_auth::{
     AuthError, AuthMethod, AuthServerAnswer, ClientExchange, ConnectionMode, PeerContext,
     ServerExchange,
 };
 use siphon_net::{Accepted, EventCenter, SendStatus, SocketId, TimerId};
 use siphon_proto::v2::Revision;
-use siphon_proto::{AuthAnswer, AuthEvent, Event, Message, Next, OutMessage, PeerInfo, Protocol};
-use siphon_wire::buf::{Input, Rope, SegmentBuf, SegmentPool};
+use siphon_proto::{
+    AuthAnswer, AuthEvent, Event, Message, Next, OutMessage, PeerInfo, Protocol, Transmit,
+};
+use siphon_wire::buf::{Input, SegmentBuf, SegmentPool};
 use siphon_wire::types::{EntityAddr, EntityType, Features};
 
 use super::inject::{Injection, internal_delay};
-use super::{BuildIdHasher, enqueue, socket_options};
+use super::{BuildIdHasher, WorkerCounters, enqueue, socket_options};
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatch_queue::Item;
 use crate::dispatcher::guarded;
+use crate::dump::Described;
 use crate::error::CloseReason;
 use crate::messenger::with_ip;
 
@@ -33,7 +37,8 @@ pub(crate) struct Io<'a> {
     /// Whose the worker's sockets are.
     pub(crate) sockets: &'a mut HashMap<SocketId, ConnectionId, BuildIdHasher>,
     /// What is being handed to the stack; kept for its capacity.
-    pub(crate) transmit: &'a mut Rope,
+    pub(crate) transmit: &'a mut Transmit,
+    pub(crate) counters: &'a mut WorkerCounters,
 }
 
 /// A connection with somebody else, with a socket or between two.
@@ -56,6 +61,8 @@ pub(crate) struct Remote {
     accepted: bool,
     /// The application was told of a session.
     known: bool,
+    /// The session's link is encrypted.
+    secure: bool,
     timer: Option<(Instant, TimerId)>,
     /// What tests want to be done to its messages.
     injection: Option<Box<Injection>>,
@@ -171,6 +178,7 @@ impl Remote {
             exchange: Exchange::None,
             accepted: false,
             known: false,
+            secure: false,
             timer: None,
             injection: None,
             ending: Ending::No,
@@ -320,9 +328,14 @@ impl Remote {
     }
 
     fn drain_events(&mut self, io: &mut Io<'_>) -> Option<CloseReason> {
+        let mut dispatched = false;
         while let Some(event) = self.proto.poll_event() {
             match event {
-                Event::Message(message) => self.receive_message(io.center.now(), message),
+                Event::Message(message) => {
+                    io.counters.received(&message, self.secure);
+                    self.receive_message(io.center.now(), message);
+                    dispatched = true;
+                }
                 Event::Auth(event) => {
                     let answer = self.authenticate(event);
                     self.proto.handle_auth(io.center.now(), answer);
@@ -347,6 +360,7 @@ impl Remote {
                 }
                 Event::LinkDown { reason, next } => {
                     let reason = self.failure.take().unwrap_or_else(|| reason.into());
+                    io.counters.lost(&reason);
                     self.drop_transport(io);
                     self.handle_link_down(reason, next);
                 }
@@ -354,6 +368,9 @@ impl Remote {
                     return Some(self.failure.take().unwrap_or_else(|| reason.into()));
                 }
             }
+        }
+        if dispatched {
+            io.counters.dispatched(io.center);
         }
         None
     }
@@ -411,7 +428,31 @@ impl Remote {
             self.failure = Some(if abandoned { reason.clone() } else { CloseReason::Shutdown });
             self.proto.close();
         }
-        self.handle.set_fault(reason);
+        self.handle.set_fault(reason.clone());
+        if self.failure.is_none() {
+            for dispatcher in self.handle.messenger().chain().iter() {
+                guarded(&self.handle, || dispatcher.handle_fault(&self.handle, &reason));
+            }
+        }
+    }
+
+    /// What it is, for people.
+    pub(crate) fn describe(&self, center: &EventCenter, worker: usize, tcp_info: bool) -> Value {
+        let transport = self.transport.as_ref();
+        let peer = self.handle.peer();
+        let described = Described {
+            worker,
+            conn_id: self.handle.id().token(),
+            accepted: self.accepted,
+            paused: self.paused,
+            sending: transport.is_some_and(|transport| transport.sending),
+            target: self.addr,
+            peer: peer.as_deref(),
+            state: self.proto.state(center.now()),
+            outgoing_bytes: self.handle.outgoing_bytes(),
+            tcp_info: transport.filter(|_| tcp_info).and_then(|it| center.tcp_info(it.socket)),
+        };
+        described.to_json()
     }
 
     /// Whether a session is open over its socket.
@@ -442,6 +483,7 @@ impl Remote {
         if self.injection.is_none() {
             self.injection = Injection::for_peer(&config, peer.name.kind);
         }
+        self.secure = peer.mode == ConnectionMode::SECURE;
         self.handle.set_ready(peer);
         self.known = true;
         let chain = self.handle.messenger().chain();
@@ -459,7 +501,8 @@ impl Remote {
         let messenger = self.handle.messenger();
         match &event {
             AuthEvent::Begin { peer_type } => {
-                match messenger.auth_client().begin(PeerContext::new(*peer_type)) {
+                let peer = PeerContext::new(*peer_type).of_connection(self.handle.number());
+                match messenger.auth_client().begin(peer) {
                     Ok(exchange) => self.exchange = Exchange::Client(exchange),
                     Err(error) => return AuthAnswer::Reject(error),
                 }
@@ -467,7 +510,8 @@ impl Remote {
             AuthEvent::Request { peer_type, .. }
                 if !matches!(self.exchange, Exchange::Server(_)) =>
             {
-                let exchange = messenger.auth_server().begin(PeerContext::new(*peer_type));
+                let peer = PeerContext::new(*peer_type).of_connection(self.handle.number());
+                let exchange = messenger.auth_server().begin(peer);
                 self.exchange = Exchange::Server(exchange);
             }
             _ => {}
@@ -495,12 +539,15 @@ impl Remote {
             if self.ending == Ending::HalfClosed {
                 return;
             }
-            if !self.proto.poll_transmit(io.transmit, TRANSMIT_BUDGET) {
+            let now = io.center.now();
+            if !self.proto.poll_transmit(now, io.transmit, TRANSMIT_BUDGET) {
                 self.wake_flushed();
                 return;
             }
             transport.sending =
-                io.center.send(transport.socket, io.transmit) == SendStatus::Pending;
+                io.center.send(transport.socket, &mut io.transmit.out) == SendStatus::Pending;
+            io.counters.sent(io.transmit, self.secure);
+            io.counters.transmitted(io.center);
         }
         if self.transport.as_ref().is_some_and(|transport| !transport.sending) {
             self.handle.continue_later();

@@ -10,7 +10,7 @@ use siphon_auth::{AuthMethod, AuthNone, AuthRequest, ConnectionMode, Keys};
 use siphon_proto::v2::{Assembler, Framing, MessageHeader2, Protection, Revision, Tag};
 use siphon_proto::{
     AuthAnswer, AuthEvent, CloseReason, Connection, ConnectionConfig, Event, Message, Payload,
-    PeerInfo, Policies, Policy,
+    PeerInfo, Policies, Policy, Transmit,
 };
 use siphon_wire::buf::Rope;
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType, Utime};
@@ -165,10 +165,11 @@ impl Raw {
     }
 
     fn flush(&mut self) {
-        let mut out = Rope::new();
-        while self.proto.poll_transmit(&mut out, usize::MAX) {}
-        let _ = self.stream.write_all(&out.to_bytes()); // the peer may have hung up
-        self.sent.extend_from_slice(&out.to_bytes());
+        let mut transmit = Transmit::default();
+        while self.proto.poll_transmit(now(), &mut transmit, usize::MAX) {}
+        let bytes = transmit.out.to_bytes();
+        let _ = self.stream.write_all(&bytes); // the peer may have hung up
+        self.sent.extend_from_slice(&bytes);
     }
 }
 

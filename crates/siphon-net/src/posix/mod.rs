@@ -371,6 +371,10 @@ impl Driver for PosixDriver {
         socket.ok_or(io::ErrorKind::NotConnected)?.peer_addr()
     }
 
+    fn tcp_socket(&self, id: SocketId) -> Option<BorrowedFd<'_>> {
+        Some(self.sockets.get(Key::from_bits(id.bits()))?.fd())
+    }
+
     fn register_file(
         &mut self,
         file: BorrowedFd<'_>,

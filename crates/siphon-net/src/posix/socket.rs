@@ -218,6 +218,10 @@ impl Socket {
         Ok(sys::ip_addr(net::getsockname(&self.fd)?)?)
     }
 
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
     pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
         Ok(sys::ip_addr(net::getpeername(&self.fd)?.ok_or(Errno::NOTCONN)?)?)
     }

@@ -478,6 +478,10 @@ impl Driver for UringDriver {
         self.peek_socket(id)?.peer_addr()
     }
 
+    fn tcp_socket(&self, id: SocketId) -> Option<BorrowedFd<'_>> {
+        Some(self.peek_socket(id).ok()?.fd())
+    }
+
     fn register_file(
         &mut self,
         file: BorrowedFd<'_>,

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use io_uring::opcode;
@@ -274,6 +274,10 @@ impl Socket {
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(sys::ip_addr(net::getsockname(&self.fd)?)?)
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {

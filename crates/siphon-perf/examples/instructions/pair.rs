@@ -10,9 +10,9 @@ use siphon_auth::{
 };
 use siphon_proto::{
     AuthAnswer, AuthEvent, Connection, ConnectionConfig, Event, MessageHeader, OutMessage, Payload,
-    Policies, Policy,
+    Policies, Policy, Transmit,
 };
-use siphon_wire::buf::{Rope, SegmentPool};
+use siphon_wire::buf::SegmentPool;
 use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityName, EntityType, Utime};
 
 /// A client and a server.
@@ -26,7 +26,7 @@ struct Side {
     connection: Connection,
     exchange: Exchange,
     messages: usize,
-    out: Rope,
+    transmit: Transmit,
 }
 
 enum Exchange {
@@ -132,7 +132,7 @@ impl Pair {
 
 impl Side {
     fn new(connection: Connection, exchange: Exchange) -> Self {
-        Self { connection, exchange, messages: 0, out: Rope::new() }
+        Self { connection, exchange, messages: 0, transmit: Transmit::default() }
     }
 
     /// Polls to the end; says whether there is something to be sent.
@@ -150,13 +150,14 @@ impl Side {
                 _ => {}
             }
         }
-        while self.connection.poll_transmit(&mut self.out, 1 << 20) {}
-        !self.out.is_empty()
+        while self.connection.poll_transmit(now, &mut self.transmit, 1 << 20) {}
+        self.transmit.waits.clear();
+        !self.transmit.out.is_empty()
     }
 
     /// Moves what is to be sent to the other side, as a driver would.
     fn deliver(&mut self, to: &mut Self, now: Instant) {
-        for segment in self.out.segments() {
+        for segment in self.transmit.out.segments() {
             let mut bytes = &segment[..];
             let mut lent = to.connection.lend_buffer();
             if let Some(buffer) = &mut lent {
@@ -167,7 +168,7 @@ impl Side {
             }
             to.connection.handle_recv(now, lent, bytes);
         }
-        self.out.clear();
+        self.transmit.out.clear();
     }
 }
 

@@ -466,9 +466,11 @@ impl Link1 {
         self.gather.put_u64_le(seq);
     }
 
-    pub(crate) fn message(&mut self, header: &MessageHeader2, payload: &Payload) {
+    pub(crate) fn message(&mut self, header: &MessageHeader2, payload: &Payload) -> usize {
+        let before = self.out.len() + self.gather.len();
         let src = self.config.name;
         write_message(&self.terms, src, header, payload, &mut self.gather, &mut self.out);
+        self.out.len() + self.gather.len() - before
     }
 
     pub(crate) fn queued(&self) -> (usize, usize) {

@@ -225,6 +225,7 @@ impl InMessage {
         let mut message = Message::new(self.header.message, Payload { front, middle, data });
         message.seq = self.header.seq;
         message.grants = self.grants;
-        Ok(Some(MessageFrame { message, ack_seq: 0, flags: footer.flags, wire_len }))
+        message.wire_len = wire_len;
+        Ok(Some(MessageFrame { message, ack_seq: 0, flags: footer.flags }))
     }
 }

@@ -328,11 +328,14 @@ impl Link2 {
         !matches!(&self.wire, Wire::Framed { tx, .. } if !tx.can_seal())
     }
 
-    /// Queues a message frame.
-    pub(crate) fn message(&mut self, header: &MessageHeader2, payload: &Payload) {
-        if let Wire::Framed { tx, .. } = &mut self.wire {
-            tx.message(header, payload, &mut self.out);
-        }
+    /// Queues a message frame; returns its length in bytes.
+    pub(crate) fn message(&mut self, header: &MessageHeader2, payload: &Payload) -> usize {
+        let Wire::Framed { tx, .. } = &mut self.wire else {
+            return 0;
+        };
+        let before = self.out.len() + tx.gathered().len();
+        tx.message(header, payload, &mut self.out);
+        self.out.len() + tx.gathered().len() - before
     }
 
     /// Bytes that are queued in whole segments, without those still gathering.

@@ -14,9 +14,9 @@ use siphon_auth::{
 };
 use siphon_proto::{
     AuthAnswer, AuthEvent, CloseReason, Connection, ConnectionConfig, Event, Message,
-    MessageHeader, Met, OutMessage, Payload, PeerInfo, Policies, Policy,
+    MessageHeader, Met, OutMessage, Payload, PeerInfo, Policies, Policy, Transmit,
 };
-use siphon_wire::buf::{Rope, SegmentPool};
+use siphon_wire::buf::SegmentPool;
 use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType, Utime};
 
 /// The server's address.
@@ -161,9 +161,9 @@ impl Side {
                 }
             }
         }
-        let mut out = Rope::new();
-        while self.conn.poll_transmit(&mut out, 1 << 20) {}
-        out.to_bytes().to_vec()
+        let mut transmit = Transmit::default();
+        while self.conn.poll_transmit(self.now, &mut transmit, 1 << 20) {}
+        transmit.out.to_bytes().to_vec()
     }
 
     /// Bytes arrive, first into a lent buffer if there is one.

@@ -122,6 +122,10 @@ impl Driver for SimDriver {
         self.state.borrow().now
     }
 
+    fn clock(&self) -> Instant {
+        self.now()
+    }
+
     fn waker(&self) -> Waker {
         Waker::from(Arc::clone(&self.state.borrow().drivers[self.index].woken))
     }

@@ -47,8 +47,6 @@ pub struct MessageFrame {
     pub ack_seq: u64,
     /// As in [`MessageHeader2`].
     pub flags: u8,
-    /// Bytes of the whole frame on the wire.
-    pub wire_len: usize,
 }
 
 impl MessageFrame {
@@ -637,8 +635,9 @@ impl InFrame {
         let header = MessageHeader2::decode(&self.header.bytes);
         message.header = header.message;
         message.seq = header.seq;
+        message.wire_len = self.wire_len;
         let MessageHeader2 { ack_seq, flags, .. } = header;
-        Frame::Message(MessageFrame { message, ack_seq, flags, wire_len: self.wire_len })
+        Frame::Message(MessageFrame { message, ack_seq, flags })
     }
 }
 

@@ -1,0 +1,171 @@
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+/// How long a daemon may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Bytes of an answer at most.
+const MAX_ANSWER: u64 = 1 << 30;
+
+/// Why a process did not answer at its admin socket.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// Nobody is there.
+    #[error("cannot connect to the admin socket {path}: {source}{}", advice(source))]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It ended the conversation, or took too long.
+    #[error("{path} did not answer: {source}")]
+    Silent {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It says what commands it knows in a way that makes no sense.
+    #[error("{path} does not say which commands it knows: {source}")]
+    Descriptions {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// It knows no such command.
+    #[error("{command}: no such command; {nearest}")]
+    Unknown {
+        /// The words.
+        command: String,
+        /// Those that begin like it, or where to find all.
+        nearest: String,
+    },
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "; is the daemon running, and is this its admin_socket?",
+        io::ErrorKind::ConnectionRefused => "; the daemon that it belonged to has ended",
+        io::ErrorKind::PermissionDenied => "; try as the daemon's user",
+        _ => "",
+    }
+}
+
+/// Sends a request as it is, and returns the answer.
+///
+/// # Errors
+/// If nobody answers.
+pub fn request(path: impl AsRef<Path>, text: &str) -> Result<Vec<u8>, AskError> {
+    let path = path.as_ref();
+    let mut stream = UnixStream::connect(path)
+        .map_err(|source| AskError::Connect { path: path.to_owned(), source })?;
+    let talk = |stream: &mut UnixStream| -> io::Result<Vec<u8>> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(&[text.as_bytes(), &[0]].concat())?;
+        let mut len = [0; 4];
+        stream.read_exact(&mut len)?;
+        let len = u64::from(u32::from_be_bytes(len));
+        let mut answer = Vec::new();
+        stream.take(len.min(MAX_ANSWER)).read_to_end(&mut answer)?;
+        match answer.len() as u64 == len {
+            true => Ok(answer),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    };
+    talk(&mut stream).map_err(|source| AskError::Silent { path: path.to_owned(), source })
+}
+
+/// Sends a command that is given as words, as `ceph daemon` does: the process says itself what becomes of
+/// them. `format` is `json`, `json-pretty` or what else it knows.
+///
+/// # Errors
+/// If nobody answers, or there is no such command.
+pub fn ask(
+    path: impl AsRef<Path>,
+    words: &[impl AsRef<str>],
+    format: Option<&str>,
+) -> Result<Vec<u8>, AskError> {
+    let path = path.as_ref();
+    let words: Vec<_> = words.iter().map(AsRef::as_ref).collect();
+    let known = request(path, r#"{"prefix": "get_command_descriptions", "format": "json"}"#)?;
+    let known: Map<String, Value> = serde_json::from_slice(&known)
+        .map_err(|source| AskError::Descriptions { path: path.to_owned(), source })?;
+    let signatures = known.values().filter_map(|command| command.get("sig")?.as_array());
+    let mut best: Option<(usize, Map<String, Value>)> = None;
+    for signature in signatures.clone() {
+        if let Some((literal, request)) = matched(signature, &words)
+            && best.as_ref().is_none_or(|(most, _)| literal > *most)
+        {
+            best = Some((literal, request));
+        }
+    }
+    let Some((_, mut fields)) = best else {
+        return Err(unknown(&words, signatures));
+    };
+    if let Some(format) = format {
+        fields.insert("format".to_owned(), json!(format));
+    }
+    request(path, &Value::Object(fields).to_string())
+}
+
+/// How many words of a signature are literal, and the request, if the words are one of it.
+fn matched(signature: &[Value], words: &[&str]) -> Option<(usize, Map<String, Value>)> {
+    let literal: Vec<_> = signature.iter().map_while(Value::as_str).collect();
+    let mut rest = words.strip_prefix(&literal[..])?;
+    let mut fields = Map::from_iter([("prefix".to_owned(), json!(literal.join(" ")))]);
+    for arg in &signature[literal.len()..] {
+        let name = arg.get("name")?.as_str()?.to_owned();
+        let many = arg.get("n").is_some_and(|n| n == "N");
+        match rest {
+            [] if optional(arg) => {}
+            [] => return None,
+            all if many => {
+                fields.insert(name, json!(all));
+                rest = &[];
+            }
+            [first, others @ ..] => {
+                // NAME=VALUE and --NAME=VALUE say which argument it is.
+                let named = first.trim_start_matches("--").strip_prefix(&format!("{name}="));
+                let value = named.unwrap_or(first);
+                fields.insert(name, json!(value));
+                rest = others;
+            }
+        }
+    }
+    rest.is_empty().then_some((literal.len(), fields))
+}
+
+fn optional(arg: &Value) -> bool {
+    match arg.get("req") {
+        Some(Value::Bool(required)) => !required,
+        Some(Value::String(required)) => required == "false",
+        _ => false,
+    }
+}
+
+fn unknown<'a>(words: &[&str], known: impl Iterator<Item = &'a Vec<Value>>) -> AskError {
+    let usage = |signature: &Vec<Value>| {
+        let part = |part: &Value| match (part.as_str(), part.get("name").and_then(Value::as_str)) {
+            (Some(word), _) => word.to_owned(),
+            (None, Some(name)) if optional(part) => format!("[{name}]"),
+            (None, name) => format!("<{}>", name.unwrap_or("?")),
+        };
+        signature.iter().map(part).collect::<Vec<_>>().join(" ")
+    };
+    let first = words.first().copied().unwrap_or_default();
+    let like: Vec<_> = known
+        .filter(|signature| signature.first().and_then(Value::as_str) == Some(first))
+        .map(usage)
+        .collect();
+    let nearest = match like.is_empty() {
+        true => "the command help lists all".to_owned(),
+        false => format!("there is {}", like.join(", ")),
+    };
+    AskError::Unknown { command: words.join(" "), nearest }
+}

@@ -1,0 +1,101 @@
+use std::sync::{Arc, OnceLock};
+
+use siphon_common::{Context, Timer};
+use siphon_msgr::{Messenger, Stack};
+use siphon_proto::Policy;
+use siphon_wire::types::{AuthName, ByteString, EntityName, EntityType};
+
+use crate::auth::Authenticator;
+use crate::client::{Inner, MonClient};
+use crate::core::{Core, Options};
+use crate::error::StartError;
+use crate::front::Front;
+use crate::monitors::{configured_fsid, initial_monmap};
+
+/// Says what a [`MonClient`] is to be before it starts.
+///
+/// ```
+/// use siphon_common::{Config, Context};
+/// use siphon_monclient::{MonClient, StartError};
+///
+/// let error = MonClient::builder(&Context::new(Config::default())).start().unwrap_err();
+/// assert!(matches!(error, StartError::NoMonitors { .. })); // mon_host is empty
+/// ```
+#[derive(Debug)]
+pub struct MonClientBuilder {
+    context: Context,
+    name: AuthName,
+    stack: Option<Stack>,
+    timer: Option<Timer>,
+}
+
+impl MonClientBuilder {
+    pub(crate) fn new(context: &Context) -> Self {
+        Self {
+            context: context.clone(),
+            name: AuthName::new(EntityType::CLIENT, "admin"),
+            stack: None,
+            timer: None,
+        }
+    }
+
+    /// Who we are; `client.admin` by default.
+    #[must_use]
+    pub fn name(mut self, name: AuthName) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// Shares the workers of a stack with others; one of its own by default.
+    #[must_use]
+    pub fn stack(mut self, stack: &Stack) -> Self {
+        self.stack = Some(stack.clone());
+        self
+    }
+
+    /// Shares a timer with others; one of its own by default.
+    #[must_use]
+    pub fn timer(mut self, timer: &Timer) -> Self {
+        self.timer = Some(timer.clone());
+        self
+    }
+
+    /// Makes the client. It connects to nobody yet: [`MonClient::authenticate`] does, or the first
+    /// question. Host names in `mon_host` are looked up here.
+    ///
+    /// # Errors
+    /// If the configuration names no monitors, there is no key, or the system gives no threads.
+    pub fn start(self) -> Result<MonClient, StartError> {
+        let config = self.context.config();
+        let map = initial_monmap(&config)?;
+        let authenticator = Authenticator::new(&config, &self.name)
+            .map_err(|source| StartError::Credentials { name: self.name.to_string(), source })?;
+        let authenticator = Arc::new(authenticator);
+        let stack = match self.stack {
+            Some(stack) => stack,
+            None => Stack::new(&self.context)?,
+        };
+        let timer = match self.timer {
+            Some(timer) => timer,
+            None => Timer::start("mon_timer")?,
+        };
+        let front = Arc::new(Front { client: OnceLock::new(), attached: OnceLock::new() });
+        let name = EntityName::new(self.name.kind, EntityName::NEW);
+        let messenger = Messenger::builder(&self.context, &stack, name)
+            .default_policy(Policy::LOSSY_CLIENT)
+            .auth_client(authenticator.clone())
+            .dispatcher_tail(front.clone())
+            .start()?;
+        let (options, fsid) = (Options::new(&config), configured_fsid(&config)?);
+        let core = Core::new(options, map, fsid, hostname(), rand::random());
+        let inner =
+            Inner::start(self.context, self.name, core, messenger, authenticator, timer, front);
+        Ok(MonClient::new(inner))
+    }
+}
+
+/// What monitors show of us; empty if the system does not say.
+fn hostname() -> ByteString {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().into()
+}

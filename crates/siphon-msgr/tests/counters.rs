@@ -1,0 +1,107 @@
+//! What workers count is what a run did.
+
+mod common;
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use common::{HUNG, bound, client, context, next_message, osd};
+use serde_json::Value;
+use siphon_common::Context;
+use siphon_msgr::{Messenger, Stack};
+use siphon_proto::{MessageHeader, OutMessage, Payload};
+use siphon_wire::types::EntityType;
+
+/// The sum of a counter over the workers of a context.
+fn sum(context: &Context, counter: &str) -> u64 {
+    let dump = context.perf().dump(None, Some(counter));
+    dump.as_object().unwrap().values().map(|worker| worker[counter].as_u64().unwrap()).sum()
+}
+
+/// Waits until the workers have counted what they did.
+#[expect(clippy::disallowed_methods, reason = "a test that hangs has to end")]
+fn wait_for(context: &Context, counter: &str, wanted: u64) {
+    let began = Instant::now();
+    while sum(context, counter) != wanted {
+        assert!(began.elapsed() < HUNG, "{counter}: {} of {wanted}", sum(context, counter));
+        std::thread::yield_now();
+    }
+}
+
+fn with_data(tid: u64) -> OutMessage {
+    let front = Bytes::from(vec![1; tid as usize % 300]);
+    let data = Bytes::from(vec![tid as u8; (tid as usize * 97) % 70_000]).into();
+    let payload = Payload { front, data, ..Payload::default() };
+    OutMessage::new(MessageHeader { msg_type: 42, tid, ..Default::default() }, payload)
+}
+
+/// Bytes of the frame of [`with_data`]: preamble, header and its checksum, parts, epilogue.
+fn frame(tid: u64) -> u64 {
+    let (front, data) = (tid % 300, (tid * 97) % 70_000);
+    32 + 41 + 4 + front + data + if front + data > 0 { 13 } else { 0 }
+}
+
+#[test]
+fn messages_bytes_and_connections_are_counted_exactly() {
+    const MESSAGES: u64 = 2_000;
+    const CLIENTS: u64 = 5;
+    let (ours, theirs) = (context(|_| {}), context(|_| {}));
+    let (stack, far) = (Stack::new(&ours).unwrap(), Stack::new(&theirs).unwrap());
+    let (osd, received) = osd(&theirs, &far);
+    let addrs = bound(&osd, &["v2:127.0.0.1:0/0"]);
+    let clients: Vec<Messenger> = (0..CLIENTS).map(|_| client(&ours, &stack)).collect();
+    let connections: Vec<_> =
+        clients.iter().map(|client| client.connect_to(EntityType::OSD, addrs.clone())).collect();
+    for tid in 1..=MESSAGES {
+        for connection in &connections {
+            pollster::block_on(connection.send_async(with_data(tid))).unwrap();
+        }
+    }
+    for _ in 0..MESSAGES * CLIENTS {
+        next_message(&received);
+    }
+    let bytes = CLIENTS * (1..=MESSAGES).map(frame).sum::<u64>();
+    wait_for(&ours, "msgr_send_messages", MESSAGES * CLIENTS);
+    wait_for(&ours, "msgr_send_bytes", bytes);
+    wait_for(&theirs, "msgr_recv_messages", MESSAGES * CLIENTS);
+    wait_for(&theirs, "msgr_recv_bytes", bytes);
+    for context in [&ours, &theirs] {
+        wait_for(context, "msgr_created_connections", CLIENTS);
+        wait_for(context, "msgr_active_connections", CLIENTS);
+        assert_eq!(sum(context, "msgr_recv_encrypted_bytes"), 0, "in crc mode");
+    }
+    assert_eq!((sum(&ours, "msgr_recv_messages"), sum(&theirs, "msgr_send_messages")), (0, 0));
+
+    // Every message waited once, and each wait is in the histogram.
+    let dump = ours.perf().dump(None, Some("msgr_send_messages_queue_lat"));
+    let waits: u64 = dump
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|worker| worker["msgr_send_messages_queue_lat"]["avgcount"].as_u64().unwrap())
+        .sum();
+    assert_eq!(waits, MESSAGES * CLIENTS);
+    let histogram = "msgr_send_messages_queue_lat_histogram";
+    let dump = ours.perf().histogram_dump(None, Some(histogram));
+    let counts = |worker: &Value| -> u64 {
+        worker[histogram]["values"].as_array().unwrap().iter().map(|it| it.as_u64().unwrap()).sum()
+    };
+    assert_eq!(dump.as_object().unwrap().values().map(counts).sum::<u64>(), waits);
+
+    // A worker's time is made of its parts, and of more.
+    for (_, worker) in ours.perf().dump(None, None).as_object().unwrap() {
+        let time = |part: &str| worker[format!("msgr_running_{part}_time")].as_f64().unwrap();
+        let parts = time("send") + time("recv") + time("fast_dispatch");
+        assert!(parts <= time("total") + 1e-6, "{worker}");
+    }
+
+    assert!(ours.perf().reset("all"));
+    assert_eq!(
+        (sum(&ours, "msgr_send_bytes"), sum(&ours, "msgr_active_connections")),
+        (0, CLIENTS)
+    );
+    connections.iter().for_each(|connection| connection.mark_down());
+    wait_for(&ours, "msgr_active_connections", 0);
+    wait_for(&theirs, "msgr_active_connections", 0);
+    pollster::block_on(osd.shutdown());
+}

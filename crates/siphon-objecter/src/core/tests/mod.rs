@@ -1,0 +1,4 @@
+mod history;
+mod lasting;
+mod single;
+mod world;

@@ -1,0 +1,400 @@
+#![expect(clippy::disallowed_methods, reason = "the shell gives its core the time")]
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use siphon_common::{Config, Deadline, Tick};
+use siphon_messages::osd::{OsdFlags, OsdOp};
+use siphon_monclient::{Command, MonClient};
+use siphon_msgr::Connection;
+use siphon_osdmap::OsdMap;
+use siphon_proto::Priority;
+use siphon_wire::types::{ByteString, EntityType, Epoch, PgId, Utime};
+use smallvec::SmallVec;
+
+use crate::core::{CommandTarget, Core, CoreConfig, Output, SessionId, Then};
+use crate::error::ObjecterError;
+use crate::future::{Begun, CommandFuture, MapFuture, OpFuture, Watch};
+use crate::monitors::Monitors;
+use crate::ticket::Ticket;
+use crate::watch::{NotifyReply, WatchQueue};
+use crate::{Notification, Op, OpError, Target};
+
+/// How operations are sent.
+#[derive(Clone, Debug)]
+pub struct ObjecterConfig {
+    /// Operations under way at once; others wait (`objecter_inflight_ops`).
+    pub inflight_ops: u64,
+    /// Bytes of them at once (`objecter_inflight_op_bytes`).
+    pub inflight_op_bytes: u64,
+    /// After how long an operation is given up, if it does not say so itself (`rados_osd_op_timeout`).
+    pub op_timeout: Option<Duration>,
+    /// How often watches are checked, and late operations looked for (`objecter_tick_interval`).
+    pub tick_interval: Duration,
+    /// After how long an operation is late: its connection is probed (`objecter_timeout`).
+    pub timeout: Duration,
+    /// How urgent operations are (`osd_client_op_priority`).
+    pub priority: u16,
+    /// Where we are, as types and names of buckets of the CRUSH map (`crush_location`): for reads of the
+    /// nearest copy.
+    pub crush_location: Vec<(ByteString, ByteString)>,
+}
+
+impl ObjecterConfig {
+    /// As the options have it.
+    ///
+    /// ```
+    /// use siphon_common::Config;
+    /// use siphon_objecter::ObjecterConfig;
+    /// let mut config = Config::default();
+    /// config.set("crush_location", "host=a rack=r1")?;
+    /// let config = ObjecterConfig::new(&config);
+    /// assert_eq!((config.inflight_ops, config.crush_location.len()), (1024, 2));
+    /// # Ok::<(), siphon_common::ConfigError>(())
+    /// ```
+    pub fn new(config: &Config) -> Self {
+        let seldom = |time: Duration| (!time.is_zero()).then_some(time);
+        let pairs = config.crush_location.split([' ', ',', ';', '\t']);
+        let pairs = pairs.filter_map(|pair| pair.split_once('='));
+        Self {
+            inflight_ops: config.objecter_inflight_ops,
+            inflight_op_bytes: config.objecter_inflight_op_bytes,
+            op_timeout: seldom(config.rados_osd_op_timeout),
+            tick_interval: config.objecter_tick_interval.max(SHORTEST_TICK),
+            timeout: config.objecter_timeout,
+            priority: u16::try_from(config.osd_client_op_priority).unwrap_or(u16::MAX),
+            crush_location: pairs.map(|(kind, name)| (kind.into(), name.into())).collect(),
+        }
+    }
+}
+
+/// No tick comes more often.
+const SHORTEST_TICK: Duration = Duration::from_millis(10);
+
+/// Sends operations on objects to the OSDs that have them. Clones are the same objecter; when the last is
+/// dropped, all that is under way fails.
+#[derive(Clone)]
+pub struct Objecter {
+    shared: Arc<Shared>,
+    _owner: Arc<Owner>,
+}
+
+struct Owner(Arc<Shared>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.with(|core, _| core.shut_down());
+    }
+}
+
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    pub(crate) mon: MonClient,
+    monitors: Monitors,
+    deadline: Deadline,
+}
+
+pub(crate) struct State {
+    pub(crate) core: Core,
+    connections: HashMap<SessionId, Connection, RandomState>,
+    /// By the connections' numbers.
+    sessions: HashMap<u64, SessionId, RandomState>,
+    /// When the timer was last told to come.
+    deadline: Option<Instant>,
+}
+
+impl State {
+    /// The session of a connection, if it is one of ours and not over.
+    pub(crate) fn session_of(&self, connection: &Connection) -> Option<SessionId> {
+        self.sessions.get(&connection.number()).copied()
+    }
+
+    /// Does what the core wants of connections, and returns the rest.
+    fn act(&mut self, mon: &MonClient) -> SmallVec<[Output; 1]> {
+        let mut later = SmallVec::new();
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Send { session, message } => {
+                    if let Some(connection) = self.connections.get(&session)
+                        && let Err(error) = connection.send(message)
+                    {
+                        // Its end is told by a reset, after which all goes again.
+                        tracing::debug!(%error, peer = %connection, "not sent");
+                    }
+                }
+                Output::Open { session, addrs } => {
+                    let connection = mon.messenger().connect_to(EntityType::OSD, addrs);
+                    self.sessions.insert(connection.number(), session);
+                    self.connections.insert(session, connection);
+                }
+                Output::Close { session } => {
+                    if let Some(connection) = self.connections.remove(&session) {
+                        self.sessions.remove(&connection.number());
+                        connection.mark_down();
+                    }
+                }
+                output => later.push(output),
+            }
+        }
+        later
+    }
+
+    /// A connection has ended; which session it was.
+    pub(crate) fn remove(&mut self, connection: &Connection) -> Option<SessionId> {
+        let session = self.sessions.remove(&connection.number())?;
+        self.connections.remove(&session);
+        Some(session)
+    }
+}
+
+impl Objecter {
+    /// One for the cluster that a client of its monitors is in, which it gets its maps from. It takes what the
+    /// messenger of that client gets from OSDs.
+    ///
+    /// # Errors
+    /// [`ObjecterError::NotAuthenticated`] if the client has not been let in by a monitor;
+    /// [`ObjecterError::Taken`] if there is an objecter on it already.
+    pub fn start(mon: &MonClient, config: ObjecterConfig) -> Result<Self, ObjecterError> {
+        let Some(fsid) = mon.fsid() else { return Err(ObjecterError::NotAuthenticated) };
+        let core = Core::new(CoreConfig {
+            fsid,
+            max_ops: config.inflight_ops,
+            max_bytes: config.inflight_op_bytes,
+            timeout: config.op_timeout,
+            tick: config.tick_interval,
+            laggy: config.timeout,
+            priority: Priority(config.priority),
+            location: config.crush_location,
+            // Its lower half tells clients apart.
+            salt: mon.global_id() as u32,
+        });
+        let shared = Arc::new_cyclic(|shared: &Weak<Shared>| {
+            let ticker: Weak<dyn Tick> = shared.clone();
+            let state = State {
+                core,
+                connections: HashMap::default(),
+                sessions: HashMap::default(),
+                deadline: None,
+            };
+            Shared {
+                state: Mutex::new(state),
+                mon: mon.clone(),
+                monitors: Monitors::new(mon.clone(), shared.clone()),
+                deadline: mon.timer().deadline(ticker),
+            }
+        });
+        let dispatcher: Arc<dyn siphon_msgr::Dispatcher> = shared.clone();
+        mon.attach(Arc::downgrade(&dispatcher)).map_err(|_| ObjecterError::Taken)?;
+        shared.with(|core, _| core.begin());
+        Ok(Self { _owner: Arc::new(Owner(Arc::clone(&shared))), shared })
+    }
+
+    /// The client of the monitors.
+    pub fn mon(&self) -> &MonClient {
+        &self.shared.mon
+    }
+
+    /// Sends an operation, as soon as there is room for it and its OSD runs. What is submitted earlier for an
+    /// object is done earlier.
+    pub fn submit(&self, op: Op) -> OpFuture {
+        self.shared.submit(op)
+    }
+
+    /// The newest map that has come.
+    pub fn map(&self) -> Arc<OsdMap> {
+        Arc::clone(self.shared.lock().core.map())
+    }
+
+    /// Waits for a map of this epoch, or a newer one.
+    pub fn wait_for_epoch(&self, epoch: Epoch) -> MapFuture {
+        let ticket = Ticket::new();
+        self.shared.with(|core, _| core.wait_for_epoch(epoch, ticket.clone()));
+        MapFuture::new(Arc::clone(&self.shared), epoch, ticket)
+    }
+
+    /// Waits for the map that is the monitors' newest now.
+    ///
+    /// # Errors
+    /// [`ObjecterError::Monitors`] if they don't say which that is.
+    pub async fn wait_for_latest_map(&self) -> Result<Arc<OsdMap>, ObjecterError> {
+        let (newest, _) = self.mon().newest_version("osdmap", None).await?;
+        Ok(self.wait_for_epoch(epoch_of(newest)).await?)
+    }
+
+    /// Watches an object. `op` says which, and may have operations that are done before: a watch that begins
+    /// only if the object exists has an assertion. An OSD that hears nothing of us for `timeout` forgets the
+    /// watch; its own option says so if there is none (`osd_client_watch_timeout`).
+    ///
+    /// # Errors
+    /// Those of the operation: `ENOENT` if there is no such object.
+    pub async fn watch(&self, op: Op, timeout: Option<Duration>) -> Result<Watch, OpError> {
+        let (ticket, queue, target) = (Ticket::new(), WatchQueue::default(), op.target.clone());
+        let op = dated(op);
+        let cookie = self
+            .shared
+            .with(|core, now| core.watch(op, seconds(timeout), queue.clone(), ticket.clone(), now));
+        let begun = Begun::new(Arc::clone(&self.shared), cookie);
+        std::future::poll_fn(|context| ticket.poll(context)).await?;
+        begun.keep();
+        Ok(Watch::new(Arc::clone(&self.shared), cookie, target, queue))
+    }
+
+    /// Notifies all who watch an object, and waits until they have answered, or for `timeout`
+    /// (`client_notify_timeout`, 10 s, if there is none).
+    ///
+    /// # Errors
+    /// Those of an operation. That some did not answer is told by the reply.
+    pub async fn notify(
+        &self,
+        op: Op,
+        payload: &Bytes,
+        timeout: Option<Duration>,
+    ) -> Result<NotifyReply, OpError> {
+        /// `client_notify_timeout`.
+        const DEFAULT: Duration = Duration::from_secs(10);
+        let ticket = Ticket::new();
+        let timeout = seconds(timeout.or(Some(DEFAULT)));
+        let cookie =
+            self.shared.with(|core, now| core.notify(op, payload, timeout, ticket.clone(), now));
+        let begun = Begun::new(Arc::clone(&self.shared), cookie);
+        let result = std::future::poll_fn(|context| ticket.poll(context)).await;
+        begun.keep(); // it is over
+        result
+    }
+
+    /// Answers a notification, wherever its watch is.
+    pub fn notify_ack(
+        &self,
+        target: Target,
+        notification: &Notification,
+        payload: &Bytes,
+    ) -> OpFuture {
+        let ack = OsdOp::notify_ack(notification.notify_id, notification.cookie, payload);
+        self.submit(Op::read(target, vec![ack]))
+    }
+
+    /// Sends a command to an OSD. It waits for `timeout`, or `rados_osd_op_timeout` if that is set.
+    pub fn osd_command(
+        &self,
+        osd: i32,
+        command: &Command,
+        timeout: Option<Duration>,
+    ) -> CommandFuture {
+        self.command(CommandTarget::Osd(osd), command, timeout)
+    }
+
+    /// Sends a command to the OSD that serves a placement group.
+    pub fn pg_command(
+        &self,
+        pg: PgId,
+        command: &Command,
+        timeout: Option<Duration>,
+    ) -> CommandFuture {
+        self.command(CommandTarget::Pg(pg), command, timeout)
+    }
+
+    fn command(
+        &self,
+        target: CommandTarget,
+        command: &Command,
+        timeout: Option<Duration>,
+    ) -> CommandFuture {
+        let ticket = Ticket::new();
+        let (cmd, input) = (vec![command.text().into()], command.input_bytes().clone());
+        self.shared.with(|core, now| {
+            core.command(target, cmd, input, timeout, ticket.clone(), now);
+        });
+        CommandFuture::new(Arc::clone(&self.shared), ticket)
+    }
+}
+
+/// The monitors' version of a map as its epoch.
+pub(crate) fn epoch_of(version: u64) -> Epoch {
+    Epoch(u32::try_from(version).unwrap_or(u32::MAX))
+}
+
+/// Whole seconds, as Ceph counts here; 0 for none.
+fn seconds(timeout: Option<Duration>) -> u32 {
+    let up = |time: Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    timeout.map_or(0, |time| u32::try_from(up(time)).unwrap_or(u32::MAX))
+}
+
+/// A change that is made now, unless it says when.
+fn dated(mut op: Op) -> Op {
+    if op.mtime.is_none() && op.flags.contains(OsdFlags::WRITE) {
+        op.mtime = Some(Utime::from(SystemTime::now()));
+    }
+    op
+}
+
+impl Shared {
+    pub(crate) fn submit(self: &Arc<Self>, op: Op) -> OpFuture {
+        let ticket = Ticket::new();
+        let then = Then::Reply(ticket.clone());
+        let op = dated(op);
+        self.with(|core, now| core.submit(op, then, now));
+        OpFuture::new(Arc::clone(self), ticket)
+    }
+
+    pub(crate) fn submit_for_nobody(&self, op: Op) {
+        let op = dated(op);
+        self.with(|core, now| core.submit(op, Then::Nobody, now));
+    }
+
+    /// Calls the core, and does what it wants: what is sent is in the connections' mailboxes before another
+    /// thread can have the core, so that its order is the order on the wire.
+    pub(crate) fn with<R>(&self, call: impl FnOnce(&mut Core, Instant) -> R) -> R {
+        self.with_state(|state, now| call(&mut state.core, now))
+    }
+
+    pub(crate) fn with_state<R>(&self, call: impl FnOnce(&mut State, Instant) -> R) -> R {
+        let mut state = self.lock();
+        let result = call(&mut state, Instant::now());
+        let later = state.act(&self.mon);
+        let next = state.core.poll_timeout();
+        if next != state.deadline {
+            state.deadline = next;
+            self.deadline.set(next);
+        }
+        drop(state);
+        for output in later {
+            match output {
+                Output::Done(done) => done.deliver(),
+                Output::WantMap { from, continuous } => {
+                    self.monitors.want_osdmap(from, continuous);
+                }
+                Output::CheckNewest => self.monitors.check_newest(),
+                Output::Open { .. } | Output::Close { .. } | Output::Send { .. } => {}
+            }
+        }
+        result
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tick for Shared {
+    fn tick(&self, now: Instant) {
+        {
+            // The timer has called, and waits for nothing more.
+            self.lock().deadline = None;
+        }
+        self.with(|core, _| core.handle_timeout(now));
+    }
+}
+
+impl fmt::Debug for Objecter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.lock();
+        f.debug_struct("Objecter")
+            .field("epoch", &state.core.map().epoch)
+            .field("sessions", &state.connections.len())
+            .finish_non_exhaustive()
+    }
+}

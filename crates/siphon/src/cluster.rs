@@ -1,0 +1,56 @@
+//! Which cluster a command is about, and who asks.
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use siphon_common::Context;
+use siphon_monclient::MonClient;
+use siphon_rados::{Cluster, ClusterBuilder};
+
+use crate::options;
+
+/// Which cluster, and who asks; the options are those of Ceph's own tools.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Cluster")]
+pub(crate) struct ClusterArgs {
+    /// Sets an option of Ceph's, as --set ms_mon_client_mode=secure; may be given several times
+    #[arg(long, global = true, value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// Give up after so many seconds: on monitors that don't let us in, and on an answer
+    #[arg(long, global = true, value_name = "S", default_value_t = 30.0)]
+    connect_timeout: f64,
+}
+
+impl ClusterArgs {
+    /// How long to wait for a monitor, and for an answer.
+    pub(crate) fn timeout(&self) -> Result<Duration> {
+        let timeout = Duration::try_from_secs_f64(self.connect_timeout).ok();
+        let timeout = timeout.filter(|timeout| !timeout.is_zero());
+        timeout.ok_or_else(|| {
+            anyhow!("--connect-timeout {}: not a time to wait, in seconds", self.connect_timeout)
+        })
+    }
+
+    /// Opens a session with the monitors.
+    pub(crate) async fn connect(&self) -> Result<MonClient> {
+        let timeout = self.timeout()?;
+        let (mut config, name) = self.builder()?.configure()?;
+        // A command asks one thing at a time.
+        config.ms_async_op_threads = 1;
+        let mon = MonClient::builder(&Context::new(config)).name(name).start()?;
+        mon.authenticate(timeout).await?;
+        Ok(mon)
+    }
+
+    /// The cluster, to be connected with.
+    pub(crate) fn builder(&self) -> Result<ClusterBuilder> {
+        let mut builder = Cluster::builder().args(options::args().iter().cloned());
+        for option in &self.set {
+            let parts = option.split_once('=');
+            let (name, value) =
+                parts.ok_or_else(|| anyhow!("--set {option}: write --set NAME=VALUE"))?;
+            builder = builder.set(name, value);
+        }
+        Ok(builder)
+    }
+}
