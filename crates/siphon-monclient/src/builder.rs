@@ -82,6 +82,7 @@ impl MonClientBuilder {
         let front = Arc::new(Front { client: OnceLock::new(), attached: OnceLock::new() });
         let name = EntityName::new(self.name.kind, EntityName::NEW);
         let messenger = Messenger::builder(&self.context, &stack, name)
+            .describe(siphon_messages::describe)
             .default_policy(Policy::LOSSY_CLIENT)
             .auth_client(authenticator.clone())
             .dispatcher_tail(front.clone())

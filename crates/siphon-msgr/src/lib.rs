@@ -14,6 +14,7 @@ mod error;
 mod inbox;
 mod messenger;
 mod stack;
+mod trace;
 mod worker;
 
 pub use connection::Connection;

@@ -12,7 +12,8 @@ use siphon_common::{Config, Context};
 use siphon_proto::v2::compression::{Algorithm, CompressionOptions, Mode};
 use siphon_proto::v2::{BannerFeatures, Limits};
 use siphon_proto::{
-    ConnectionConfig, GlobalSeq, Policies, Policy, SessionCounters, SessionCounts, Throttles,
+    ConnectionConfig, GlobalSeq, Message, Policies, Policy, SessionCounters, SessionCounts,
+    Throttles,
 };
 use siphon_wire::buf::SegmentPool;
 use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType};
@@ -25,6 +26,7 @@ use crate::dispatcher::{Chain, Dispatcher};
 use crate::dump;
 use crate::error::BindError;
 use crate::stack::Stack;
+use crate::trace;
 use crate::worker::Mail;
 
 /// A messenger: an entity of a Ceph cluster with addresses of its own, that connects to others and
@@ -97,6 +99,7 @@ pub(crate) struct Shared {
     auth_client: Arc<dyn AuthClient>,
     auth_server: Arc<dyn AuthServer>,
     chain: Chain,
+    describe: fn(&Message) -> String,
     queue: DispatchQueue,
     send_bound: u64,
     addrs: Mutex<Addrs>,
@@ -135,6 +138,7 @@ pub struct MessengerBuilder {
     auth_client: Option<Arc<dyn AuthClient>>,
     auth_server: Option<Arc<dyn AuthServer>>,
     chain: Vec<Arc<dyn Dispatcher>>,
+    describe: fn(&Message) -> String,
     send_bound: u64,
     cookie_seed: u64,
 }
@@ -245,6 +249,14 @@ impl MessengerBuilder {
         self
     }
 
+    /// How the log tells a message, at `debug_ms = 1`: for who knows what messages mean, as
+    /// `siphon_messages::describe` does. By default it is told by its type's number.
+    #[must_use]
+    pub fn describe(mut self, describe: fn(&Message) -> String) -> Self {
+        self.describe = describe;
+        self
+    }
+
     /// Starts the messenger.
     ///
     /// # Errors
@@ -275,6 +287,7 @@ impl MessengerBuilder {
             auth_client: self.auth_client.unwrap_or_else(|| Arc::new(none.clone())),
             auth_server: self.auth_server.unwrap_or_else(|| Arc::new(stranger)),
             chain,
+            describe: self.describe,
             queue,
             send_bound: self.send_bound,
             addrs: Mutex::default(),
@@ -313,6 +326,7 @@ impl Messenger {
             auth_client: None,
             auth_server: None,
             chain: Vec::new(),
+            describe: trace::describe_header,
             send_bound: DEFAULT_SEND_BOUND,
             cookie_seed: rand::random(),
         }
@@ -486,6 +500,10 @@ impl Shared {
 
     pub(crate) fn name(&self) -> EntityName {
         *lock(&self.name)
+    }
+
+    pub(crate) fn describe(&self, message: &Message) -> String {
+        (self.describe)(message)
     }
 
     pub(crate) fn addrs(&self) -> EntityAddrVec {

@@ -39,6 +39,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let stack = Stack::new(&context)?;
     let pong = Pong { name: args.name.clone(), started: Instant::now() };
     let messenger = Messenger::builder(&context, &stack, name)
+        .describe(siphon_messages::describe)
         .default_policy(Policy::STATELESS_SERVER)
         .dispatcher_tail(Arc::new(Server::new(ServerOptions::default())?))
         .dispatcher_tail(Arc::new(pong))

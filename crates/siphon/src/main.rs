@@ -19,13 +19,15 @@ mod stack;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use siphon_common::logging::{self, Log};
+use siphon_common::{Config, Context};
 
 /// Measure, test and question the network of a Ceph cluster.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100, after_help = options::HELP)]
 struct Cli {
     /// What to log on stderr: error, warn, info, debug, trace, or a filter as
-    /// `siphon_msgr=debug,warn` [default: $SIPHON_LOG, else warn]
+    /// `siphon_msgr=debug,warn` [default: $SIPHON_LOG, else as Ceph's options say: --debug-ms 1]
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
     #[command(subcommand)]
@@ -79,8 +81,12 @@ fn main() -> ExitCode {
         }
     };
     let cli = Cli::parse_from(args);
-    let logging = siphon_common::logging::install(cli.log.as_deref());
-    let result = logging.map_err(anyhow::Error::from).and_then(|()| run(cli.command));
+    let log = start_log(&cli);
+    let result = log.and_then(|log| {
+        let result = run(cli.command);
+        log.flush();
+        result
+    });
     match result {
         Ok(code) => code,
         Err(error) => {
@@ -89,6 +95,29 @@ fn main() -> ExitCode {
             code.unwrap_or(ExitCode::FAILURE)
         }
     }
+}
+
+/// By directives, if somebody gives some; else by Ceph's options.
+fn start_log(cli: &Cli) -> anyhow::Result<Log> {
+    let config = match &cli.command {
+        Command::Status(_)
+        | Command::Health(_)
+        | Command::Osd(_)
+        | Command::Command(_)
+        | Command::Rados(_) => options::load(false)?.config,
+        Command::Config(_) => Config::default(), // which is what the command looks at
+        _ => options::config()?,
+    };
+    let reopens = !config.log_file.is_empty();
+    let builder = Log::builder(&Context::new(config));
+    let log = match cli.log.clone().or_else(logging::directives_of_environment) {
+        Some(directives) => builder.directives(directives).install()?,
+        None => builder.install()?,
+    };
+    if reopens {
+        log.reopen_on_hangup()?;
+    }
+    Ok(log)
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {

@@ -91,6 +91,7 @@ fn ask(args: &MonitorArgs, question: OutMessage, wanted: u16) -> Result<Message>
     let features = if args.rev0 { BannerFeatures::NONE } else { BannerFeatures::ALL };
     let (dispatcher, mut inbox) = Inbox::new();
     let messenger = Messenger::builder(&context, &stack, name)
+        .describe(siphon_messages::describe)
         .default_policy(Policy::LOSSLESS_CLIENT)
         .auth_client(Arc::new(AuthNone::new(name, id.as_str()).with_modes(modes)))
         .banner_features(features)

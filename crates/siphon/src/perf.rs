@@ -302,6 +302,7 @@ fn start_server(
     secret: Option<&SharedSecret>,
 ) -> Result<Messenger> {
     let mut builder = Messenger::builder(context, stack, EntityName::new(EntityType::OSD, 0))
+        .describe(siphon_messages::describe)
         .default_policy(Policy::STATELESS_SERVER)
         .dispatcher_tail(Arc::new(Server::new(options)?));
     if let Some(secret) = secret {

@@ -318,6 +318,7 @@ fn messenger(
 ) -> Result<(Messenger, Inbox)> {
     let (dispatcher, inbox) = Inbox::new();
     let messenger = Messenger::builder(context, stack, name)
+        .describe(siphon_messages::describe)
         .default_policy(Policy::LOSSY_CLIENT)
         .auth_client(Arc::clone(auth))
         .dispatcher_tail(dispatcher)
