@@ -13,6 +13,7 @@ pub mod config;
 mod context;
 pub mod logging;
 pub mod perf_counters;
+pub mod prometheus;
 mod timer;
 
 pub use config::{Config, ConfigError};

@@ -13,7 +13,9 @@ mod dump;
 mod error;
 mod inbox;
 mod messenger;
+mod rdma_counters;
 mod stack;
+mod throttle_counters;
 mod trace;
 mod worker;
 

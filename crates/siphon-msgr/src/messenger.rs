@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use futures_channel::oneshot;
 use siphon_auth::{AuthClient, AuthNone, AuthServer, ConnectionMode, ModeList, Modes};
+use siphon_common::admin_socket::Registration;
+use siphon_common::perf_counters::PerfSource;
 use siphon_common::{Config, Context};
 use siphon_proto::v2::compression::{Algorithm, CompressionOptions, Mode};
 use siphon_proto::v2::{BannerFeatures, Limits};
@@ -26,6 +28,7 @@ use crate::dispatcher::{Chain, Dispatcher};
 use crate::dump;
 use crate::error::BindError;
 use crate::stack::Stack;
+use crate::throttle_counters;
 use crate::trace;
 use crate::worker::Mail;
 
@@ -38,7 +41,6 @@ use crate::worker::Mail;
 /// ```
 /// use std::sync::Arc;
 /// use siphon_common::Context;
-use siphon_common::admin_socket::Registration;
 /// use siphon_msgr::{Messenger, Stack};
 /// use siphon_wire::types::{EntityName, EntityType};
 ///
@@ -68,11 +70,17 @@ pub struct Messenger {
 const DEFAULT_SEND_BOUND: u64 = 1 << 30;
 
 /// What all clones of a messenger share, and nothing else does.
-#[derive(Debug)]
 struct Owner {
     shared: Arc<Shared>,
-    /// The admin socket tells of it.
+    /// The admin socket tells of it, and of its throttles.
     _dump: Registration,
+    _throttles: Vec<Arc<dyn PerfSource>>,
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
+    }
 }
 
 impl Drop for Owner {
@@ -301,7 +309,11 @@ impl MessengerBuilder {
             abandoned: AtomicBool::new(false),
         };
         let shared = Arc::new(shared);
-        let owner = Owner { shared: Arc::clone(&shared), _dump: dump::register(&shared) };
+        let owner = Owner {
+            _dump: dump::register(&shared),
+            _throttles: throttle_counters::register(&shared.policies, shared.context.perf()),
+            shared: Arc::clone(&shared),
+        };
         Ok(Messenger { _owner: Arc::new(owner), shared })
     }
 }

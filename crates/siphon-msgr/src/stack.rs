@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use siphon_common::perf_counters::PerfSource;
 use siphon_common::{Config, Context};
 use siphon_net::{
     Driver, EventCenter, GidChoice, Handler, MailSender, NetworkStack, RdmaConnect, RdmaDevice,
@@ -11,6 +12,7 @@ use siphon_wire::types::{EntityAddrVec, EntityType};
 
 use crate::connection::{Connection, ConnectionId};
 use crate::messenger::Shared;
+use crate::rdma_counters;
 use crate::worker::{Mail, MessengerWorker, WorkerCounters};
 
 /// A network stack with its worker threads (`ms_async_op_threads`), shared by the messengers that
@@ -25,6 +27,8 @@ struct Inner {
     /// None for a stack that the caller brought.
     kind: Option<StackKind>,
     rdma: Option<RdmaDevice>,
+    /// What keeps the device's counters in dumps.
+    _rdma_counters: Vec<Arc<dyn PerfSource>>,
     senders: Vec<MailSender<Mail>>,
     loads: Arc<[Load]>,
     workers: Mutex<Option<Workers<Mail>>>,
@@ -82,7 +86,9 @@ impl Stack {
         })?;
         let senders = workers.senders().to_vec();
         let workers = Mutex::new(Some(workers));
-        let inner = Inner { kind: Some(kind), rdma, senders, loads, workers };
+        let counters = rdma.iter().flat_map(|it| rdma_counters::register(it, context.perf()));
+        let _rdma_counters = counters.collect();
+        let inner = Inner { kind: Some(kind), rdma, _rdma_counters, senders, loads, workers };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -105,7 +111,14 @@ impl Stack {
             SteppedWorker { worker: Worker::new(EventCenter::new(driver), mailbox, handler) }
         };
         let workers = drivers.into_iter().zip(mailboxes).enumerate().map(worker).collect();
-        let inner = Inner { kind: None, rdma: None, senders, loads, workers: Mutex::new(None) };
+        let inner = Inner {
+            kind: None,
+            rdma: None,
+            _rdma_counters: Vec::new(),
+            senders,
+            loads,
+            workers: Mutex::new(None),
+        };
         (Self { inner: Arc::new(inner) }, workers)
     }
 

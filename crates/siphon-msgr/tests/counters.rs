@@ -2,15 +2,16 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use common::{HUNG, bound, client, context, next_message, osd};
-use serde_json::Value;
+use serde_json::{Value, json};
 use siphon_common::Context;
 use siphon_msgr::{Messenger, Stack};
-use siphon_proto::{MessageHeader, OutMessage, Payload};
-use siphon_wire::types::EntityType;
+use siphon_proto::{MessageHeader, OutMessage, Payload, Policy, Throttle, Throttles};
+use siphon_wire::types::{EntityName, EntityType};
 
 /// The sum of a counter over the workers of a context.
 fn sum(context: &Context, counter: &str) -> u64 {
@@ -39,6 +40,52 @@ fn with_data(tid: u64) -> OutMessage {
 fn frame(tid: u64) -> u64 {
     let (front, data) = (tid % 300, (tid * 97) % 70_000);
     32 + 41 + 4 + front + data + if front + data > 0 { 13 } else { 0 }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test that hangs has to end")]
+fn a_throttle_with_a_name_is_counted() {
+    let context = context(|_| {});
+    let stack = Stack::new(&context).unwrap();
+    let (sender, received) = std::sync::mpsc::channel();
+    let throttles = Throttles {
+        bytes: Some(Throttle::new("osd_client_bytes", 1 << 20)),
+        messages: Some(Throttle::new("osd_client_messages", 100)),
+    };
+    let osd = Messenger::builder(&context, &stack, EntityName::new(EntityType::OSD, 0))
+        .default_policy(Policy::STATELESS_SERVER)
+        .throttles(EntityType::CLIENT, throttles)
+        .dispatcher_tail(Arc::new(common::Tell(sender)))
+        .start()
+        .unwrap();
+    let addrs = bound(&osd, &["v2:127.0.0.1:0/0"]);
+    let client = client(&context, &stack);
+    let connection = client.connect_to(EntityType::OSD, addrs);
+    let payload: u64 = (1..=50).map(|tid| tid % 300 + tid * 97).sum();
+    for tid in 1..=50 {
+        pollster::block_on(connection.send_async(with_data(tid))).unwrap();
+    }
+    for _ in 0..50 {
+        next_message(&received);
+    }
+    let counters = |name: &str| context.perf().dump(Some(name), None)[name].clone();
+    let began = Instant::now();
+    while counters("throttle-osd_client_bytes")["put_sum"] != payload {
+        assert!(began.elapsed() < HUNG, "{}", counters("throttle-osd_client_bytes"));
+        std::thread::yield_now();
+    }
+    let bytes = counters("throttle-osd_client_bytes");
+    assert_eq!((&bytes["val"], &bytes["max"]), (&json!(0), &json!(1 << 20)));
+    assert_eq!(
+        (&bytes["get"], &bytes["get_sum"], &bytes["put"]),
+        (&json!(50), &json!(payload), &json!(50))
+    );
+    assert_eq!(counters("throttle-osd_client_messages")["get_sum"], 50);
+    assert!(context.perf().reset("throttle-osd_client_bytes"));
+    assert_eq!(counters("throttle-osd_client_bytes")["get"], 0);
+    pollster::block_on(osd.shutdown());
+    drop(osd);
+    assert_eq!(counters("throttle-osd_client_bytes"), Value::Null);
 }
 
 #[test]

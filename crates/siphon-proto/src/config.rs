@@ -59,6 +59,11 @@ impl Policies {
         own.map(|(_, throttles)| throttles.clone()).unwrap_or_default()
     }
 
+    /// All that bound messages.
+    pub fn throttles(&self) -> impl Iterator<Item = &Throttle> {
+        self.throttles.iter().flat_map(|(_, it)| it.bytes.iter().chain(&it.messages))
+    }
+
     /// Whether messages of anybody are bounded.
     pub fn has_throttles(&self) -> bool {
         !self.throttles.is_empty()

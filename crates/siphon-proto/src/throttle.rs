@@ -65,9 +65,17 @@ pub struct Grant {
     amount: u64,
 }
 
-/// How often a [`Throttle`] did not let something pass at once.
+/// What a [`Throttle`] let pass, and how often not at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThrottleCounters {
+    /// Times that something was let pass, if the throttle has a name and a limit; Ceph's `get`.
+    pub taken: u64,
+    /// What that was together; Ceph's `get_sum`.
+    pub taken_sum: u64,
+    /// Times that something was given back, likewise; Ceph's `put`.
+    pub given_back: u64,
+    /// What that was together; Ceph's `put_sum`.
+    pub given_back_sum: u64,
     /// Calls of [`Throttle::take`] that entered the line; Ceph's `wait`.
     pub waited: u64,
     /// Calls of [`Throttle::try_take`] that were refused; Ceph's `get_or_fail_fail`.
@@ -89,6 +97,7 @@ impl Throttle {
             max: AtomicU64::new(max.min(Self::MAX_AMOUNT)),
             state: AtomicU64::new(0),
             line: Mutex::new(Line::default()),
+            passed: Passed::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -141,7 +150,11 @@ impl Throttle {
 
     /// What happened so far.
     pub fn counters(&self) -> ThrottleCounters {
-        self.shared.lock().counters
+        let both = |passed: &[Figure; 2]| passed.each_ref().map(|it| it.load(Ordering::Relaxed));
+        let [taken, taken_sum] = both(&self.shared.passed.taken);
+        let [given_back, given_back_sum] = both(&self.shared.passed.given_back);
+        let counters = self.shared.lock().counters;
+        ThrottleCounters { taken, taken_sum, given_back, given_back_sum, ..counters }
     }
 
     /// Waiters in the line, awake or asleep.
@@ -156,7 +169,12 @@ impl Throttle {
             AtOnce::Passed => true,
             AtOnce::No => self.shared.pass_or_wait(amount, waker),
         };
-        passes.then(|| Grant { shared: Some(Arc::clone(&self.shared)), amount })
+        passes.then(|| {
+            if self.shared.is_counted() {
+                Passed::add(&self.shared.passed.taken, amount);
+            }
+            Grant { shared: Some(Arc::clone(&self.shared)), amount }
+        })
     }
 }
 
@@ -211,6 +229,24 @@ struct Shared {
     /// operations do; a throttle guards no memory.
     state: AtomicU64,
     line: Mutex<Line>,
+    passed: Passed,
+}
+
+/// Nothing is decided by it.
+type Figure = std::sync::atomic::AtomicU64;
+
+/// How often, and how much.
+#[derive(Default)]
+struct Passed {
+    taken: [Figure; 2],
+    given_back: [Figure; 2],
+}
+
+impl Passed {
+    fn add([times, sum]: &[Figure; 2], amount: u64) {
+        times.fetch_add(1, Ordering::Relaxed);
+        sum.fetch_add(amount, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -304,7 +340,15 @@ impl Shared {
         passes
     }
 
+    /// Those without a name are each connection's own, which nobody asks for figures.
+    fn is_counted(&self) -> bool {
+        !self.name.is_empty()
+    }
+
     fn give_back(&self, amount: u64) {
+        if self.is_counted() {
+            Passed::add(&self.passed.given_back, amount);
+        }
         if self.state.fetch_sub(amount, Ordering::Relaxed) & WAITING != 0 {
             self.leave(self.lock());
         }
@@ -468,7 +512,7 @@ mod tests {
         assert_eq!((throttle.waiting(), throttle.current()), (0, 5));
         drop(grant);
         assert_eq!(client.woken(), 1);
-        let counters = ThrottleCounters { waited: 1, refused: 0, woken: 1 };
+        let counters = ThrottleCounters { waited: 1, woken: 1, ..throttle.counters() };
         assert_eq!(throttle.counters(), counters);
     }
 

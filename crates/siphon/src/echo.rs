@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use siphon_common::admin_socket::AdminSocket;
+use siphon_common::prometheus::Endpoint;
 use siphon_messages::{MPing, TypedMessage};
 use siphon_msgr::{CloseReason, Connection, Dispatcher, Messenger, Stack};
 use siphon_perf::{Server, ServerOptions};
@@ -36,6 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let name = entity_name(&args.name)?;
     let context = args.stack.context()?;
     let _socket = AdminSocket::of(&context)?;
+    let _metrics = Endpoint::of(&context, &args.name)?;
     let stack = Stack::new(&context)?;
     let pong = Pong { name: args.name.clone(), started: Instant::now() };
     let messenger = Messenger::builder(&context, &stack, name)

@@ -3,6 +3,7 @@
 mod address;
 mod ceph;
 mod cluster;
+mod commandline;
 mod config;
 mod daemon;
 mod echo;
@@ -65,6 +66,16 @@ enum Command {
     Daemon(daemon::Args),
     /// What is configured, by whom, and what options mean
     Config(config::Args),
+    /// Print a completion script for a shell, to be read by it at its start
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages, one for each command, into a folder
+    Man {
+        /// The folder, which is made if it is not there
+        folder: std::path::PathBuf,
+    },
     /// RDMA: the devices of this host
     Rdma {
         #[command(subcommand)]
@@ -135,6 +146,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Rados(args) => return rados::run(*args),
         Command::Daemon(args) => daemon::run(&args),
         Command::Config(args) => return config::run(&args),
+        Command::Completions { shell } => commandline::completions(shell),
+        Command::Man { folder } => commandline::man(&folder),
         Command::Rdma { command } => rdma::run(&command),
     }?;
     Ok(ExitCode::SUCCESS)

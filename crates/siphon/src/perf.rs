@@ -12,6 +12,7 @@ use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use siphon_auth::{AuthClient, ConnectionMode, CryptoKey, KeyType, ModeList, Modes, SharedSecret};
 use siphon_common::admin_socket::AdminSocket;
+use siphon_common::prometheus::Endpoint;
 use siphon_common::{Config, Context};
 use siphon_msgr::{Messenger, Stack, SystemEnv};
 use siphon_net::{RdmaCounts, RdmaDevice};
@@ -230,6 +231,7 @@ fn run_both(args: &Args) -> Result<()> {
     let workload = work.workload()?;
     let context = stack.context()?;
     let _socket = AdminSocket::of(&context)?;
+    let _metrics = Endpoint::of(&context, "client.0")?;
     let stack = Stack::new(&context)?;
     let secret = seal.secret(ModeArgs::new_key)?;
     let options = ServerOptions::default();
@@ -262,6 +264,7 @@ fn run_client(addr: &str, work: &WorkArgs, seal: &ModeArgs, stack: &StackArgs) -
     let server = address::resolve(addr, None)?;
     let context = stack.context()?;
     let _socket = AdminSocket::of(&context)?;
+    let _metrics = Endpoint::of(&context, "client.0")?;
     let stack = Stack::new(&context)?;
     let no_key = || bail!("--mode secure needs --keyfile FILE: that of `siphon perf server`");
     let secret = seal.secret(no_key)?;
@@ -277,6 +280,7 @@ fn run_client(addr: &str, work: &WorkArgs, seal: &ModeArgs, stack: &StackArgs) -
 fn serve(addr: &str, options: ServerOptions, seal: &ModeArgs, stack: &StackArgs) -> Result<()> {
     let context = stack.context()?;
     let _socket = AdminSocket::of(&context)?;
+    let _metrics = Endpoint::of(&context, "osd.0")?;
     let stack = Stack::new(&context)?;
     let secret = seal.secret(|| {
         let Some(path) = &seal.keyfile else {

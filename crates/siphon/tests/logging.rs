@@ -43,7 +43,9 @@ fn a_log_that_cannot_be_opened_is_told_and_ends_nothing() {
     assert!(log.contains(" --> ") && log.contains(" <== "), "{log}");
     let mut bad = siphon(["ping", "mon", "127.0.0.1:1"]);
     bad.arg("--debug_ms=high");
-    assert!(failure(bad).contains("debug_ms = 'high': not a number; it takes a level from 0 to 99"));
+    assert!(
+        failure(bad).contains("debug_ms = 'high': not a number; it takes a level from 0 to 99")
+    );
 }
 
 /// The same words stand at the same places as in the log of Ceph's own client.

@@ -180,6 +180,10 @@ options! {
     ms_compress_secure: bool = false, OptionKind::Bool,
         "Compress in secure mode too: the length of what is sealed then tells of its content",
         FOR_NEW;
+    exporter_addr: String = "127.0.0.1".to_owned(), OptionKind::Text,
+        "Address at which the process serves its counters to Prometheus";
+    exporter_port: u16 = 0, PORT,
+        "Port for that; 0 serves nothing";
     admin_socket: String = String::new(), OptionKind::Text,
         "Socket at which the process answers `ceph daemon` and `siphon daemon`; if empty, there is none",
         More::NONE.daemon("$run_dir/$cluster-$name.asok").see(&["run_dir"]);

@@ -28,6 +28,13 @@ macro_rules! counters {
         }
 
         impl RdmaCounts {
+            /// Of each counter, in the order of [`iter`](Self::iter): its name, what it counts, and whether
+            /// it goes up and down.
+            pub const FIELDS: &[(&str, &str, bool)] = &[
+                $((stringify!($name), $doc, false),)*
+                $((stringify!($gauge), $gauge_doc, true),)*
+            ];
+
             /// Each counter by its name.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, i64)> {
                 let counts = [$((stringify!($name), self.$name as i64),)*];
