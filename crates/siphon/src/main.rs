@@ -36,6 +36,7 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::enum_variant_names, reason = "`siphon command` is a command")]
 enum Command {
     /// Measure the messenger: rate, bandwidth, latency, CPU time
     Perf(Box<perf::Args>),

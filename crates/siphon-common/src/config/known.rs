@@ -2,7 +2,7 @@
 
 use super::Config;
 
-/// One line for each option that ceph-conf of 14.2.21, 16.2.15, 18.2.7 or 20.2.4 shows, by name: the
+/// The options that ceph-conf of 14.2.21, 16.2.15, 18.2.7 or 20.2.4 shows, by name, four a line: the
 /// first and the last of these releases, then `bool`, or a default that is a path.
 static LIST: &str = include_str!("known_options.txt");
 
@@ -53,13 +53,14 @@ pub(super) struct Known {
 
 /// The option of that name, which has underscores.
 pub(super) fn find(name: &str) -> Option<Known> {
-    lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' '))).map(read)
+    let is_it = |entry: &&str| entry.strip_prefix(name).is_some_and(|rest| rest.starts_with(' '));
+    entries().find(is_it).map(read)
 }
 
 /// All names: Ceph's, then those that are Siphon's only.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     let ours = Config::options().map(|option| option.name).filter(|name| find(name).is_none());
-    lines().map(|line| read(line).name).chain(ours)
+    entries().map(|entry| read(entry).name).chain(ours)
 }
 
 /// Why Siphon does not honour an option.
@@ -68,12 +69,12 @@ pub(super) fn reason(name: &str) -> &'static str {
     found.map_or("", |(_, reason)| reason)
 }
 
-fn lines() -> impl Iterator<Item = &'static str> {
-    LIST.lines()
+fn entries() -> impl Iterator<Item = &'static str> {
+    LIST.lines().flat_map(|line| line.split(", "))
 }
 
-fn read(line: &'static str) -> Known {
-    let mut words = line.split(' ');
+fn read(entry: &'static str) -> Known {
+    let mut words = entry.split(' ');
     let mut word = || words.next().unwrap_or_default();
     let (name, first, last, more) = (word(), word(), word(), word());
     let release = |text: &str| text.parse().unwrap_or_default();
@@ -87,14 +88,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_is_sorted_and_each_line_can_be_read() {
-        let names: Vec<_> = LIST.lines().map(|line| read(line).name).collect();
+    fn the_list_is_sorted_and_each_entry_can_be_read() {
+        let names: Vec<_> = entries().map(|entry| read(entry).name).collect();
         assert!(names.is_sorted() && names.len() > 2000, "{}", names.len());
-        for line in LIST.lines() {
-            let known = read(line);
+        for entry in entries() {
+            let known = read(entry);
             let releases = [14, 16, 18, 20];
-            assert!(releases.contains(&known.first) && releases.contains(&known.last), "{line}");
-            assert!(known.first <= known.last, "{line}");
+            assert!(releases.contains(&known.first) && releases.contains(&known.last), "{entry}");
+            assert!(known.first <= known.last, "{entry}");
         }
     }
 
