@@ -54,21 +54,22 @@ fn lines_of_messages_are_found_by_who_greps_for_ceph_s() {
     let Some(mon) = require(CephMon::start(MonOptions::default())) else { return };
     let addr = mon.addr_v2().unwrap();
     let Some(mut theirs) = require(siphon_peers::ceph()) else { return };
-    theirs.args(["-m", &format!("v2:{addr}"), "--debug_ms=1", "ping", "mon.a"]);
+    theirs.args(["-m", &format!("v2:{addr}"), "--debug_ms=1", "--log_to_stderr=true", "mon", "stat"]);
     let theirs = theirs.output().unwrap();
     let theirs = String::from_utf8_lossy(&theirs.stderr).into_owned();
     let mut ours = siphon(["ping", "mon"]);
     ours.arg(addr.to_string()).arg("--debug_ms=1");
     let (_, ours) = stdout_and_log(ours);
     for (arrow, between) in [(" --> ", " -- "), (" <== ", " ==== ")] {
-        for text in [&theirs, &ours] {
-            let is_ping = |line: &&str| line.contains(arrow) && line.contains("ping magic: 0");
-            let line = text.lines().find(is_ping).unwrap_or_else(|| panic!("{text}"));
+        for (text, words) in [(&theirs, "mon_"), (&ours, "ping magic: 0")] {
+            let is_it = |line: &&str| line.contains(arrow) && line.contains(words);
+            let line = text.lines().find(is_it).unwrap_or_else(|| panic!("{text}"));
+            println!("{line}");
             let (before, behind) = line.split_once(arrow).unwrap();
             assert!(before.contains(" 1 ") && before.contains(" -- "), "{line}");
             let (peer, message) = behind.split_once(between).unwrap();
             assert!(peer.contains(&addr.to_string()), "{line}");
-            assert!(message.starts_with("ping magic: 0"), "{line}");
+            assert!(message.starts_with(words), "{line}");
             assert!(line.contains(" con "), "{line}");
         }
     }
