@@ -6,11 +6,12 @@ use siphon_proto::Policy;
 use siphon_wire::types::{AuthName, ByteString, EntityName, EntityType};
 
 use crate::auth::Authenticator;
-use crate::client::{Inner, MonClient};
+use crate::client::MonClient;
 use crate::core::{Core, Options};
 use crate::error::StartError;
 use crate::front::Front;
 use crate::monitors::{configured_fsid, initial_monmap};
+use crate::shell::Inner;
 
 /// Says what a [`MonClient`] is to be before it starts.
 ///
@@ -18,8 +19,11 @@ use crate::monitors::{configured_fsid, initial_monmap};
 /// use siphon_common::{Config, Context};
 /// use siphon_monclient::{MonClient, StartError};
 ///
-/// let error = MonClient::builder(&Context::new(Config::default())).start().unwrap_err();
-/// assert!(matches!(error, StartError::NoMonitors { .. })); // mon_host is empty
+/// let mut config = Config::default();
+/// config.set("mon_dns_srv_name", "")?; // neither mon_host nor DNS
+/// let error = MonClient::builder(&Context::new(config)).start().unwrap_err();
+/// assert!(matches!(error, StartError::NoMonitors { .. }));
+/// # Ok::<(), siphon_common::ConfigError>(())
 /// ```
 #[derive(Debug)]
 pub struct MonClientBuilder {
@@ -61,7 +65,8 @@ impl MonClientBuilder {
     }
 
     /// Makes the client. It connects to nobody yet: [`MonClient::authenticate`] does, or the first
-    /// question. Host names in `mon_host` are looked up here.
+    /// question. Host names in `mon_host` are looked up here, and
+    /// where that is empty DNS is asked for monitors, which may take its time.
     ///
     /// # Errors
     /// If the configuration names no monitors, there is no key, or the system gives no threads.

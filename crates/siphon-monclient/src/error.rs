@@ -67,9 +67,7 @@ pub enum MonError {
         found: Uuid,
     },
     /// There is a session, and no answer in time.
-    #[error(
-        "no answer to {what} from {from} within {after:?}; perhaps the monitors have no quorum"
-    )]
+    #[error("no answer to {what} from {from} within {after:?}{}", Quorum(from))]
     TimedOut {
         /// What was asked.
         what: String,
@@ -167,6 +165,19 @@ impl fmt::Display for Attempts<'_> {
             f.write_str(" (a monitor that hangs up while it authenticates us has no quorum)")?;
         }
         Ok(())
+    }
+}
+
+/// Why a monitor may be silent.
+struct Quorum<'a>(&'a str);
+
+impl fmt::Display for Quorum<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.starts_with("mon.") {
+            f.write_str("; perhaps the monitors have no quorum")
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use siphon_messages::msg_type;
 use siphon_msgr::{CloseReason, Connection, Dispatcher};
 use siphon_proto::Message;
 
-use crate::client::Inner;
+use crate::shell::Inner;
 
 /// The messenger's dispatcher: what is the monitor client's goes there, everything else to whoever is
 /// attached.

@@ -31,9 +31,11 @@ mod builder;
 mod client;
 mod command;
 mod core;
+mod dns;
 mod error;
 mod front;
 mod monitors;
+mod shell;
 
 pub use builder::MonClientBuilder;
 pub use client::MonClient;

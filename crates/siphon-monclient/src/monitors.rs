@@ -4,6 +4,7 @@ use siphon_common::Config;
 use siphon_messages::mon::MonMap;
 use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, Uuid};
 
+use crate::dns::Resolver;
 use crate::error::StartError;
 
 /// Port of a monitor's msgr2 address (`CEPH_MON_PORT_IANA`).
@@ -20,7 +21,9 @@ const MAX_MONITORS: usize = 1024;
 /// two ports of monitors stands for two: msgr2 is tried first, msgr1 (`noname-a-legacy`) if none of
 /// those lets us in (`MonMap::_add_ambiguous_addr` of Ceph's `mon/MonMap.cc`).
 ///
-/// Host names are looked up here, which may take its time.
+/// Where it is empty, DNS is asked for SRV records of `mon_dns_srv_name` (`_ceph-mon._tcp`), in the domain
+/// that stands behind a `_` in that option, else in those of `/etc/resolv.conf`. Host names are looked up
+/// here as well. Both may take their time.
 ///
 /// ```
 /// use siphon_common::Config;
@@ -44,6 +47,13 @@ pub fn initial_monmap(config: &Config) -> Result<MonMap, StartError> {
     if let Some(fsid) = configured_fsid(config)? {
         map.fsid = fsid;
     }
+    if config.mon_host.trim().is_empty() {
+        let found = Resolver::system().and_then(|resolver| from_dns(&mut map, config, &resolver));
+        return match found {
+            Ok(()) => Ok(map),
+            Err(dns) => Err(StartError::NoMonitors { dns: Some(dns) }),
+        };
+    }
     let mut names = Names(0);
     for entry in entries(&config.mon_host) {
         let found =
@@ -56,6 +66,37 @@ pub fn initial_monmap(config: &Config) -> Result<MonMap, StartError> {
         return Err(StartError::NoMonitors { dns: None });
     }
     Ok(map)
+}
+
+/// The monitors that DNS names, with its priorities and weights.
+fn from_dns(map: &mut MonMap, config: &Config, resolver: &Resolver) -> Result<(), String> {
+    let (service, domain) = match config.mon_dns_srv_name.split_once('_') {
+        Some((service, domain)) => (service, Some(domain)),
+        None => (config.mon_dns_srv_name.as_str(), None),
+    };
+    if service.is_empty() {
+        return Err("mon_dns_srv_name is empty".to_owned());
+    }
+    let mut failure = None;
+    for srv in resolver.servers_of(service, domain)? {
+        let mut addrs: Vec<_> =
+            srv.addrs.iter().map(|addr| SocketAddr::new(*addr, srv.port)).collect();
+        if addrs.is_empty() {
+            match (srv.target.as_str(), srv.port).to_socket_addrs() {
+                Ok(found) => addrs.extend(found.take(MAX_MONITORS)),
+                Err(error) => failure = Some(format!("{}: {error}", srv.target)),
+            }
+        }
+        for (n, addr) in addrs.into_iter().enumerate() {
+            let name = if n == 0 { srv.target.clone() } else { format!("{}-{n}", srv.target) };
+            let addr = EntityAddr::new(AddrType::ANY, 0, Some(addr));
+            add(map, &name, addr.into(), srv.priority, srv.weight);
+        }
+    }
+    match failure {
+        Some(failure) if map.mons.is_empty() => Err(failure),
+        _ => Ok(()),
+    }
 }
 
 /// The cluster that the configuration means, if it says so.
@@ -213,6 +254,29 @@ mod tests {
         let mut config = Config::default();
         config.fsid = "x".to_owned();
         assert!(matches!(initial_monmap(&config), Err(StartError::Fsid { .. })));
+    }
+
+    #[test]
+    fn where_nothing_is_configured_dns_names_the_monitors() {
+        let ip = Some([10, 0, 0, 7].into());
+        let records = vec![
+            (1, 20, 3300, "mon1.example.test", ip),
+            (1, 10, 6789, "mon2.example.test", ip),
+            (2, 0, 7000, "mon3.example.test", ip),
+        ];
+        let resolver = crate::dns::tests::serve(records, false, 1);
+        let mut config = Config::default();
+        config.mon_dns_srv_name = "ceph-mon_example.test".to_owned();
+        let mut map = MonMap::default();
+        from_dns(&mut map, &config, &resolver).unwrap();
+        let told = |name: &str| {
+            let mon = &map.mons[&name.into()];
+            (mon.public_addrs.to_string(), mon.priority, mon.weight)
+        };
+        assert_eq!(told("mon1.example.test"), ("v2:10.0.0.7:3300/0".to_owned(), 1, 20));
+        assert_eq!(told("mon2.example.test"), ("v1:10.0.0.7:6789/0".to_owned(), 1, 10));
+        assert_eq!(told("mon3.example.test"), ("v2:10.0.0.7:7000/0".to_owned(), 2, 0));
+        assert_eq!(told("mon3.example.test-legacy").1, 3);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! -- v2:10.0.0.1:0/3 --> v2:10.0.0.2:6800/1 -- osd_op(client.4.0:1 …) -- con 5
-//! -- v2:10.0.0.1:0/3 <== osd.0 v2:10.0.0.2:6800/1 7 ==== osd_op_reply(1 …) ==== 153+0+4096 con 5
+//! -- v2:10.0.0.1:0/3 <== osd.0 v2:10.0.0.2:6800/1 7 ==== osd_op_reply(1 …) ==== 153+0+4096 (crc 0 0 0) con 5
 //! ```
 
 use siphon_common::logging::MESSAGE_TARGET;
@@ -46,12 +46,16 @@ fn tell_sent(connection: &Connection, message: &OutMessage) {
 fn tell_received(connection: &Connection, message: &Message) {
     let messenger = connection.messenger();
     let (mine, peer, con) = (messenger.addrs(), connection.target(), connection.id().token());
-    let name = connection.peer().map_or_else(|| "unknown".to_owned(), |peer| peer.name.to_string());
+    // The three numbers are checksums of msgr1; Ceph's log has zeros in msgr2.
+    let (name, mode) = match connection.peer() {
+        Some(peer) => (peer.name.to_string(), peer.mode.to_string()),
+        None => ("unknown".to_owned(), "-".to_owned()),
+    };
     let (seq, text) = (message.seq, messenger.describe(message));
     let (front, middle, data) =
         (message.payload.front.len(), message.payload.middle.len(), message.payload.data.len());
     tracing::trace!(
         target: MESSAGE_TARGET,
-        "-- {mine} <== {name} {peer} {seq} ==== {text} ==== {front}+{middle}+{data} con {con}"
+        "-- {mine} <== {name} {peer} {seq} ==== {text} ==== {front}+{middle}+{data} ({mode} 0 0 0) con {con}"
     );
 }

@@ -10,9 +10,9 @@ use foldhash::fast::RandomState;
 use siphon_common::{Config, Deadline, Tick};
 use siphon_messages::osd::{OsdFlags, OsdOp};
 use siphon_monclient::{Command, MonClient};
-use siphon_msgr::Connection;
+use siphon_msgr::{Connection, SendError};
 use siphon_osdmap::OsdMap;
-use siphon_proto::Priority;
+use siphon_proto::{OutMessage, Priority};
 use siphon_wire::types::{ByteString, EntityType, Epoch, PgId, Utime};
 use smallvec::SmallVec;
 
@@ -77,6 +77,8 @@ const SHORTEST_TICK: Duration = Duration::from_millis(10);
 
 /// Sends operations on objects to the OSDs that have them. Clones are the same objecter; when the last is
 /// dropped, all that is under way fails.
+///
+/// See [`siphon_objecter`](crate) for an example.
 #[derive(Clone)]
 pub struct Objecter {
     shared: Arc<Shared>,
@@ -114,17 +116,12 @@ impl State {
     }
 
     /// Does what the core wants of connections, and returns the rest.
-    fn act(&mut self, mon: &MonClient) -> SmallVec<[Output; 1]> {
+    fn act(&mut self, mon: &MonClient, now: Instant) -> SmallVec<[Output; 1]> {
         let mut later = SmallVec::new();
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Send { session, message } => {
-                    if let Some(connection) = self.connections.get(&session)
-                        && let Err(error) = connection.send(message)
-                    {
-                        // Its end is told by a reset, after which all goes again.
-                        tracing::debug!(%error, peer = %connection, "not sent");
-                    }
+                    self.send(session, message, now);
                 }
                 Output::Open { session, addrs } => {
                     let connection = mon.messenger().connect_to(EntityType::OSD, addrs);
@@ -141,6 +138,22 @@ impl State {
             }
         }
         later
+    }
+
+    fn send(&mut self, session: SessionId, message: OutMessage, now: Instant) {
+        let Some(connection) = self.connections.get(&session) else { return };
+        match connection.send(message) {
+            Ok(()) => {}
+            // That is told by a reset, after which all goes again.
+            Err(SendError::Closed(_)) => {}
+            Err(error) => {
+                tracing::warn!(%error, peer = %connection, "a session with an OSD begins anew");
+                connection.mark_down();
+                let connection = connection.clone();
+                self.remove(&connection);
+                self.core.handle_reset(session, now);
+            }
+        }
     }
 
     /// A connection has ended; which session it was.
@@ -198,6 +211,11 @@ impl Objecter {
         &self.shared.mon
     }
 
+    /// Ends it, for all clones: what is under way fails, and what is submitted from now on.
+    pub fn shutdown(&self) {
+        self.shared.with(|core, _| core.shut_down());
+    }
+
     /// Sends an operation, as soon as there is room for it and its OSD runs. What is submitted earlier for an
     /// object is done earlier.
     pub fn submit(&self, op: Op) -> OpFuture {
@@ -225,7 +243,23 @@ impl Objecter {
         Ok(self.wait_for_epoch(epoch_of(newest)).await?)
     }
 
-    /// Watches an object. `op` says which, and may have operations that are done before: a watch that begins
+    /// Watches an object: hears of what others tell its watchers.
+    ///
+    /// ```no_run
+    /// # async fn follow(objecter: &siphon_objecter::Objecter) -> Result<(), siphon_objecter::OpError> {
+    /// use futures_util::StreamExt as _;
+    /// use siphon_objecter::{Op, Target, WatchEvent};
+    /// let op = Op::write(Target::object(1, "watched"), vec![]);
+    /// let mut watch = objecter.watch(op, None).await?;
+    /// while let Some(WatchEvent::Notify(notification)) = watch.next().await {
+    ///     println!("{:?}", notification.payload);
+    ///     watch.acknowledge(&notification, &bytes::Bytes::new()).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// `op` says which, and may have operations that are done before: a watch that begins
     /// only if the object exists has an assertion. An OSD that hears nothing of us for `timeout` forgets the
     /// watch; its own option says so if there is none (`osd_client_watch_timeout`).
     ///
@@ -243,7 +277,19 @@ impl Objecter {
         Ok(Watch::new(Arc::clone(&self.shared), cookie, target, queue))
     }
 
-    /// Notifies all who watch an object, and waits until they have answered, or for `timeout`
+    /// Tells all who watch an object something.
+    ///
+    /// ```no_run
+    /// # async fn tell(objecter: &siphon_objecter::Objecter) -> Result<(), siphon_objecter::OpError> {
+    /// use siphon_objecter::{Op, Target};
+    /// let op = Op::read(Target::object(1, "watched"), vec![]);
+    /// let reply = objecter.notify(op, &bytes::Bytes::from_static(b"changed"), None).await?;
+    /// println!("{} answered, {} did not", reply.answers.len(), reply.missed.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// It waits until they have answered, or for `timeout`
     /// (`client_notify_timeout`, 10 s, if there is none).
     ///
     /// # Errors
@@ -277,7 +323,17 @@ impl Objecter {
         self.submit(Op::read(target, vec![ack]))
     }
 
-    /// Sends a command to an OSD. It waits for `timeout`, or `rados_osd_op_timeout` if that is set.
+    /// Sends a command to an OSD (`ceph tell osd.0 …`).
+    ///
+    /// ```no_run
+    /// # async fn ask(objecter: &siphon_objecter::Objecter) -> Result<(), siphon_objecter::OpError> {
+    /// let version = siphon_monclient::Command::new("version");
+    /// println!("{}", objecter.osd_command(0, &version, None).await?.text());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// It waits for `timeout`, or `rados_osd_op_timeout` if that is set.
     pub fn osd_command(
         &self,
         osd: i32,
@@ -340,8 +396,11 @@ impl Shared {
         OpFuture::new(Arc::clone(self), ticket)
     }
 
+    /// Submits what is good to be done, and not waited for for ever.
     pub(crate) fn submit_for_nobody(&self, op: Op) {
-        let op = dated(op);
+        /// An OSD forgets a watch after that time anyway (`osd_client_watch_timeout`).
+        const TIMEOUT: Duration = Duration::from_secs(30);
+        let op = Op { timeout: Some(TIMEOUT), ..dated(op) };
         self.with(|core, now| core.submit(op, Then::Nobody, now));
     }
 
@@ -353,8 +412,9 @@ impl Shared {
 
     pub(crate) fn with_state<R>(&self, call: impl FnOnce(&mut State, Instant) -> R) -> R {
         let mut state = self.lock();
-        let result = call(&mut state, Instant::now());
-        let later = state.act(&self.mon);
+        let now = Instant::now();
+        let result = call(&mut state, now);
+        let later = state.act(&self.mon, now);
         let next = state.core.poll_timeout();
         if next != state.deadline {
             state.deadline = next;

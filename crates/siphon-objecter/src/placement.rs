@@ -234,3 +234,6 @@ impl PgCache {
         Some(now)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,14 @@ use siphon_wire::types::{ByteString, Errno, SnapId};
 use crate::error::{BadReply, ObjecterError};
 use crate::{Objecter, OpError};
 
+/// ```no_run
+/// # async fn snap(objecter: &siphon_objecter::Objecter) -> Result<(), siphon_objecter::ObjecterError> {
+/// objecter.create_pool_snap(3, "today").await?;
+/// println!("{:?}", objecter.map().pool(3).and_then(|pool| pool.snap_by_name(b"today")));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// Each of these waits until our map shows what was done, so that what is submitted next goes by it. How
 /// long monitors have to answer is `rados_mon_op_timeout`.
 impl Objecter {

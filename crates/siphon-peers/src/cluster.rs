@@ -140,7 +140,7 @@ impl Cluster {
             mon.wait_until_listening(addrs.v2, START_TIMEOUT)?;
         }
         let osds = (0..options.osds).map(|id| files.launch_osd(id)).collect::<Result<_, _>>()?;
-        let mgr = files.launch("ceph-mgr", &["-f", "-i", "x"])?;
+        let mgr = files.launch_mgr()?;
         let cluster = Self { mgr, osds, mons, files, version, addrs };
         cluster.mgr.wait_until("up, all OSDs", START_TIMEOUT, || {
             let up = |map: &Value| map["num_up_osds"] == options.osds;
@@ -171,6 +171,23 @@ impl Cluster {
     pub fn mon_host(&self) -> String {
         let addrs: Vec<_> = self.addrs.iter().map(ToString::to_string).collect();
         addrs.join(",")
+    }
+
+    /// Ends the manager by a signal.
+    ///
+    /// # Errors
+    /// [`PeerError::System`].
+    pub fn end_mgr(&mut self, signal: &str) -> Result<(), PeerError> {
+        self.mgr.signal(signal)
+    }
+
+    /// Starts the manager that was ended.
+    ///
+    /// # Errors
+    /// [`PeerError::System`].
+    pub fn restart_mgr(&mut self) -> Result<(), PeerError> {
+        self.mgr = self.files.launch_mgr()?;
+        Ok(())
     }
 
     /// Ends a monitor by a signal; the first is 0.
@@ -309,6 +326,10 @@ impl Files {
 
     fn launch_osd(&self, id: u32) -> Result<Leash, PeerError> {
         self.launch("ceph-osd", &["-f", "-i", &id.to_string(), "--no-mon-config"])
+    }
+
+    fn launch_mgr(&self) -> Result<Leash, PeerError> {
+        self.launch("ceph-mgr", &["-f", "-i", "x"])
     }
 
     fn launch_mon(&self, mon: &MonAddrs) -> Result<Leash, PeerError> {

@@ -30,6 +30,14 @@ pub struct Cluster {
 }
 
 /// What a cluster holds.
+///
+/// ```no_run
+/// # async fn example(cluster: siphon_rados::Cluster) -> Result<(), siphon_rados::Error> {
+/// let stat = cluster.stat().await?;
+/// println!("{} of {} KiB used", stat.kb_used, stat.kb);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClusterStat {
     /// All that there is, in KiB.
@@ -43,6 +51,15 @@ pub struct ClusterStat {
 }
 
 /// What a pool holds, and what was done with it.
+///
+/// ```no_run
+/// # async fn example(cluster: siphon_rados::Cluster) -> Result<(), siphon_rados::Error> {
+/// for (name, usage) in cluster.pool_stats().await? {
+///     println!("{name} takes {} bytes", usage.bytes_used);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct PoolUsage {
     /// Bytes that it takes of OSDs, copies and all.
@@ -306,7 +323,7 @@ impl Cluster {
         }
     }
 
-    /// Closes the sessions. What is under way fails.
+    /// Closes the sessions, for all clones: what is under way fails, and what is asked from now on.
     ///
     /// ```no_run
     /// # async fn example(cluster: siphon_rados::Cluster) {
@@ -314,6 +331,7 @@ impl Cluster {
     /// # }
     /// ```
     pub async fn shutdown(&self) {
+        self.objecter.shutdown();
         self.mon.shutdown().await;
     }
 }

@@ -40,6 +40,12 @@ enum FileChoice {
 }
 
 /// Why there is no cluster to speak with.
+///
+/// ```
+/// use siphon_rados::{Cluster, ConnectError, Wait};
+/// let nowhere = Cluster::builder().without_file().connect().wait();
+/// assert!(matches!(nowhere, Err(ConnectError::Start(_)))); // mon_host is empty
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {

@@ -7,6 +7,20 @@ use siphon_wire::types::{ByteString, Errno, PgId};
 use crate::InvalidOp;
 
 /// Why an operation did not succeed. Each has Ceph's number: [`Error::errno`].
+///
+/// ```no_run
+/// # async fn example(pool: siphon_rados::Pool) -> Result<(), siphon_rados::Error> {
+/// use siphon_rados::Error;
+///
+/// match pool.read("first", 0, 0).await {
+///     Ok(data) => println!("{} bytes", data.len()),
+///     Err(error) if error.errno().name() == Some("ENOENT") => println!("nobody wrote it"),
+///     Err(Error::Op(error)) => println!("the OSD: {error}"),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

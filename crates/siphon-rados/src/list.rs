@@ -145,6 +145,15 @@ impl Pool {
 
 /// Objects of a pool: a stream that asks for a page when the one before was taken. After an error it
 /// ends; [`Objects::cursor`] tells where another could go on.
+///
+/// ```no_run
+/// # async fn example(pool: siphon_rados::Pool) -> Result<(), siphon_rados::Error> {
+/// use futures_util::TryStreamExt;
+///
+/// let names: Vec<_> = pool.objects().map_ok(|object| object.oid).try_collect().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Objects {
     pool: Pool,
@@ -174,6 +183,13 @@ impl Objects {
     }
 
     /// Before the object that comes next.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: siphon_rados::Pool) -> Result<(), siphon_rados::Error> {
+    /// println!("{}", pool.objects().cursor());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cursor(&self) -> Cursor {
         let next = self.page.front().and_then(|object| self.place(object));
         Cursor(next.unwrap_or_else(|| self.position.clone()))

@@ -64,6 +64,10 @@ impl Lock {
     }
 
     /// Which of this client's owners it is for; empty unless set.
+    ///
+    /// ```
+    /// let lock = siphon_rados::Lock::exclusive("leader").cookie("thread 3");
+    /// ```
     #[must_use]
     pub fn cookie(mut self, cookie: impl Into<ByteString>) -> Self {
         self.op.cookie = cookie.into();
@@ -71,6 +75,10 @@ impl Lock {
     }
 
     /// What all who take the lock must say alike; empty unless set.
+    ///
+    /// ```
+    /// let lock = siphon_rados::Lock::shared("readers").tag("v1");
+    /// ```
     #[must_use]
     pub fn tag(mut self, tag: impl Into<ByteString>) -> Self {
         self.op.tag = tag.into();
@@ -78,6 +86,10 @@ impl Lock {
     }
 
     /// For people.
+    ///
+    /// ```
+    /// let lock = siphon_rados::Lock::exclusive("leader").description("the nightly job");
+    /// ```
     #[must_use]
     pub fn description(mut self, description: impl Into<ByteString>) -> Self {
         self.op.description = description.into();
@@ -86,6 +98,11 @@ impl Lock {
 
     /// After which time, by the OSD's clock, others may have the lock; for good unless set. What is
     /// longer than 136 years is for good.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let lock = siphon_rados::Lock::exclusive("leader").duration(Duration::from_secs(30));
+    /// ```
     #[must_use]
     pub fn duration(mut self, duration: Duration) -> Self {
         self.op.duration = Utime::try_from(duration).unwrap_or_default();
@@ -93,6 +110,10 @@ impl Lock {
     }
 
     /// Lets the owner take the lock again, for another duration.
+    ///
+    /// ```
+    /// let lock = siphon_rados::Lock::exclusive("leader").may_renew();
+    /// ```
     #[must_use]
     pub fn may_renew(mut self) -> Self {
         self.op.flags = LOCK_FLAG_MAY_RENEW;
@@ -100,6 +121,10 @@ impl Lock {
     }
 
     /// Gives the lock only to who has it, for another duration; else the error is `ENOENT`.
+    ///
+    /// ```
+    /// let lock = siphon_rados::Lock::exclusive("leader").must_renew();
+    /// ```
     #[must_use]
     pub fn must_renew(mut self) -> Self {
         self.op.flags = LOCK_FLAG_MUST_RENEW;
@@ -107,6 +132,10 @@ impl Lock {
     }
 
     /// Its name.
+    ///
+    /// ```
+    /// assert_eq!(*siphon_rados::Lock::exclusive("leader").name(), "leader");
+    /// ```
     pub fn name(&self) -> &ByteString {
         &self.op.name
     }

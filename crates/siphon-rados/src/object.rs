@@ -454,6 +454,15 @@ impl Pool {
 }
 
 /// A reading step under way; a future of what it reads.
+///
+/// ```no_run
+/// # async fn example(pool: siphon_rados::Pool) -> Result<(), siphon_rados::Error> {
+/// let (first, second) = (pool.read("first", 0, 0), pool.read("second", 0, 0));
+/// // Both are under way.
+/// let both = [first.await?, second.await?];
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "whether it succeeded is known when it is awaited"]
 #[derive(Debug)]
 pub struct Answer<T> {
@@ -471,6 +480,14 @@ impl<T> Future for Answer<T> {
 }
 
 /// A writing step under way; a future of the object's version after it.
+///
+/// ```no_run
+/// # async fn example(pool: siphon_rados::Pool) -> Result<(), siphon_rados::Error> {
+/// let change = pool.append("log", bytes::Bytes::from_static(b"a line\n"));
+/// println!("now at {:?}", change.await?);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "whether it succeeded is known when it is awaited"]
 #[derive(Debug)]
 pub struct Change {

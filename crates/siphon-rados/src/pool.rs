@@ -50,26 +50,57 @@ impl Pool {
     }
 
     /// The pool's number.
+    ///
+    /// ```no_run
+    /// # fn example(pool: siphon_rados::Pool) {
+    /// println!("{}", pool.id());
+    /// # }
+    /// ```
     pub fn id(&self) -> i64 {
         self.id
     }
 
     /// The pool's name, as it was when it was looked up.
+    ///
+    /// ```no_run
+    /// # fn example(pool: siphon_rados::Pool) {
+    /// println!("{}", pool.name());
+    /// # }
+    /// ```
     pub fn name(&self) -> &ByteString {
         &self.name
     }
 
     /// The cluster that it belongs to.
+    ///
+    /// ```no_run
+    /// # fn example(pool: siphon_rados::Pool) {
+    /// println!("{}", pool.cluster().fsid());
+    /// # }
+    /// ```
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
     /// The namespace; empty unless set.
+    ///
+    /// ```no_run
+    /// # fn example(pool: siphon_rados::Pool) {
+    /// assert!(pool.namespace().is_empty());
+    /// # }
+    /// ```
     pub fn namespace(&self) -> &ByteString {
         &self.namespace
     }
 
     /// The snapshot that is read; [`SnapId::HEAD`] unless set.
+    ///
+    /// ```no_run
+    /// # fn example(pool: siphon_rados::Pool) {
+    /// use siphon_wire::types::SnapId;
+    /// assert_eq!(pool.snap(), SnapId::HEAD);
+    /// # }
+    /// ```
     pub fn snap(&self) -> SnapId {
         self.snap
     }
@@ -215,6 +246,13 @@ impl fmt::Debug for Pool {
 }
 
 /// Whether an [`ObjectOp`] reads or writes.
+///
+/// ```
+/// fn count<K: siphon_rados::Kind>(op: &siphon_rados::ObjectOp<K>) -> usize {
+///     op.len()
+/// }
+/// assert_eq!(count(&siphon_rados::ReadOp::new()), 0);
+/// ```
 pub trait Kind: sealed::Sealed {
     #[doc(hidden)]
     const FLAG: OsdFlags;
@@ -237,6 +275,16 @@ mod sealed {
 }
 
 /// An operation under way; a future of its [`Outputs`].
+///
+/// ```no_run
+/// # async fn example(pool: siphon_rados::Pool) -> Result<(), siphon_rados::Error> {
+/// let mut op = siphon_rados::WriteOp::new();
+/// op.create(false);
+/// let operation = pool.operate("first", op); // under way
+/// let outputs = operation.await?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "whether it succeeded is known when it is awaited"]
 pub struct Operation {
     /// An error that is there already is taken once.

@@ -16,6 +16,7 @@ mod rdma;
 mod sessions;
 mod size;
 mod stack;
+mod top;
 
 use std::process::ExitCode;
 
@@ -36,7 +37,6 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::enum_variant_names, reason = "`siphon command` is a command")]
 enum Command {
     /// Measure the messenger: rate, bandwidth, latency, CPU time
     Perf(Box<perf::Args>),
@@ -60,13 +60,16 @@ enum Command {
     /// The OSDs of a cluster
     Osd(ceph::OsdArgs),
     /// Have a daemon do a command, given as JSON
-    Command(ceph::CommandArgs),
+    #[command(name = "command")]
+    Ask(ceph::CommandArgs),
     /// Objects in a cluster, with the verbs, options and exit codes of Ceph's rados
     Rados(Box<rados::Args>),
     /// Ask a process at its admin socket, as `ceph daemon` does
     Daemon(daemon::Args),
     /// What is configured, by whom, and what options mean
     Config(config::Args),
+    /// Watch messengers: rates, queues, throttles, connections
+    Top(top::Args),
     /// Print a completion script for a shell, to be read by it at its start
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -92,7 +95,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let cli = Cli::parse_from(args);
+    let cli = Cli::try_parse_from(args).unwrap_or_else(|error| usage(&error));
     let log = start_log(&cli);
     let result = log.and_then(|log| {
         let result = run(cli.command);
@@ -103,8 +106,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("siphon: {}", describe(&error));
-            let code = ceph::exit_code(&error).or_else(|| rados::exit_code(&error));
-            code.unwrap_or(ExitCode::FAILURE)
+            ceph::exit_code(&error).unwrap_or(ExitCode::FAILURE)
         }
     }
 }
@@ -115,7 +117,7 @@ fn start_log(cli: &Cli) -> anyhow::Result<Log> {
         Command::Status(_)
         | Command::Health(_)
         | Command::Osd(_)
-        | Command::Command(_)
+        | Command::Ask(_)
         | Command::Rados(_) => options::load(false)?.config,
         Command::Config(_) => Config::default(), // which is what the command looks at
         _ => options::config()?,
@@ -126,10 +128,22 @@ fn start_log(cli: &Cli) -> anyhow::Result<Log> {
         Some(directives) => builder.directives(directives).install()?,
         None => builder.install()?,
     };
+    options::set_log(&log);
     if reopens {
         log.reopen_on_hangup()?;
     }
     Ok(log)
+}
+
+/// Tells what is wrong with a command line, or the help that was asked for; the code is clap's, but where
+/// Ceph's own tool has another.
+fn usage(error: &clap::Error) -> ! {
+    let _ = error.print(); // there is nobody else to tell
+    let code = match error.exit_code() {
+        2 if std::env::args_os().any(|arg| arg == "rados") => 1,
+        code => code,
+    };
+    std::process::exit(code)
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
@@ -143,10 +157,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => return ceph::status(&args),
         Command::Health(args) => return ceph::health(&args),
         Command::Osd(args) => return ceph::osd(&args),
-        Command::Command(args) => return ceph::command(&args),
+        Command::Ask(args) => return ceph::command(&args),
         Command::Rados(args) => return rados::run(*args),
         Command::Daemon(args) => daemon::run(&args),
         Command::Config(args) => return config::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Completions { shell } => commandline::completions(shell),
         Command::Man { folder } => commandline::man(&folder),
         Command::Rdma { command } => rdma::run(&command),
@@ -172,5 +187,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// An option that may stand anywhere would be set by an argument of the same name.
+    #[test]
+    fn no_argument_is_called_as_an_option_of_its_command_is() {
+        fn check(command: &clap::Command, options: &[clap::Id]) {
+            for argument in command.get_arguments().filter(|it| it.is_positional()) {
+                assert!(!options.contains(argument.get_id()), "{command}: {argument}");
+            }
+            let globals = command.get_arguments().filter(|it| it.is_global_set());
+            let globals: Vec<_> = globals.map(|it| it.get_id().clone()).collect();
+            let options = [options, &globals].concat();
+            command.get_subcommands().for_each(|command| check(command, &options));
+        }
+        check(&Cli::command(), &[]);
     }
 }

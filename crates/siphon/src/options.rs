@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 use anyhow::Result;
 use siphon_common::config::{ConfigLoader, Loaded};
-use siphon_common::{Config, ConfigError};
+use siphon_common::logging::Log;
+use siphon_common::{Config, ConfigError, Context};
 
 /// What every command's help says of them.
 pub(crate) const HELP: &str = "\
@@ -63,6 +64,21 @@ fn names(arg: &clap::Arg) -> Vec<String> {
 fn add_names(command: &clap::Command, all: &mut Vec<String>) {
     all.extend(command.get_arguments().flat_map(names));
     command.get_subcommands().for_each(|below| add_names(below, all));
+}
+
+/// The log of the process.
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// Makes this the log that contexts change.
+pub(crate) fn set_log(log: &Log) {
+    let _ = LOG.set(log.clone()); // once, at the beginning
+}
+
+/// Has the log heed a context whose options an admin socket changes.
+pub(crate) fn follow(context: &Context) {
+    if let Some(log) = LOG.get() {
+        log.follow(context);
+    }
 }
 
 /// What of the command line is Ceph's.

@@ -54,7 +54,14 @@ fn lines_of_messages_are_found_by_who_greps_for_ceph_s() {
     let Some(mon) = require(CephMon::start(MonOptions::default())) else { return };
     let addr = mon.addr_v2().unwrap();
     let Some(mut theirs) = require(siphon_peers::ceph()) else { return };
-    theirs.args(["-m", &format!("v2:{addr}"), "--debug_ms=1", "--log_to_stderr=true", "mon", "stat"]);
+    theirs.args([
+        "-m",
+        &format!("v2:{addr}"),
+        "--debug_ms=1",
+        "--log_to_stderr=true",
+        "mon",
+        "stat",
+    ]);
     let theirs = theirs.output().unwrap();
     let theirs = String::from_utf8_lossy(&theirs.stderr).into_owned();
     let mut ours = siphon(["ping", "mon"]);

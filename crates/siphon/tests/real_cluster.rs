@@ -172,7 +172,7 @@ fn who_is_not_let_in_is_told_what_to_do() {
         (&["-m", "127.0.0.1:1", "--connect-timeout", "0.3"], 110, "nobody listens"),
         (&["-n", "client.nobody"], 1, "has no key for client.nobody"),
         (&["--set", "mon_hots=x"], 1, "did you mean 'mon_host'"),
-        (&["-m", ""], 1, "no monitors are known"),
+        (&["-m", "", "--set", "mon_dns_srv_name="], 1, "no monitors are known"),
         (&["--id", "admin", "-k", "/nowhere/keyring"], 13, "does not let us in"),
     ] {
         // What is said more than once is an error of its own: what comes last stands for both.

@@ -64,7 +64,7 @@ pub struct LogBuilder {
 #[derive(Debug)]
 struct Owner {
     shared: Arc<Shared>,
-    _observation: Observation,
+    observations: Mutex<Vec<Observation>>,
 }
 
 #[derive(Debug)]
@@ -115,21 +115,14 @@ impl LogBuilder {
             sinks: Mutex::new(Sinks::new(self.syslog, self.journald)),
             by_directives: directives.is_some(),
         });
-        shared.configure(&self.context.config());
-        let kept = Arc::clone(&shared);
-        let names = Config::options().map(|option| option.name);
-        let names = names.filter(|name| is_ours(name)).collect::<Vec<_>>();
-        let observation = self.context.observe(names, move |config, _| {
-            kept.configure(config);
-            tracing::callsite::rebuild_interest_cache();
-        });
         let writer = Arc::clone(&shared);
         std::thread::Builder::new().name("log".to_owned()).spawn(move || writer.run())?;
         let layer = QueueLayer { shared: Arc::clone(&shared) };
         let filter = ByLevels { shared: Arc::clone(&shared) };
         let subscriber =
             tracing_subscriber::registry().with(layer.with_filter(filter)).with(directives);
-        let log = Log { owner: Arc::new(Owner { shared, _observation: observation }) };
+        let log = Log { owner: Arc::new(Owner { shared, observations: Mutex::default() }) };
+        log.follow(&self.context);
         Ok((log, subscriber))
     }
 
@@ -164,6 +157,22 @@ impl Log {
             syslog: "/dev/log".into(),
             journald: "/run/systemd/journal/socket".into(),
         }
+    }
+
+    /// Heeds the options of another context from now on, besides: the last change of any counts. For a
+    /// program whose log is there before the context that its admin socket changes.
+    pub fn follow(&self, context: &Context) {
+        let shared = &self.owner.shared;
+        let kept = Arc::clone(shared);
+        let names = Config::options().map(|option| option.name).filter(|name| is_ours(name));
+        let observation = context.observe(names, move |config, _| {
+            kept.configure(config);
+            tracing::callsite::rebuild_interest_cache();
+        });
+        shared.configure(&context.config());
+        tracing::callsite::rebuild_interest_cache();
+        let observations = &self.owner.observations;
+        observations.lock().unwrap_or_else(PoisonError::into_inner).push(observation);
     }
 
     /// Writes what waits, before this returns.

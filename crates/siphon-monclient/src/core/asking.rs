@@ -260,7 +260,7 @@ impl<W> Core<W> {
             (_, None) if !matches!(self.state, State::Open(_)) => {
                 MonError::NoMonitor { after, tried: self.tried() }
             }
-            (Route::Manager { .. }, None) => {
+            (Route::Manager { .. }, _) if self.manager.is_out_of_reach() => {
                 MonError::NoManager { what, after, tried: self.manager.tried() }
             }
             (_, Some(session)) => {

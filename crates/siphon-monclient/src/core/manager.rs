@@ -58,6 +58,16 @@ impl Manager {
         self.session = Some(session);
     }
 
+    /// It has let us in.
+    pub(super) fn handle_open(&mut self) {
+        self.failure = None;
+    }
+
+    /// Whether the last attempt to reach it failed.
+    pub(super) fn is_out_of_reach(&self) -> bool {
+        self.session.is_none() || self.failure.is_some()
+    }
+
     pub(super) fn handle_fault(&mut self, reason: &CloseReason) {
         self.failure = Some(reason.clone());
     }

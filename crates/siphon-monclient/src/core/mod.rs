@@ -111,6 +111,8 @@ pub(crate) struct Core<W> {
     knows_map: bool,
     state: State,
     had_session: bool,
+    /// Sessions in a row that ended as soon as they were open.
+    short_sessions: u32,
     hunter: Hunter,
     subs: Subscriptions,
     manager: Manager,
@@ -155,6 +157,7 @@ struct Open {
     session: SessionId,
     name: ByteString,
     addrs: EntityAddrVec,
+    since: Instant,
     keepalive_at: Instant,
     /// When we last knew that it lives.
     alive: Instant,
@@ -190,6 +193,7 @@ impl<W> Core<W> {
             knows_map: false,
             state: State::Idle,
             had_session: false,
+            short_sessions: 0,
             subs,
             manager: Manager::default(),
             config: BTreeMap::new(),
@@ -308,7 +312,7 @@ impl<W> Core<W> {
         }
     }
 
-    /// Sends something that needs no answer, now or with the next session; false if there is none.
+    /// Sends something that needs no answer, if there is a session; whether there is.
     pub(crate) fn send(&mut self, message: OutMessage) -> bool {
         let State::Open(open) = &self.state else { return false };
         self.actions.push_back(Action::Send { session: open.session, message });

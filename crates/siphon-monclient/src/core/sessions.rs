@@ -1,7 +1,7 @@
 //! Sessions with monitors: looking for one, choosing one, leaving one.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use siphon_messages::mon::{MonInfo, MonMap};
 use siphon_msgr::CloseReason;
@@ -9,6 +9,11 @@ use siphon_wire::types::{AddrType, ByteString, EntityAddrVec, EntityType};
 
 use super::{Candidate, Core, Hunt, Open, Role, SessionId, State};
 use crate::error::{MonError, Tried, denial};
+
+/// A session that ends earlier has brought nothing.
+const SHORT_SESSION: Duration = Duration::from_secs(1);
+/// After so many of them in a row we wait before the next.
+const MAX_SHORT_SESSIONS: u32 = 3;
 
 impl<W> Core<W> {
     /// A connection is open, and we are let in.
@@ -20,8 +25,10 @@ impl<W> Core<W> {
         peer: &EntityAddrVec,
         now: Instant,
     ) -> bool {
-        if let Some(&Role::Tell(tid)) = self.sessions.get(&session) {
-            self.transmit(tid, session);
+        match self.sessions.get(&session) {
+            Some(&Role::Tell(tid)) => self.transmit(tid, session),
+            Some(Role::Manager) => self.manager.handle_open(),
+            Some(Role::Monitor) | None => {}
         }
         let State::Hunting(hunt) = &mut self.state else { return false };
         let Some(at) = hunt.pending.iter().position(|it| it.session == session) else {
@@ -37,6 +44,7 @@ impl<W> Core<W> {
             session,
             name,
             addrs,
+            since: now,
             keepalive_at: now + self.options.ping_interval,
             alive: now,
             renew_at: None,
@@ -171,17 +179,28 @@ impl<W> Core<W> {
         }
     }
 
-    /// Gives up the session, and looks for another.
+    /// Gives up the session, and looks for another: at once, unless sessions end as soon as they are
+    /// open, one after the other.
     pub(super) fn leave(&mut self, now: Instant) {
         if let State::Open(open) = &self.state {
             let session = open.session;
+            self.short_sessions = match now.saturating_duration_since(open.since) < SHORT_SESSION {
+                true => self.short_sessions + 1,
+                false => 0,
+            };
             self.close(session);
             self.unsend(session);
         }
         self.state = State::Idle;
         self.hunter.back_off(&self.options);
         self.hunter.start_over();
-        self.hunt(now);
+        if self.short_sessions < MAX_SHORT_SESSIONS {
+            return self.hunt(now);
+        }
+        tracing::warn!("sessions with monitors end as soon as they are open: waiting for a while");
+        self.short_sessions = 0;
+        let until = now + self.hunter.interval(&self.options);
+        self.state = State::Hunting(Hunt { pending: Vec::new(), until });
     }
 
     /// No more looking for monitors, until somebody asks again.

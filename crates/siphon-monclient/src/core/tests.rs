@@ -380,6 +380,23 @@ fn tickets_are_asked_for_when_they_are_due_until_they_come() {
 }
 
 #[test]
+fn a_monitor_that_ends_each_session_at_once_does_not_make_us_spin() {
+    let mut bench = Bench::new(&["a"]);
+    bench.authenticate(1000);
+    for _ in 0..3 {
+        let session = bench.open("a", &["a"]);
+        assert!(bench.core.monitor().is_some());
+        bench.reset(session);
+    }
+    assert!(bench.live().is_empty(), "the third time we wait");
+    assert_eq!(bench.next_deadline(), Duration::from_secs_f64(4.5));
+    let session = bench.open("a", &["a"]);
+    bench.now += SECOND;
+    bench.reset(session);
+    assert_eq!(bench.live().len(), 1, "one that lasted is followed at once");
+}
+
+#[test]
 fn monitors_that_want_to_be_reminded_of_subscriptions_are() {
     let mut bench = Bench::new(&["a"]);
     bench.authenticate(10);
@@ -593,6 +610,20 @@ fn without_a_manager_that_is_said() {
     assert_eq!(bench.next_deadline(), SECOND * 3);
     let error = bench.result("df").unwrap_err().to_string();
     assert_eq!(error, "no manager is active that could answer \"osd df\" (waited 3s)");
+
+    bench.ask("df", Question::Command(Command::new("osd df")), Route::Manager { tell: false }, 3);
+    bench.receive(session, &manager_at(2, "x", true), 0);
+    let manager = bench.live_at("x");
+    bench.fault(manager, &refused("x"));
+    bench.next_deadline();
+    let error = bench.result("df").unwrap_err().to_string();
+    assert!(error.contains("mgr.x at v2:10.0.0.1:1120/0: nobody listens"), "{error}");
+
+    bench.ask("df", Question::Command(Command::new("osd df")), Route::Manager { tell: false }, 3);
+    bench.core.handle_open(manager, &addr("x"), bench.now);
+    bench.next_deadline();
+    let error = bench.result("df").unwrap_err().to_string();
+    assert_eq!(error, "no answer to \"osd df\" from mgr.x within 3s");
 }
 
 #[test]

@@ -11,10 +11,15 @@ use siphon_wire::types::{HObject, SnapId};
 
 use super::{Core, Done, OpTicket, Output, Subject, view};
 use crate::placement::{Aim, Missing, Placement, Recalc};
-use crate::{Op, OpError, OpReply};
+use crate::{Op, OpError, OpReply, Target};
 
 /// Operations in a request, as many as its count can say.
 const MAX_OPS: usize = u16::MAX as usize;
+
+/// What an operation takes in a request's front, beside its data.
+const OP_LEN: usize = 38;
+/// More than all else takes there.
+const FIXED_LEN: usize = 1024;
 
 /// Who waits for an operation.
 #[derive(Debug)]
@@ -129,17 +134,22 @@ impl Core {
     }
 
     fn acceptable(&self, op: &Op) -> Result<(), OpError> {
-        let limit = u64::from(Limits::SESSION.data);
-        let bytes = op.ops.iter().map(|op| op.data.len() as u64).fold(0, u64::saturating_add);
         let count = op.ops.len();
+        let data = op.ops.iter().map(|op| op.data.len() as u64).fold(0, u64::saturating_add);
+        let Target { namespace, object, key, .. } = &op.target;
+        let names = namespace.len() + object.len() + key.len() + op.snapc.snaps.len() * 8;
+        let fields = (names + FIXED_LEN + count.min(MAX_OPS) * OP_LEN) as u64;
         if self.is_shut {
             return Err(OpError::Shutdown);
         }
         if count == 0 || count > MAX_OPS {
             return Err(OpError::OpCount { count, limit: MAX_OPS });
         }
-        if bytes > limit {
-            return Err(OpError::TooLong { bytes, limit });
+        let limits = [(data, Limits::SESSION.data), (fields, Limits::SESSION.front)];
+        for (bytes, limit) in limits.map(|(bytes, limit)| (bytes, u64::from(limit))) {
+            if bytes > limit {
+                return Err(OpError::TooLong { bytes, limit });
+            }
         }
         Ok(())
     }

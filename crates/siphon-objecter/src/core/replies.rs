@@ -41,7 +41,8 @@ impl Core {
             }
         };
         // That to an earlier attempt does not count: another one is on its way.
-        if op.attempts == 0 || (reply.retry_attempt >= 0 && reply.retry_attempt != op.attempts - 1)
+        if op.attempts == 0
+            || (reply.retry_attempt >= 0 && reply.retry_attempt != op.attempts.wrapping_sub(1))
         {
             return;
         }

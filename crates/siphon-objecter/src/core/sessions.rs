@@ -74,11 +74,24 @@ impl Core {
     /// numbers.
     pub(crate) fn handle_reset(&mut self, session: SessionId, now: Instant) {
         let Some(osd) = self.osd_of(session) else { return };
+        if self.is_idle(osd) {
+            // Nobody waits for it: it is opened when it is needed.
+            self.sessions.remove(&osd);
+            self.by_session.remove(&session);
+            self.check();
+            return;
+        }
         self.reopen(osd);
         self.want_map();
         self.flush(now);
         self.admit(now);
         self.check();
+    }
+
+    fn is_idle(&self, osd: i32) -> bool {
+        self.ops.values().all(|op| op.session != Some(osd))
+            && self.lingers.values().all(|linger| linger.session != Some(osd))
+            && self.commands.values().all(|command| command.session != Some(osd))
     }
 
     fn reopen(&mut self, osd: i32) {

@@ -41,14 +41,29 @@ pub struct ObjectOp<K> {
 }
 
 /// The kind of [`ReadOp`]s.
+///
+/// ```
+/// let op: siphon_rados::ObjectOp<siphon_rados::Reading> = siphon_rados::ReadOp::new();
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Reading {}
 
 /// The kind of [`WriteOp`]s.
+///
+/// ```
+/// let op: siphon_rados::ObjectOp<siphon_rados::Writing> = siphon_rados::WriteOp::new();
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Writing {}
 
 /// Steps that read an object.
+///
+/// ```
+/// let mut op = siphon_rados::ReadOp::new();
+/// let (stat, data) = (op.stat(), op.read(0, 4096));
+/// assert_eq!(op.len(), 2);
+/// # let _ = (stat, data);
+/// ```
 pub type ReadOp = ObjectOp<Reading>;
 
 /// Steps that change an object.
@@ -66,6 +81,13 @@ pub type ReadOp = ObjectOp<Reading>;
 pub type WriteOp = ObjectOp<Writing>;
 
 /// A step that no OSD would understand, or that cannot be encoded.
+///
+/// ```
+/// use siphon_rados::{InvalidOp, WriteOp};
+/// let mut op = WriteOp::new();
+/// op.write_same(0, 5, bytes::Bytes::from_static(b"xy"));
+/// assert_eq!(op.into_ops().unwrap_err(), InvalidOp::WriteSame { length: 5, pattern: 2 });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidOp {
@@ -108,6 +130,10 @@ pub enum InvalidOp {
 
 impl<K> ObjectOp<K> {
     /// No steps yet.
+    ///
+    /// ```
+    /// assert!(siphon_rados::ReadOp::new().is_empty());
+    /// ```
     pub fn new() -> Self {
         Self {
             ops: Vec::new(),
@@ -119,11 +145,21 @@ impl<K> ObjectOp<K> {
     }
 
     /// How many steps there are.
+    ///
+    /// ```
+    /// let mut op = siphon_rados::WriteOp::new();
+    /// op.create(true).truncate(0);
+    /// assert_eq!(op.len(), 2);
+    /// ```
     pub fn len(&self) -> usize {
         self.ops.len()
     }
 
     /// Whether there are none.
+    ///
+    /// ```
+    /// assert!(siphon_rados::WriteOp::new().is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }
@@ -163,17 +199,33 @@ impl<K> ObjectOp<K> {
 
     /// Adds flags of the whole operation, such as [`OsdFlags::BALANCE_READS`], or
     /// [`OsdFlags::FULL_TRY`] for what is to be tried although the pool is full.
+    ///
+    /// ```
+    /// use siphon_messages::osd::OsdFlags;
+    /// let mut op = siphon_rados::WriteOp::new();
+    /// op.remove().set_flags(OsdFlags::FULL_TRY);
+    /// assert_eq!(op.flags(), OsdFlags::FULL_TRY);
+    /// ```
     pub fn set_flags(&mut self, flags: OsdFlags) -> &mut Self {
         self.flags |= flags;
         self
     }
 
     /// The flags that were added.
+    ///
+    /// ```
+    /// use siphon_messages::osd::OsdFlags;
+    /// assert_eq!(siphon_rados::ReadOp::new().flags(), OsdFlags::NONE);
+    /// ```
     pub fn flags(&self) -> OsdFlags {
         self.flags
     }
 
     /// The time that was set.
+    ///
+    /// ```
+    /// assert_eq!(siphon_rados::WriteOp::new().mtime(), None); // that of sending
+    /// ```
     pub fn mtime(&self) -> Option<Utime> {
         self.mtime
     }

@@ -7,6 +7,12 @@ use siphon_wire::{Decode, DecodeError};
 use crate::Error;
 
 /// What a step will have read; [`Outputs::get`] has it when the operation was answered.
+///
+/// ```
+/// let mut op = siphon_rados::ReadOp::new();
+/// let owner = op.xattr("owner");
+/// assert_eq!(format!("{owner:?}"), "Out(getxattr of step 0)");
+/// ```
 pub struct Out<T> {
     index: usize,
     code: OsdOpCode,
@@ -65,11 +71,26 @@ pub struct Outputs {
 
 impl Outputs {
     /// Those of the steps that an OSD answered, and the object's version.
+    ///
+    /// ```
+    /// use siphon_rados::Outputs;
+    /// use siphon_wire::types::Version;
+    /// assert_eq!(Outputs::new(Vec::new(), Version(9)).version(), Version(9));
+    /// ```
     pub fn new(ops: Vec<OsdOp>, version: Version) -> Self {
         Self { ops, version }
     }
 
     /// The object's version: what was read, or what was made.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: siphon_rados::Pool) -> Result<(), siphon_rados::Error> {
+    /// let mut op = siphon_rados::WriteOp::new();
+    /// op.create(false);
+    /// println!("{:?}", pool.operate("first", op).await?.version());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn version(&self) -> Version {
         self.version
     }
@@ -79,6 +100,15 @@ impl Outputs {
     /// # Errors
     /// The step failed, and was let fail; or the OSD answered what cannot be read, or to other steps
     /// than it was asked for.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: siphon_rados::Pool) -> Result<(), siphon_rados::Error> {
+    /// let mut op = siphon_rados::ReadOp::new();
+    /// let stat = op.stat();
+    /// println!("{} bytes", pool.operate("first", op).await?.get(stat)?.size);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get<T>(&self, out: Out<T>) -> Result<T, Error> {
         let op = self.step(&out)?;
         if let Some(errno) = Errno::of_result(op.rval) {
@@ -91,6 +121,16 @@ impl Outputs {
     ///
     /// # Errors
     /// The OSD answered to other steps than it was asked for.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: siphon_rados::Pool) -> Result<(), siphon_rados::Error> {
+    /// let mut op = siphon_rados::WriteOp::new();
+    /// let answer = op.exec("hello", "write_return_data", bytes::Bytes::new());
+    /// op.return_outputs();
+    /// println!("{}", pool.operate("first", op).await?.result(answer)?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn result<T>(&self, out: Out<T>) -> Result<i32, Error> {
         self.step(&out).map(|op| op.rval)
     }

@@ -11,6 +11,7 @@ use crate::size::Size;
 
 /// Objects in a cluster, with the verbs, options and exit codes of Ceph's rados
 #[derive(Debug, clap::Args)]
+#[command(args_override_self = true)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(super) cluster: ClusterArgs,
@@ -129,6 +130,7 @@ pub(crate) struct Words {
     pub(super) words: Vec<OsString>,
 }
 
+/// No argument of a verb may be called as an option is, since options are given anywhere.
 #[derive(Debug, clap::Subcommand)]
 #[command(rename_all = "lower")]
 pub(crate) enum Verb {
@@ -148,8 +150,8 @@ pub(crate) enum Verb {
     },
     /// Remove all objects of a pool
     Purge {
-        #[arg(value_parser = name())]
-        pool: ByteString,
+        #[arg(value_name = "POOL", value_parser = name())]
+        purged: ByteString,
         #[arg(long)]
         yes_i_really_really_mean_it: bool,
     },
@@ -163,20 +165,20 @@ pub(crate) enum Verb {
     Lssnap,
     /// Take a snapshot of the pool
     Mksnap {
-        #[arg(value_parser = name())]
-        snap: ByteString,
+        #[arg(value_name = "SNAP", value_parser = name())]
+        snapshot: ByteString,
     },
     /// Remove a snapshot of the pool
     Rmsnap {
-        #[arg(value_parser = name())]
-        snap: ByteString,
+        #[arg(value_name = "SNAP", value_parser = name())]
+        snapshot: ByteString,
     },
     /// Make an object what it was at a snapshot
     Rollback {
         #[arg(value_parser = name())]
         object: ByteString,
-        #[arg(value_parser = name())]
-        snap: ByteString,
+        #[arg(value_name = "SNAP", value_parser = name())]
+        snapshot: ByteString,
     },
     /// List an object's states at snapshots
     #[command(override_usage = "siphon rados listsnaps -p POOL [OPTIONS] OBJECT")]

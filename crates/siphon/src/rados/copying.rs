@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use siphon_osdmap::{MapFlags, PoolFlags};
 use siphon_rados::{Change, Error, Pool, WriteOp};
 use siphon_wire::buf::Rope;
 use siphon_wire::types::{ByteString, Errno};
@@ -88,7 +89,10 @@ impl Session {
         let mut any = false;
         while let Some(block) = read_block(&mut *file, &words[1], self.block_size())? {
             let length = block.len() as u64;
-            pool.append(words[0].clone(), block).await.map_err(explain).with_context(context)?;
+            pool.append(words[0].clone(), block)
+                .await
+                .map_err(|error| explain(&pool, error))
+                .with_context(context)?;
             bar.inc(length);
             any = true;
         }
@@ -149,12 +153,15 @@ impl Put<'_> {
             op.truncate(self.at);
         }
         let done = self.pool.operate(self.object.clone(), op).await;
-        done.map(drop).map_err(explain).with_context(|| self.context())
+        done.map(drop).map_err(|error| explain(self.pool, error)).with_context(|| self.context())
     }
 
     async fn settle_one(&mut self) -> Result<()> {
         if let Some((change, length)) = self.under_way.pop_front() {
-            change.await.map_err(explain).with_context(|| self.context())?;
+            change
+                .await
+                .map_err(|error| explain(self.pool, error))
+                .with_context(|| self.context())?;
             self.bar.inc(length);
         }
         Ok(())
@@ -174,7 +181,12 @@ impl Put<'_> {
 }
 
 /// What can be done about errors of writing.
-fn explain(error: Error) -> anyhow::Error {
+fn explain(pool: &Pool, error: Error) -> anyhow::Error {
+    let full = || {
+        let map = pool.cluster().objecter().map();
+        map.flags.contains(MapFlags::FULL)
+            || map.pool(pool.id()).is_some_and(|pool| pool.flags.contains(PoolFlags::FULL))
+    };
     let advice = match error.errno() {
         Errno::EFBIG => {
             "an object of this size is more than the cluster's osd_max_object_size allows: \
@@ -185,6 +197,9 @@ fn explain(error: Error) -> anyhow::Error {
              give a smaller --block-size"
         }
         Errno::ENOSPC | Errno::EDQUOT => "the cluster or the pool is full, or at its quota",
+        Errno::ETIMEDOUT if full() => {
+            "the cluster or the pool is full, or at its quota: what is written waits for room"
+        }
         _ => return error.into(),
     };
     anyhow::Error::new(error).context(advice)

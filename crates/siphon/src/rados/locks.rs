@@ -7,8 +7,8 @@ use serde_json::json;
 use siphon_rados::{Error, Lock, Pool};
 use siphon_wire::types::{ByteString, EntityAddr};
 
+use super::Session;
 use super::args::{LockArgs, LockType, LockVerb};
-use super::{Failed, Session};
 
 impl Session {
     pub(super) async fn lock(&self, args: LockArgs) -> Result<()> {
@@ -19,26 +19,26 @@ impl Session {
             LockVerb::Get { object, lock } => {
                 let wanted = args.wanted(lock);
                 let got = pool.lock(object.clone(), &wanted).await;
-                got.map(drop).map_err(|error| failed("failed locking", &error))
+                got.map(drop).map_err(|error| failed("failed locking", error))
             }
             LockVerb::Break { object, lock, locker } => {
                 let cookie = args.lock_cookie.clone().unwrap_or_default();
                 let broken = pool.break_lock(object.clone(), lock.clone(), *locker, cookie).await;
-                broken.map(drop).map_err(|error| failed("failed breaking lock", &error))
+                broken.map(drop).map_err(|error| failed("failed breaking lock", error))
             }
         }
     }
 
     async fn list_locks(&self, pool: &Pool, object: &ByteString) -> Result<()> {
         let answer = pool.list_locks(object.clone()).await;
-        let locks = answer.map_err(|error| failed("rados_list_locks()", &error))?;
+        let locks = answer.map_err(|error| failed("rados_list_locks()", error))?;
         let locks: Vec<_> = locks.iter().map(|name| json!({ "name": name.to_string() })).collect();
         self.show(&json!({ "objname": object.to_string(), "locks": locks }))
     }
 
     async fn lock_info(&self, pool: &Pool, object: &ByteString, lock: &ByteString) -> Result<()> {
         let answer = pool.lock_info(object.clone(), lock.clone()).await;
-        let info = answer.map_err(|error| failed("rados_lock_get_lock_info()", &error))?;
+        let info = answer.map_err(|error| failed("rados_lock_get_lock_info()", error))?;
         let lockers = info.lockers.iter().map(|(id, locker)| {
             json!({
                 "name": id.locker.to_string(),
@@ -87,7 +87,7 @@ pub(super) fn legacy(addr: &EntityAddr) -> String {
     }
 }
 
-/// What ends `rados` with the error's own number.
-fn failed(what: &str, error: &Error) -> anyhow::Error {
-    anyhow::Error::new(Failed(error.errno())).context(format!("ERROR: {what}"))
+/// An error in the words of Ceph's `rados`.
+fn failed(what: &str, error: Error) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!("ERROR: {what}"))
 }

@@ -25,7 +25,7 @@ pub(crate) use args::Args;
 use args::{Format, Options, Verb, Words};
 use output::prettify;
 
-/// A failure that ends the program with a code of Ceph's: the negative error number, as a byte.
+/// A failure of which no more is known than its number.
 #[derive(Debug)]
 struct Failed(siphon_wire::types::Errno);
 
@@ -46,13 +46,6 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         session.cluster.shutdown().await;
         done
     })
-}
-
-/// The exit code of an error that Ceph's `rados` ends with by its number.
-pub(crate) fn exit_code(error: &anyhow::Error) -> Option<ExitCode> {
-    let Failed(errno) = error.downcast_ref()?;
-    // A negative result, of which the system keeps a byte.
-    Some(ExitCode::from(errno.to_result().to_le_bytes()[0]))
 }
 
 async fn connect(args: &Args) -> Result<Cluster> {
@@ -84,14 +77,14 @@ impl Session {
             Verb::Cppool { source, target, yes_i_really_mean_it } => {
                 self.cppool(source, target, yes_i_really_mean_it).await
             }
-            Verb::Purge { pool, yes_i_really_really_mean_it } => {
-                self.purge(pool, yes_i_really_really_mean_it).await
+            Verb::Purge { purged, yes_i_really_really_mean_it } => {
+                self.purge(purged, yes_i_really_really_mean_it).await
             }
             Verb::Ls { stdout } => self.ls(stdout).await,
             Verb::Lssnap => self.lssnap().await,
-            Verb::Mksnap { snap } => self.mksnap(snap).await,
-            Verb::Rmsnap { snap } => self.rmsnap(snap).await,
-            Verb::Rollback { object, snap } => self.rollback(object, snap).await,
+            Verb::Mksnap { snapshot } => self.mksnap(snapshot).await,
+            Verb::Rmsnap { snapshot } => self.rmsnap(snapshot).await,
+            Verb::Rollback { object, snapshot } => self.rollback(object, snapshot).await,
             Verb::Listsnaps(words) => self.listsnaps(words).await,
             Verb::Get(words) => self.get(words).await,
             Verb::Put(words) => self.put(words).await,

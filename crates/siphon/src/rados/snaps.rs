@@ -56,15 +56,16 @@ impl Session {
         let answer = pool.list_snaps(words[0].clone()).await;
         let found = answer
             .with_context(|| format!("error listing snap shots {}", named(&pool, &words[0])))?;
-        let names = pool.snaps()?;
+        let (names, seq) = (pool.snaps()?, found.seq.0);
         if self.json().is_some() {
             let clones: Vec<_> = found.clones.iter().map(|it| to_json(it, &names)).collect();
-            return self.show(&json!({ "name": words[0].to_string(), "clones": clones }));
+            return self
+                .show(&json!({ "name": words[0].to_string(), "seq": seq, "clones": clones }));
         }
         let with_names = if self.options.pretty_format { &names[..] } else { &[] };
         let object = prettify(&words[0]);
         let lines: String = found.clones.iter().map(|it| line(it, with_names)).collect();
-        say(&format!("{object}:\ncloneid\tsnaps\tsize\toverlap\n{lines}\n"))
+        say(&format!("{object} (seq:{seq}):\ncloneid\tsnaps\tsize\toverlap\n{lines}\n"))
     }
 }
 

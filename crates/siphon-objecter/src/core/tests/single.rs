@@ -254,6 +254,33 @@ fn an_osd_that_ends_every_session_is_not_asked_at_once_for_ever() {
 }
 
 #[test]
+fn a_session_that_nobody_needs_is_not_opened_again() {
+    let mut bench = Bench::new(config());
+    bench.submit(get("object"));
+    let (session, _, _) = bench.last();
+    bench.answer(0);
+    bench.core.handle_reset(session, bench.now);
+    bench.drain();
+    assert_eq!(bench.opened.len(), 1);
+    bench.submit(get("object"));
+    assert_eq!((bench.opened.len(), bench.sent.len()), (2, 2));
+}
+
+#[test]
+fn what_no_message_can_carry_is_refused() {
+    let mut bench = Bench::new(config());
+    let mut snaps = append(REPLICATED, "object", 1);
+    snaps.snapc.snaps = vec![SnapId(1); 1 << 24];
+    let ticket = bench.submit(snaps);
+    assert!(matches!(ticket.take(), Some(Err(OpError::TooLong { .. }))));
+    let mut many = get("object");
+    many.ops = vec![OsdOp::read(0, 1); 1 << 16];
+    let ticket = bench.submit(many);
+    assert!(matches!(ticket.take(), Some(Err(OpError::OpCount { .. }))));
+    assert!(bench.sent.is_empty());
+}
+
+#[test]
 fn a_time_that_has_passed_and_a_future_that_is_dropped_end_an_operation() {
     let timeout = Duration::from_secs(2);
     let mut bench = Bench::new(CoreConfig { timeout: Some(timeout), ..config() });
@@ -354,6 +381,41 @@ fn writes_wait_for_a_full_pool_and_those_that_try_do_not() {
     world.set_full(REPLICATED, false);
     world.settle();
     assert!(waits.take().is_some());
+}
+
+/// An OSD that was full when it got a write has dropped it, and says nothing.
+#[test]
+fn what_was_under_way_goes_again_when_a_pool_is_not_full_any_more() {
+    let mut world = World::with_map(config());
+    let ticket = world.append(REPLICATED, "object", 1);
+    for (epoch, full) in [(2, true), (3, false)] {
+        world.set_full(REPLICATED, full);
+        world.core.handle_map(&world.update(Epoch(epoch), false), world.now);
+        world.drain();
+    }
+    assert_eq!(world.sent, 2);
+    world.settle();
+    assert!(ticket.take().is_some());
+    assert_eq!(world.objects[&(REPLICATED, "object".to_owned())].done, [1]);
+}
+
+/// What was in between, nobody knows.
+#[test]
+fn a_map_after_others_that_were_missed_sends_all_again() {
+    let mut world = World::with_map(config());
+    let ticket = world.append(REPLICATED, "object", 1);
+    // Out and in again: as it was, and yet not.
+    for weight in [0, siphon_osdmap::WEIGHT_IN] {
+        world.change(|_, inc| {
+            inc.new_weight.insert(0, weight);
+        });
+    }
+    world.core.handle_map(&world.update(Epoch(3), true), world.now);
+    world.drain();
+    assert_eq!(world.sent, 2);
+    world.settle();
+    assert!(ticket.take().is_some());
+    assert_eq!(world.objects[&(REPLICATED, "object".to_owned())].done, [1]);
 }
 
 #[test]
