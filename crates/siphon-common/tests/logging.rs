@@ -66,6 +66,31 @@ fn levels_say_what_is_logged_and_what_is_remembered() {
 }
 
 #[test]
+fn a_log_heeds_every_context_that_it_follows() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.log");
+    let (first, second) = (context(&file), context(&file));
+    let (log, subscriber) = Log::builder(&first).build().unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        let tell = |what| tracing::debug!(target: "siphon_msgr", what);
+        second.set_option("debug_ms", "5").unwrap();
+        tell("not followed yet");
+        log.follow(&second);
+        tell("as it is");
+        second.set_option("debug_ms", "0/0").unwrap();
+        tell("changed");
+        first.set_option("debug_ms", "5").unwrap();
+        tell("changed by the first");
+    });
+    log.flush();
+    let told: Vec<_> = read(&file)
+        .lines()
+        .map(|line| line.split_once("what=").unwrap().1.trim_matches('"').to_owned())
+        .collect();
+    assert_eq!(told, ["as it is", "changed by the first"]);
+}
+
+#[test]
 fn the_ring_has_the_entries_of_late_and_json_has_fields() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.log");
