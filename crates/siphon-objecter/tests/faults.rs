@@ -1,5 +1,6 @@
-//! Writes that assert versions, appends and a watch, while OSDs are killed, restarted, marked out and in, and
-//! the number of placement groups is doubled: nothing is lost, done twice or out of order.
+//! Writes that assert versions, appends and a watch, while OSDs are killed, restarted, marked out and in,
+//! monitors are killed one by one, and the number of placement groups is doubled: nothing is lost, done twice
+//! or out of order.
 //!
 //! `SIPHON_FAULTS_WRITES` and `SIPHON_FAULTS_APPENDS` say how many; 100000 and 1000 take several minutes.
 
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{cluster, do_op, make_pool, objecter, rados, read, wait_until, write_full};
+use common::{cluster_with, do_op, make_pool, objecter, rados, read, wait_until, write_full};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use siphon_messages::osd::{OsdOp, OsdOpCode};
@@ -21,6 +22,7 @@ use siphon_wire::types::Version;
 
 const OBJECTS: u64 = 64;
 const OSDS: u32 = 4;
+const MONS: u32 = 3;
 
 fn amount(name: &str, usual: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
@@ -96,6 +98,9 @@ fn is_clean(cluster: &Cluster) -> bool {
 fn disturb(cluster: &mut Cluster, round: u32) {
     let osd = round % OSDS;
     let id = osd.to_string();
+    // One monitor after the other, and with it what we were told by it.
+    let mon = (round % MONS) as usize;
+    cluster.end_mon(mon, "KILL").unwrap();
     match round % 5 {
         0 | 3 => {
             // On TERM an OSD says good-bye; its data are kept.
@@ -119,6 +124,7 @@ fn disturb(cluster: &mut Cluster, round: u32) {
             cluster.ceph(&["osd", "down", &id]).unwrap();
         }
     }
+    cluster.restart_mon(mon).unwrap();
     wait_until("it is up", || is_up(cluster, osd, 1));
     wait_until("all is clean", || is_clean(cluster));
 }
@@ -161,7 +167,7 @@ fn all(release: Release, coded: bool) {
         "osd_heartbeat_interval = 1",
         "mon_max_pg_per_osd = 1000",
     ];
-    let Some(mut cluster) = cluster(release, OSDS, &config) else { return };
+    let Some(mut cluster) = cluster_with(release, MONS, OSDS, &config) else { return };
     let objecter = objecter(&cluster);
     let pool = if coded {
         let profile = ["osd", "erasure-code-profile", "set", "p", "k=2", "m=1"];

@@ -1,9 +1,11 @@
 //! Instruction counts; and the benchmark tools of Ceph and ours in turn, within one run.
 
 pub(crate) mod instructions;
+mod rados;
 mod report;
 mod tools;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -38,6 +40,9 @@ const CELLS: [(u32, u32); 5] =
 const DEFAULT_SIZE: u32 = 4 << 10;
 const DEFAULT_DEPTH: u32 = 32;
 
+/// Seconds of a run against a cluster.
+const RADOS_SECONDS: u32 = 5;
+
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -45,6 +50,9 @@ pub(crate) struct Args {
     /// instead of counting instructions
     #[arg(long)]
     peer: bool,
+    /// Measure `siphon rados bench` in turn with Ceph's own, against an OSD of 18.2.7 in memory
+    #[arg(long, conflicts_with = "peer")]
+    rados: bool,
     /// Store the instructions that are counted now
     #[arg(long, conflicts_with = "peer")]
     bless: bool,
@@ -60,8 +68,8 @@ pub(crate) struct Args {
     /// Messages of each job and run, for both [default: as many as each does in 2.5 s]
     #[arg(long, requires = "peer", value_parser = value_parser!(u32).range(1..))]
     ops: Option<u32>,
-    /// Runs of each side, in turn
-    #[arg(long, requires = "peer", default_value_t = 5, value_parser = value_parser!(u32).range(1..=100))]
+    /// Runs of each side, in turn, of --peer and --rados
+    #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Leave Ceph's tools their sleep of 0 µs a message
     #[arg(long, requires = "peer")]
@@ -72,6 +80,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run_bench(args: &Args) -> Result<()> {
+    if args.rados {
+        return rados::run_rados(args.rounds, RADOS_SECONDS);
+    }
     if !args.peer {
         return instructions::run(args.bless);
     }
@@ -103,15 +114,18 @@ fn theirs(keep_sleep: bool) -> Result<Tools> {
     Ok(Tools::Ceph(quick?))
 }
 
-/// Builds our tools as they are shipped.
 fn ours() -> Result<Tools> {
-    call(&mut cargo(&["build", "--release", "--locked", "--package", "ceph-perf-msgr"]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let built = root().join(target).join("release");
     Ok(Tools::Ours {
-        server: built.join("ceph_perf_msgr_server"),
-        client: built.join("ceph_perf_msgr_client"),
+        server: built("ceph-perf-msgr", "ceph_perf_msgr_server")?,
+        client: built("ceph-perf-msgr", "ceph_perf_msgr_client")?,
     })
+}
+
+/// A program of ours, built as it is shipped.
+fn built(package: &str, program: &str) -> Result<PathBuf> {
+    call(&mut cargo(&["build", "--release", "--locked", "--package", package]))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    Ok(root().join(target).join("release").join(program))
 }
 
 fn works(args: &Args) -> Vec<Work> {
@@ -200,7 +214,14 @@ mod tests {
         assert_eq!(chosen("--peer --size 64"), [(64, 32, 1)]);
         assert_eq!(chosen("--peer --depth 8 --jobs 2"), [(4096, 8, 2)]);
         assert_eq!(chosen("--peer --jobs 4").len(), CELLS.len());
-        for line in ["--depth 0", "--jobs 0", "--ops 0", "--rounds 0", "--size 99999999999"] {
+        for line in [
+            "--depth 0",
+            "--jobs 0",
+            "--ops 0",
+            "--rounds 0",
+            "--peer --rados",
+            "--size 99999999999",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

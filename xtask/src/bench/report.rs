@@ -145,7 +145,7 @@ fn machine() -> (usize, String) {
 }
 
 /// The middle one, or what is between the middle two.
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match (values.get(middle), values.get(middle.wrapping_sub(1))) {

@@ -164,7 +164,7 @@ fn cpu_of_stat(stat: &str) -> Option<f64> {
 
 /// Seconds of processor time, user and system, of all our children that have ended. Servers are not
 /// among them while they run.
-fn children_cpu() -> Result<f64> {
+pub(super) fn children_cpu() -> Result<f64> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("getrusage")?;
     let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
     Ok(seconds(usage.user_time()) + seconds(usage.system_time()))

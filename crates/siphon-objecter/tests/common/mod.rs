@@ -16,17 +16,22 @@ use siphon_peers::{Cluster, ClusterOptions, Release, require};
 /// How long a test waits for what must come.
 pub const HUNG: Duration = Duration::from_secs(120);
 
-/// A cluster with so many OSDs, and options of its own.
+/// A cluster with a monitor, so many OSDs, and options of its own.
 pub fn cluster(release: Release, osds: u32, config: &[&str]) -> Option<Cluster> {
+    cluster_with(release, 1, osds, config)
+}
+
+/// A cluster with so many monitors and OSDs, and options of its own.
+pub fn cluster_with(release: Release, mons: u32, osds: u32, config: &[&str]) -> Option<Cluster> {
     let config = config.iter().map(|line| (*line).to_owned()).collect();
-    let options = ClusterOptions { osds, config, ..ClusterOptions::default() };
+    let options = ClusterOptions { mons, osds, config, ..ClusterOptions::default() };
     require(Cluster::start(release, &options))
 }
 
 /// The configuration of `client.admin` of this cluster.
 pub fn config(cluster: &Cluster) -> Config {
     let mut config = Config::default();
-    config.mon_host = format!("[v2:{},v1:{}]", cluster.mon_v2(), cluster.mon_v1());
+    config.mon_host = cluster.mon_host();
     config.keyring = cluster.keyring().display().to_string();
     config.ms_async_op_threads = 2;
     config.objecter_tick_interval = Duration::from_secs(1);
