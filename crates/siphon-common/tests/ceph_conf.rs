@@ -209,11 +209,13 @@ fn options_are_looked_up_as_ceph_looks_them_up() {
                 continue;
             }
             let choices = choices(&file);
+            let configs = ENTITIES.map(|entity| load(path, entity));
             let mut random = Random(name.len() as u64);
             for _ in 0..pairs.min(choices.len() * ENTITIES.len()) {
                 let (section, option) = &choices[random.below(choices.len())];
-                let entity = ENTITIES[random.below(ENTITIES.len())];
-                let ours = lookup(path, &file, entity, section.as_deref(), option);
+                let who = random.below(ENTITIES.len());
+                let entity = ENTITIES[who];
+                let ours = lookup(&configs[who], &file, entity, section.as_deref(), option);
                 let mut args = vec!["--name", entity, "--lookup", option];
                 args.extend(section.iter().flat_map(|section| ["-s", section.as_str()]));
                 let output = ceph.run(path, &args);
@@ -250,13 +252,12 @@ fn choices(file: &ConfFile) -> Vec<(Option<String>, String)> {
 }
 
 fn lookup(
-    path: &Path,
+    config: &Config,
     file: &ConfFile,
     entity: &str,
     section: Option<&str>,
     option: &str,
 ) -> Option<String> {
-    let config = load(path, entity);
     let kind = entity.split_once('.').unwrap().0;
     let sections = section.into_iter().chain([entity, kind, "global"]);
     let line = file.lookup(sections, option)?;

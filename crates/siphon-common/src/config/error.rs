@@ -184,8 +184,20 @@ pub enum SyntaxRule {
 }
 
 /// The candidate with the fewest edits from `name`; the table is never empty.
+///
+/// Of a name in other letters than ASCII it may be one that is nearly so near.
 pub(super) fn nearest(name: &str, candidates: impl Iterator<Item = &'static str>) -> &'static str {
-    candidates.min_by_key(|candidate| edits(name, candidate)).unwrap_or_default()
+    let (mut best, mut fewest) = ("", usize::MAX);
+    for candidate in candidates {
+        // As many edits it takes at least.
+        if candidate.len().abs_diff(name.len()) < fewest {
+            let edits = edits(name, candidate);
+            if edits < fewest {
+                (best, fewest) = (candidate, edits);
+            }
+        }
+    }
+    best
 }
 
 /// Levenshtein's distance, in one row.

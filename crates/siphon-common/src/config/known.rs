@@ -1,5 +1,7 @@
 //! The names of Ceph's options, so that a real file gives no false alarm.
 
+use std::sync::LazyLock;
+
 use super::Config;
 
 /// The options that ceph-conf of 14.2.21, 16.2.15, 18.2.7 or 20.2.4 shows, by name, four a line: the
@@ -59,8 +61,10 @@ pub(super) fn find(name: &str) -> Option<Known> {
 
 /// All names: Ceph's, then those that are Siphon's only.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    let ours = Config::options().map(|option| option.name).filter(|name| find(name).is_none());
-    entries().map(|entry| read(entry).name).chain(ours)
+    static OURS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+        Config::options().map(|option| option.name).filter(|name| find(name).is_none()).collect()
+    });
+    entries().map(|entry| read(entry).name).chain(OURS.iter().copied())
 }
 
 /// Why Siphon does not honour an option.

@@ -10,6 +10,8 @@ use super::identity::TYPES;
 use super::values::{Place, Source};
 use super::{ConfFile, Config, ConfigError, OptionInfo, known, metavariables};
 
+/// Warnings of one file; looking for the nearest of all names takes its time.
+const MAX_WARNINGS: usize = 100;
 /// Where a configuration is looked for, unless somebody names a file (`CEPH_CONF_FILE_DEFAULT` of
 /// Ceph's `common/config.cc`).
 const DEFAULT_FILES: &str =
@@ -275,7 +277,7 @@ impl Config {
                         .map_err(|error| in_file(&path, line.number, error))?;
                 } else if known::find(&line.name).is_some() {
                     self.values.others.insert(line.name.clone(), line.value.clone());
-                } else {
+                } else if warnings.len() < MAX_WARNINGS {
                     let error = unknown_line(&line.name);
                     warnings.push(ConfigWarning { place: Some(place), error });
                 }
@@ -303,7 +305,8 @@ impl Config {
     }
 
     /// Looks for whatever is wrong in a file, in the sections of everybody, by lines: names that are
-    /// no option's, sections that are nobody's, bad values of options that Siphon honours.
+    /// no option's, sections that are nobody's, bad values of options that Siphon honours. After a hundred
+    /// no more is looked for.
     ///
     /// # Errors
     /// It cannot be read, or breaks the grammar.
@@ -329,6 +332,9 @@ impl Config {
                 found.push(warn(first, ConfigError::UnknownSection { name: section.to_owned() }));
             }
             for line in lines {
+                if found.len() >= MAX_WARNINGS {
+                    break; // it is no file for Ceph
+                }
                 let problem = match Self::option_exactly(&line.name) {
                     Some(option) => {
                         Self::default().put(Source::File, option, &line.value, None).err()
