@@ -234,9 +234,8 @@ impl ConfigLoader {
         };
         let mut failed = io::Error::from(io::ErrorKind::NotFound);
         for file in searched.split([',', ';']).filter(|file| !file.is_empty()) {
-            let has_data_dir = known::find(&format!("{}_data", self.config.identity.kind()));
-            if file.contains("$data_dir") && has_data_dir.is_none() {
-                continue;
+            if file.contains("$data_dir") {
+                continue; // only Ceph's daemons have one
             }
             let path = PathBuf::from(metavariables::expand(&self.config, file, None));
             match File::open(&path) {

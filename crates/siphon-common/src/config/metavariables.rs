@@ -79,9 +79,6 @@ fn option(
     text: &str,
     stack: &mut Vec<String>,
 ) -> Result<String, String> {
-    let data_dir = format!("{}_data", config.identity.kind());
-    let name =
-        if name == "data_dir" && known::find(&data_dir).is_some() { &data_dir } else { name };
     let Some(raw) = raw(config, name) else { return Ok(text.to_owned()) };
     if stack.iter().any(|open| open == name) {
         return Err(format!("${name}"));
