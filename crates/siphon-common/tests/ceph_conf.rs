@@ -262,8 +262,8 @@ fn lookup(
     let sections = section.into_iter().chain([entity, kind, "global"]);
     let line = file.lookup(sections, option)?;
     // Ours tells its own process.
-    let text = line.value.replace("$pid", "4711").replace("${pid}", "4711");
-    Some(config.expand(&text).trim_end_matches('\n').to_owned())
+    let value = config.expand(&line.value).replace(&std::process::id().to_string(), "4711");
+    Some(value.trim_end_matches('\n').to_owned())
 }
 
 fn load(path: &Path, entity: &str) -> Config {
