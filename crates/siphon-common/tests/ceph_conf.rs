@@ -313,13 +313,14 @@ fn debian_s_sample_is_read_as_ceph_reads_it() {
 }
 
 /// Options whose default is not Ceph's, or not that of every release; docs/configuration.md says why.
-const OTHER_DEFAULTS: [&str; 6] = [
+const OTHER_DEFAULTS: [&str; 7] = [
+    "exporter_addr",
+    "fsid",
     "host",
     "keyring",
     "log_to_file", // ceph-conf's own default
     "ms_async_rdma_gid_idx",
     "ms_bind_port_max",
-    "admin_socket_mode",
 ];
 
 #[test]

@@ -201,9 +201,9 @@ options! {
         "The DNS service that names the monitors where mon_host is empty, also as SERVICE_DOMAIN";
     auth_client_required: String = "cephx, none".to_owned(), OptionKind::Words(&["cephx", "none"]),
         "Methods by which a client may authenticate";
-    client_mount_timeout: Duration = Duration::from_secs(300), SECONDS,
+    client_mount_timeout: Duration = Duration::from_secs(300), WHOLE_SECONDS,
         "How long to look for a monitor that lets us in";
-    rados_mon_op_timeout: Duration = Duration::ZERO, SECONDS,
+    rados_mon_op_timeout: Duration = Duration::ZERO, WHOLE_SECONDS,
         "How long to wait for the monitors' and the manager's answer; 0 means as long as it takes";
     mon_client_hunt_parallel: u32 = 3, OptionKind::Integer { min: 0, max: 100 },
         "Monitors that are tried at once; 0 means all";
@@ -229,7 +229,7 @@ options! {
         "How often watches are checked, and late operations are looked for";
     objecter_timeout: Duration = Duration::from_secs(10), SECONDS,
         "After which time an operation is late: its connection is probed, and a newer map asked for";
-    rados_osd_op_timeout: Duration = Duration::ZERO, SECONDS,
+    rados_osd_op_timeout: Duration = Duration::ZERO, WHOLE_SECONDS,
         "After which time an operation fails; 0 means never";
     osd_client_op_priority: u32 = 63, OptionKind::Integer { min: 1, max: 255 },
         "How urgent operations on objects are to OSDs";
