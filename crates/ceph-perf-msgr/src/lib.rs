@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use siphon_common::{Config, Context};
+use siphon_common::Context;
+use siphon_common::config::ConfigLoader;
 use siphon_wire::types::{EntityAddr, EntityAddrVec};
 
 /// A tool's positional arguments, with the options of Ceph around them taken out.
@@ -22,13 +23,15 @@ impl Arguments {
     /// # Errors
     /// What to print: the usage, or what is wrong with an option.
     pub fn take(usage: &str, wanted: usize) -> Result<Self, String> {
-        let mut config = Config::default();
-        let args = std::env::args().skip(1);
-        let positional = config.take_args("client.admin", args).map_err(|e| e.to_string())?;
+        let args = std::env::args().skip(1).filter(|arg| !is_auth_none(arg));
+        let loaded = ConfigLoader::new().no_default_file().load(args).map_err(|e| describe(&e))?;
+        for warning in &loaded.warnings {
+            eprintln!("{warning}");
+        }
+        let (config, positional) = (loaded.config, loaded.rest);
         if positional.iter().any(|arg| arg == "-h" || arg == "--help") {
             return Err(usage.to_owned());
         }
-        let positional: Vec<_> = positional.into_iter().filter(|arg| !is_auth_none(arg)).collect();
         if let Some(option) = positional.iter().find(|arg| arg.starts_with("--")) {
             return Err(format!("{option} is not an option of this tool\n\n{usage}"));
         }
@@ -81,6 +84,14 @@ fn is_auth_none(arg: &str) -> bool {
     };
     let name = name.replace('-', "_");
     ["client", "cluster", "service"].iter().any(|of| name == format!("__auth_{of}_required"))
+}
+
+/// An error and its causes.
+fn describe(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", describe(source)),
+        None => error.to_string(),
+    }
 }
 
 /// Runs a tool, and prints why it failed.

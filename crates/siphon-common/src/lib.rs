@@ -17,5 +17,5 @@ pub mod prometheus;
 mod timer;
 
 pub use config::{Config, ConfigError};
-pub use context::Context;
+pub use context::{Context, Observation};
 pub use timer::{Deadline, Tick, Timer};

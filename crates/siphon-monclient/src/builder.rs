@@ -72,8 +72,8 @@ impl MonClientBuilder {
     /// If the configuration names no monitors, there is no key, or the system gives no threads.
     pub fn start(self) -> Result<MonClient, StartError> {
         let config = self.context.config();
-        let map = initial_monmap(config)?;
-        let authenticator = Authenticator::new(config, &self.name)
+        let map = initial_monmap(&config)?;
+        let authenticator = Authenticator::new(&config, &self.name)
             .map_err(|source| StartError::Credentials { name: self.name.to_string(), source })?;
         let authenticator = Arc::new(authenticator);
         let stack = match self.stack {
@@ -87,11 +87,12 @@ impl MonClientBuilder {
         let front = Arc::new(Front { client: OnceLock::new(), attached: OnceLock::new() });
         let name = EntityName::new(self.name.kind, EntityName::NEW);
         let messenger = Messenger::builder(&self.context, &stack, name)
+            .describe(siphon_messages::describe)
             .default_policy(Policy::LOSSY_CLIENT)
             .auth_client(authenticator.clone())
             .dispatcher_tail(front.clone())
             .start()?;
-        let (options, fsid) = (Options::new(config), configured_fsid(config)?);
+        let (options, fsid) = (Options::new(&config), configured_fsid(&config)?);
         let core = Core::new(options, map, fsid, hostname(), rand::random());
         let inner =
             Inner::start(self.context, self.name, core, messenger, authenticator, timer, front);

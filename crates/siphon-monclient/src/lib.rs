@@ -7,11 +7,11 @@
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use siphon_common::{Config, Context};
+//! use siphon_common::Context;
+//! use siphon_common::config::ConfigLoader;
 //! use siphon_monclient::{Command, MonClient};
 //!
-//! let mut config = Config::default();
-//! config.read_file("client.admin", "/etc/ceph/ceph.conf")?;
+//! let config = ConfigLoader::new().load(["-n", "client.admin"])?.config;
 //! let mon = MonClient::builder(&Context::new(config)).start()?;
 //! let timeout = Duration::from_secs(10);
 //! pollster::block_on(async {

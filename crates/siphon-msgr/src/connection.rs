@@ -14,6 +14,7 @@ use siphon_wire::types::{EntityAddrVec, EntityType, Features, Utime};
 
 use crate::error::{CloseReason, SendError};
 use crate::messenger::Shared;
+use crate::trace;
 use crate::worker::{Mail, Visitor};
 
 /// Number of a connection, unique in the process.
@@ -121,6 +122,7 @@ impl Connection {
             Some(grant) => message.grants_mut().bytes = grant,
             None => return Err(SendError::Full(message)),
         }
+        trace::sent(self, &message);
         self.mail(Mail::Send(self.inner.id, message));
         Ok(())
     }
@@ -137,6 +139,7 @@ impl Connection {
         let grant = Room { throttle: &self.inner.outgoing, amount: held(&message), waker: None };
         message.grants_mut().bytes = grant.await;
         self.check(&message)?; // it may have ended while we waited
+        trace::sent(self, &message);
         self.mail(Mail::Send(self.inner.id, message));
         Ok(())
     }

@@ -119,7 +119,7 @@ pub fn load_key(config: &Config, name: &AuthName) -> Result<CryptoKey, Credentia
     if !config.keyfile.is_empty() {
         return parse(&read_text(Path::new(&config.keyfile))?, "keyfile");
     }
-    let searched: Vec<_> = keyring_files(config, name).collect();
+    let searched = keyring_files(config, name);
     let Some(path) = searched.iter().find(|path| path.exists()).cloned() else {
         return Err(CredentialsError::NoKeyring { searched });
     };
@@ -193,13 +193,11 @@ pub fn cephx_client(config: &Config, name: AuthName) -> Result<CephxClient, Cred
 }
 
 /// The files that `keyring` names.
-fn keyring_files<'a>(config: &'a Config, name: &AuthName) -> impl Iterator<Item = PathBuf> + 'a {
-    let (name, kind, id) = (name.to_string(), name.kind.to_string(), name.id.to_string());
-    let files = config.keyring.split([',', ';']).map(str::trim).filter(|file| !file.is_empty());
-    files.map(move |file| {
-        let file = file.replace("$name", &name).replace("$type", &kind).replace("$id", &id);
-        PathBuf::from(file.replace("$cluster", "ceph"))
-    })
+fn keyring_files(config: &Config, name: &AuthName) -> Vec<PathBuf> {
+    // For who authenticates, who may be another than who reads the configuration.
+    let files = config.value_for(&name.to_string(), "keyring");
+    let files = files.unwrap_or_else(|_| config.keyring.clone());
+    files.split([',', ';']).map(str::trim).filter(|it| !it.is_empty()).map(PathBuf::from).collect()
 }
 
 fn read_text(path: &Path) -> Result<Zeroizing<String>, CredentialsError> {

@@ -16,6 +16,7 @@ mod messenger;
 mod rdma_counters;
 mod stack;
 mod throttle_counters;
+mod trace;
 mod worker;
 
 pub use connection::Connection;

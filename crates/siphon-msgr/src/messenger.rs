@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use futures_channel::oneshot;
 use siphon_auth::{AuthClient, AuthNone, AuthServer, ConnectionMode, ModeList, Modes};
+use siphon_common::admin_socket::Registration;
+use siphon_common::perf_counters::PerfSource;
 use siphon_common::{Config, Context};
 use siphon_proto::v2::compression::{Algorithm, CompressionOptions, Mode};
 use siphon_proto::v2::{BannerFeatures, Limits};
 use siphon_proto::{
-    ConnectionConfig, GlobalSeq, Policies, Policy, SessionCounters, SessionCounts, Throttles,
+    ConnectionConfig, GlobalSeq, Message, Policies, Policy, SessionCounters, SessionCounts,
+    Throttles,
 };
 use siphon_wire::buf::SegmentPool;
 use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityName, EntityType};
@@ -26,6 +29,7 @@ use crate::dump;
 use crate::error::BindError;
 use crate::stack::Stack;
 use crate::throttle_counters;
+use crate::trace;
 use crate::worker::Mail;
 
 /// A messenger: an entity of a Ceph cluster with addresses of its own, that connects to others and
@@ -37,8 +41,6 @@ use crate::worker::Mail;
 /// ```
 /// use std::sync::Arc;
 /// use siphon_common::Context;
-use siphon_common::admin_socket::Registration;
-use siphon_common::perf_counters::PerfSource;
 /// use siphon_msgr::{Messenger, Stack};
 /// use siphon_wire::types::{EntityName, EntityType};
 ///
@@ -105,6 +107,7 @@ pub(crate) struct Shared {
     auth_client: Arc<dyn AuthClient>,
     auth_server: Arc<dyn AuthServer>,
     chain: Chain,
+    describe: fn(&Message) -> String,
     queue: DispatchQueue,
     send_bound: u64,
     addrs: Mutex<Addrs>,
@@ -143,6 +146,7 @@ pub struct MessengerBuilder {
     auth_client: Option<Arc<dyn AuthClient>>,
     auth_server: Option<Arc<dyn AuthServer>>,
     chain: Vec<Arc<dyn Dispatcher>>,
+    describe: fn(&Message) -> String,
     send_bound: u64,
     cookie_seed: u64,
 }
@@ -253,12 +257,20 @@ impl MessengerBuilder {
         self
     }
 
+    /// How the log tells a message, at `debug_ms = 1`: for who knows what messages mean, as
+    /// `siphon_messages::describe` does. By default it is told by its type's number.
+    #[must_use]
+    pub fn describe(mut self, describe: fn(&Message) -> String) -> Self {
+        self.describe = describe;
+        self
+    }
+
     /// Starts the messenger.
     ///
     /// # Errors
     /// If its dispatch thread cannot be started, or an option `ms_*_mode` names no mode.
     pub fn start(self) -> std::io::Result<Messenger> {
-        let modes = modes(self.context.config()).map_err(std::io::Error::other)?;
+        let modes = modes(&self.context.config()).map_err(std::io::Error::other)?;
         let none = AuthNone::new(self.name, self.name.num.to_string()).with_modes(modes);
         // Who shows a key to others does not let those in that have none.
         let stranger = match self.auth_client {
@@ -266,7 +278,7 @@ impl MessengerBuilder {
             Some(_) => none.clone().with_modes(Modes::all(&ModeList::only(ConnectionMode::SECURE))),
         };
         let chain: Chain = self.chain.into();
-        let queue = DispatchQueue::new(self.context.config());
+        let queue = DispatchQueue::new(&self.context.config());
         if self.stack.has_threads() {
             queue.start(Arc::clone(&chain))?;
         }
@@ -283,6 +295,7 @@ impl MessengerBuilder {
             auth_client: self.auth_client.unwrap_or_else(|| Arc::new(none.clone())),
             auth_server: self.auth_server.unwrap_or_else(|| Arc::new(stranger)),
             chain,
+            describe: self.describe,
             queue,
             send_bound: self.send_bound,
             addrs: Mutex::default(),
@@ -325,6 +338,7 @@ impl Messenger {
             auth_client: None,
             auth_server: None,
             chain: Vec::new(),
+            describe: trace::describe_header,
             send_bound: DEFAULT_SEND_BOUND,
             cookie_seed: rand::random(),
         }
@@ -500,6 +514,10 @@ impl Shared {
         *lock(&self.name)
     }
 
+    pub(crate) fn describe(&self, message: &Message) -> String {
+        (self.describe)(message)
+    }
+
     pub(crate) fn addrs(&self) -> EntityAddrVec {
         lock(&self.addrs).mine.clone()
     }
@@ -558,7 +576,7 @@ impl Shared {
             crc_data: config.ms_crc_data,
             limits: self.limits,
             rekey_after: self.rekey_after,
-            compression: self.compression.clone().unwrap_or_else(|| compression(config)),
+            compression: self.compression.clone().unwrap_or_else(|| compression(&config)),
             ready_timeout: config.ms_connection_ready_timeout,
             idle_timeout: config.ms_connection_idle_timeout,
             initial_backoff: config.ms_initial_backoff,

@@ -68,7 +68,7 @@ impl Stack {
         let for_workers = Arc::clone(&loads);
         let (stack, rdma) = match kind {
             StackKind::Rdma => {
-                let (stack, device) = NetworkStack::rdma(rdma_options(config)?)?;
+                let (stack, device) = NetworkStack::rdma(rdma_options(&config)?)?;
                 (stack, Some(device))
             }
             kind => (NetworkStack::new(kind), None),

@@ -5,18 +5,18 @@
 //! and an OSD that had done it says so.
 //!
 //! ```no_run
-//! use siphon_common::{Config, Context};
+//! use siphon_common::Context;
+//! use siphon_common::config::ConfigLoader;
 //! use siphon_messages::osd::OsdOp;
 //! use siphon_monclient::MonClient;
 //! use siphon_objecter::{Objecter, ObjecterConfig, Op, Target};
 //!
-//! let mut config = Config::default();
-//! config.read_file("client.admin", "/etc/ceph/ceph.conf")?;
+//! let config = ConfigLoader::new().load(["-n", "client.admin"])?.config;
 //! let context = Context::new(config);
 //! let mon = MonClient::builder(&context).start()?;
 //! pollster::block_on(async {
 //!     mon.authenticate(context.config().client_mount_timeout).await?;
-//!     let objecter = Objecter::start(&mon, ObjecterConfig::new(context.config()))?;
+//!     let objecter = Objecter::start(&mon, ObjecterConfig::new(&context.config()))?;
 //!     let map = objecter.wait_for_latest_map().await?;
 //!     let pool = map.pool_by_name(b"data").ok_or("there is no pool data")?;
 //!     let content = bytes::Bytes::from_static(b"content");

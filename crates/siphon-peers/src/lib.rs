@@ -76,6 +76,14 @@ pub fn ceph_with_key() -> Result<Command, PeerError> {
     Ok(command)
 }
 
+/// The system's `ceph-conf`, heeding no variable of the user's.
+///
+/// # Errors
+/// [`PeerError::Unavailable`]: it is not installed.
+pub fn ceph_conf() -> Result<Command, PeerError> {
+    Ok(clean(Command::new(apt::program("ceph-conf", "ceph-common")?)))
+}
+
 /// The system's Python, which has librados' binding, with a program to run.
 ///
 /// # Errors

@@ -113,6 +113,7 @@ impl Client {
         for index in 0..jobs {
             let dispatcher = Arc::new(JobDispatcher::new(index, options.think_time));
             let mut builder = Messenger::builder(context, stack, name)
+                .describe(siphon_messages::describe)
                 .nonce(std::process::id().wrapping_add(index as u32))
                 .default_policy(Policy::LOSSLESS_CLIENT)
                 .banner_features(options.banner_features)

@@ -1,13 +1,13 @@
 //! Where the configuration comes from.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use siphon_common::{Config, ConfigError, Context, config::default_files};
+use siphon_common::config::ConfigLoader;
+use siphon_common::{Config, ConfigError, Context};
 use siphon_monclient::{MonClient, MonError, StartError};
 use siphon_objecter::{Objecter, ObjecterConfig, ObjecterError};
-use siphon_wire::types::{AuthName, EntityType, ParseError};
+use siphon_wire::types::{AuthName, ParseError};
 
 use crate::Cluster;
 
@@ -26,6 +26,7 @@ use crate::Cluster;
 pub struct ClusterBuilder {
     name: Option<AuthName>,
     file: FileChoice,
+    args: Vec<String>,
     settings: Vec<(String, String)>,
     timeout: Option<Duration>,
 }
@@ -51,8 +52,8 @@ pub enum ConnectError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// `$CEPH_ARGS` names nobody that could ask.
-    #[error("CEPH_ARGS: {name} is not a name, as client.admin")]
+    /// The configuration names nobody that could ask.
+    #[error("{name} is not a name, as client.admin")]
     Name {
         /// What it says.
         name: String,
@@ -72,7 +73,13 @@ pub enum ConnectError {
 
 impl ClusterBuilder {
     pub(crate) fn new() -> Self {
-        Self { name: None, file: FileChoice::Search, settings: Vec::new(), timeout: None }
+        Self {
+            name: None,
+            file: FileChoice::Search,
+            args: Vec::new(),
+            settings: Vec::new(),
+            timeout: None,
+        }
     }
 
     /// Who asks; else who `$CEPH_ARGS` names, else `client.admin`.
@@ -107,6 +114,18 @@ impl ClusterBuilder {
     #[must_use]
     pub fn without_file(mut self) -> Self {
         self.file = FileChoice::None;
+        self
+    }
+
+    /// Options as the command lines of Ceph's tools have them (`-c FILE`, `-n TYPE.ID`, `--name=value`);
+    /// they win over the environment and the builder's file and name. What is no option is passed over.
+    ///
+    /// ```
+    /// let builder = siphon_rados::Cluster::builder().args(["-m", "10.0.0.1", "--id=backup"]);
+    /// ```
+    #[must_use]
+    pub fn args<A: Into<String>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
@@ -153,7 +172,7 @@ impl ClusterBuilder {
         let context = Context::new(config);
         let mon = MonClient::builder(&context).name(name).start()?;
         mon.authenticate(timeout).await?;
-        let objecter = Objecter::start(&mon, ObjecterConfig::new(context.config()))?;
+        let objecter = Objecter::start(&mon, ObjecterConfig::new(&context.config()))?;
         objecter.wait_for_latest_map().await?;
         Ok(Cluster::new(mon, objecter))
     }
@@ -170,61 +189,24 @@ impl ClusterBuilder {
     /// # Ok::<(), siphon_rados::ConnectError>(())
     /// ```
     pub fn configure(&self) -> Result<(Config, AuthName), ConnectError> {
-        let words = env::var("CEPH_ARGS").unwrap_or_default();
-        let words: Vec<_> = words.split_whitespace().map(str::to_owned).collect();
-        let (words, named) = take_name(words);
-        let name = match (&self.name, named) {
-            (Some(name), _) => name.clone(),
-            (None, Some(name)) => {
-                name.parse().map_err(|source| ConnectError::Name { name, source })?
-            }
-            (None, None) => AuthName::new(EntityType::CLIENT, "admin"),
+        let loader = match &self.file {
+            FileChoice::Search => ConfigLoader::new(),
+            FileChoice::This(path) => ConfigLoader::new().conf_file(path),
+            FileChoice::None => ConfigLoader::new().no_file(),
         };
-        let entity = name.to_string();
-        let mut config = Config::default();
-        match &self.file {
-            FileChoice::This(path) => config.read_file(&entity, path)?,
-            FileChoice::None => {}
-            FileChoice::Search => {
-                if let Some(path) = candidates().into_iter().find(|path| path.exists()) {
-                    config.read_file(&entity, path)?;
-                }
-            }
+        let name = self.name.iter().map(|name| format!("--name={name}"));
+        let loaded = loader.load(name.chain(self.args.iter().cloned()))?;
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
         }
-        // What is not the library's may be a tool's.
-        config.take_args(&entity, words)?;
+        let mut config = loaded.config;
         for (option, value) in &self.settings {
             config.set(option, value)?;
         }
+        let name = config.name();
+        let name = name.parse().map_err(|source| ConnectError::Name { name, source })?;
         Ok((config, name))
     }
-}
-
-/// Takes from words who asks, and writes out what Ceph has a letter for.
-fn take_name(words: Vec<String>) -> (Vec<String>, Option<String>) {
-    let (mut rest, mut name) = (Vec::new(), None);
-    let mut words = words.into_iter();
-    while let Some(word) = words.next() {
-        let (option, value) = match word.split_once('=') {
-            Some((option, value)) => (option, Some(value.to_owned())),
-            None => (word.as_str(), None),
-        };
-        let mut value = || value.clone().or_else(|| words.next()).unwrap_or_default();
-        match option {
-            "-n" | "--name" => name = Some(value()),
-            "--id" | "--user" => name = Some(format!("client.{}", value())),
-            "-m" => rest.push(format!("--mon_host={}", value())),
-            "-k" => rest.push(format!("--keyring={}", value())),
-            _ => rest.push(word),
-        }
-    }
-    (rest, name)
-}
-
-/// Files that may be the configuration, as Ceph's own tools look for them.
-fn candidates() -> Vec<PathBuf> {
-    let variable = |name| env::var(name).ok();
-    default_files(variable("CEPH_CONF").as_deref(), variable("HOME").as_deref())
 }
 
 #[cfg(test)]
@@ -232,12 +214,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_asks_is_taken_from_words() {
-        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let (rest, name) = take_name(words("--id backup -m 10.0.0.1 --ms_type async+posix"));
-        assert_eq!(name.as_deref(), Some("client.backup"));
-        assert_eq!(rest, ["--mon_host=10.0.0.1", "--ms_type", "async+posix"]);
-        let (rest, name) = take_name(words("--name=osd.3 -k file"));
-        assert_eq!((rest, name.as_deref()), (words("--keyring=file"), Some("osd.3")));
+    fn a_file_names_the_monitors_and_the_builder_comes_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a,b.conf");
+        std::fs::write(&path, "[global]\nmon host = 10.0.0.1\n[client.x]\nkey = k\n").unwrap();
+        let builder = Cluster::builder().conf_file(&path).name("client.x".parse().unwrap());
+        let (config, name) = builder.clone().configure().unwrap();
+        assert_eq!((config.mon_host.as_str(), config.key.as_str()), ("10.0.0.1", "k"));
+        assert_eq!(name.to_string(), "client.x");
+        let (config, _) = builder.set("mon_host", "10.0.0.2").configure().unwrap();
+        assert_eq!(config.mon_host, "10.0.0.2");
     }
 }

@@ -251,7 +251,7 @@ async fn output(
             mon.tell_mgr(command, limit).await?
         }
         Target::Osd(_) | Target::Pg(_) => {
-            let objecter = Objecter::start(mon, ObjecterConfig::new(mon.context().config()))?;
+            let objecter = Objecter::start(mon, ObjecterConfig::new(&mon.context().config()))?;
             objecter.wait_for_latest_map().await?;
             match target {
                 Target::Pg(pg) => objecter.pg_command(*pg, &command, limit).await?,

@@ -1,33 +1,18 @@
 //! Which cluster a command is about, and who asks.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use siphon_common::Context;
 use siphon_monclient::MonClient;
 use siphon_rados::{Cluster, ClusterBuilder};
-use siphon_wire::types::AuthName;
+
+use crate::options;
 
 /// Which cluster, and who asks; the options are those of Ceph's own tools.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct ClusterArgs {
-    /// The configuration file [default: as Ceph's tools find it: $CEPH_CONF, /etc/ceph/ceph.conf, …]
-    #[arg(short, long, global = true, value_name = "FILE")]
-    conf: Option<PathBuf>,
-    /// The monitors: addresses or names, parted by commas
-    #[arg(short, long, global = true, value_name = "MON,…")]
-    mon_host: Option<String>,
-    /// Who asks [default: client.admin]
-    #[arg(short, long, global = true, value_name = "TYPE.ID")]
-    name: Option<AuthName>,
-    /// The same, without client.
-    #[arg(long, global = true, alias = "user", value_name = "ID", conflicts_with = "name")]
-    id: Option<String>,
-    /// The file with the key
-    #[arg(short, long, global = true, value_name = "FILE")]
-    keyring: Option<String>,
     /// Sets an option of Ceph's, as --set ms_mon_client_mode=secure; may be given several times
     #[arg(long, global = true, value_name = "NAME=VALUE")]
     set: Vec<String>,
@@ -59,21 +44,7 @@ impl ClusterArgs {
 
     /// The cluster, to be connected with.
     pub(crate) fn builder(&self) -> Result<ClusterBuilder> {
-        let mut builder = Cluster::builder();
-        match (&self.name, &self.id) {
-            (Some(name), _) => builder = builder.name(name.clone()),
-            (None, Some(id)) => builder = builder.name(format!("client.{id}").parse()?),
-            (None, None) => {}
-        }
-        if let Some(file) = &self.conf {
-            builder = builder.conf_file(file);
-        }
-        if let Some(mons) = &self.mon_host {
-            builder = builder.set("mon_host", mons);
-        }
-        if let Some(keyring) = &self.keyring {
-            builder = builder.set("keyring", keyring);
-        }
+        let mut builder = Cluster::builder().args(options::args().iter().cloned());
         for option in &self.set {
             let parts = option.split_once('=');
             let (name, value) =

@@ -12,8 +12,8 @@ use siphon_perf::{Server, ServerOptions};
 use siphon_proto::{Message, Policy, Priority};
 use siphon_wire::types::{EntityAddrVec, EntityName, EntityType};
 
-use crate::address;
 use crate::stack::StackArgs;
+use crate::{address, options};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -36,11 +36,13 @@ struct Pong {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let name = entity_name(&args.name)?;
     let context = args.stack.context()?;
+    options::follow(&context);
     let _socket = AdminSocket::of(&context)?;
     let _metrics = Endpoint::of(&context, &args.name)?;
     let stack = Stack::new(&context)?;
     let pong = Pong { name: args.name.clone(), started: Instant::now() };
     let messenger = Messenger::builder(&context, &stack, name)
+        .describe(siphon_messages::describe)
         .default_policy(Policy::STATELESS_SERVER)
         .dispatcher_tail(Arc::new(Server::new(ServerOptions::default())?))
         .dispatcher_tail(Arc::new(pong))

@@ -4,9 +4,11 @@ mod address;
 mod ceph;
 mod cluster;
 mod commandline;
+mod config;
 mod daemon;
 mod echo;
 mod monitor;
+mod options;
 mod perf;
 mod probe;
 mod rados;
@@ -18,14 +20,16 @@ mod top;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use siphon_common::logging::{self, Log};
+use siphon_common::{Config, Context};
 
 /// Measure, test and question the network of a Ceph cluster.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, max_term_width = 100)]
+#[command(version, propagate_version = true, max_term_width = 100, after_help = options::HELP)]
 struct Cli {
     /// What to log on stderr: error, warn, info, debug, trace, or a filter as
-    /// `siphon_msgr=debug,warn` [default: $SIPHON_LOG, else warn]
+    /// `siphon_msgr=debug,warn` [default: $SIPHON_LOG, else as Ceph's options say: --debug-ms 1]
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
     #[command(subcommand)]
@@ -62,6 +66,8 @@ enum Command {
     Rados(Box<rados::Args>),
     /// Ask a process at its admin socket, as `ceph daemon` does
     Daemon(daemon::Args),
+    /// What is configured, by whom, and what options mean
+    Config(config::Args),
     /// Watch messengers: rates, queues, throttles, connections
     Top(top::Args),
     /// Print a completion script for a shell, to be read by it at its start
@@ -82,9 +88,20 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| usage(&error));
-    let logging = siphon_common::logging::install(cli.log.as_deref());
-    let result = logging.map_err(anyhow::Error::from).and_then(|()| run(cli.command));
+    let args = match options::take(&Cli::command()) {
+        Ok(args) => args,
+        Err(error) => {
+            eprintln!("siphon: {}", describe(&error.into()));
+            return ExitCode::FAILURE;
+        }
+    };
+    let cli = Cli::try_parse_from(args).unwrap_or_else(|error| usage(&error));
+    let log = start_log(&cli);
+    let result = log.and_then(|log| {
+        let result = run(cli.command);
+        log.flush();
+        result
+    });
     match result {
         Ok(code) => code,
         Err(error) => {
@@ -92,6 +109,30 @@ fn main() -> ExitCode {
             ceph::exit_code(&error).unwrap_or(ExitCode::FAILURE)
         }
     }
+}
+
+/// By directives, if somebody gives some; else by Ceph's options.
+fn start_log(cli: &Cli) -> anyhow::Result<Log> {
+    let config = match &cli.command {
+        Command::Status(_)
+        | Command::Health(_)
+        | Command::Osd(_)
+        | Command::Ask(_)
+        | Command::Rados(_) => options::load(false)?.config,
+        Command::Config(_) => Config::default(), // which is what the command looks at
+        _ => options::config()?,
+    };
+    let reopens = !config.log_file.is_empty();
+    let builder = Log::builder(&Context::new(config));
+    let log = match cli.log.clone().or_else(logging::directives_of_environment) {
+        Some(directives) => builder.directives(directives).install()?,
+        None => builder.install()?,
+    };
+    options::set_log(&log);
+    if reopens {
+        log.reopen_on_hangup()?;
+    }
+    Ok(log)
 }
 
 /// Tells what is wrong with a command line, or the help that was asked for; the code is clap's, but where
@@ -119,6 +160,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ask(args) => return ceph::command(&args),
         Command::Rados(args) => return rados::run(*args),
         Command::Daemon(args) => daemon::run(&args),
+        Command::Config(args) => return config::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Completions { shell } => commandline::completions(shell),
         Command::Man { folder } => commandline::man(&folder),
@@ -140,8 +182,6 @@ fn describe(error: &anyhow::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

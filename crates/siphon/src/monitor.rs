@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use clap::Subcommand;
 use serde_json::{Value, json};
 use siphon_auth::AuthNone;
-use siphon_common::{Config, Context};
+use siphon_common::Context;
 use siphon_messages::mon::{MonFeatures, MonInfo, MonMap};
 use siphon_messages::{MMonGetMap, MMonMap, MPing, TypedMessage};
 use siphon_msgr::{CloseReason, Connection, Inbox, InboxEvent, Messenger, Stack};
@@ -15,8 +15,8 @@ use siphon_proto::v2::BannerFeatures;
 use siphon_proto::{Message, OutMessage, Policy};
 use siphon_wire::types::{EntityAddrVec, EntityName, EntityType};
 
-use crate::address;
 use crate::stack::StackArgs;
+use crate::{address, options};
 
 /// How soon a monitor that hung up is asked again.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
@@ -31,9 +31,6 @@ pub(crate) enum PingTarget {
 pub(crate) struct MonitorArgs {
     /// The monitor: HOST, HOST:PORT or an address of Ceph's; port 3300 by default
     addr: String,
-    /// Who asks: the id of client.ID
-    #[arg(long, default_value = "admin", value_name = "ID")]
-    id: String,
     /// Give up after so many seconds of silence
     #[arg(long, default_value_t = 10.0, value_name = "S")]
     timeout: f64,
@@ -80,12 +77,13 @@ fn ask(args: &MonitorArgs, question: OutMessage, wanted: u16) -> Result<Message>
         .filter(|timeout| !timeout.is_zero())
         .ok_or_else(|| anyhow!("--timeout {}: not a time to wait", args.timeout))?;
     // One question needs one worker, and the messenger's own times end the waiting.
-    let mut config = Config::default();
+    let mut config = options::config()?;
     config.ms_async_op_threads = 1;
     config = args.stack.config(config)?;
     config.ms_connection_ready_timeout = timeout;
     config.ms_connection_idle_timeout = timeout;
     let modes = siphon_msgr::modes(&config)?;
+    let id = config.name().split_once('.').map_or_else(String::new, |(_, id)| id.to_owned());
     let context = Context::new(config);
     let stack = Stack::new(&context)?;
     // Named and treated as Ceph's own clients are that have no global id yet.
@@ -93,8 +91,9 @@ fn ask(args: &MonitorArgs, question: OutMessage, wanted: u16) -> Result<Message>
     let features = if args.rev0 { BannerFeatures::NONE } else { BannerFeatures::ALL };
     let (dispatcher, mut inbox) = Inbox::new();
     let messenger = Messenger::builder(&context, &stack, name)
+        .describe(siphon_messages::describe)
         .default_policy(Policy::LOSSLESS_CLIENT)
-        .auth_client(Arc::new(AuthNone::new(name, args.id.as_str()).with_modes(modes)))
+        .auth_client(Arc::new(AuthNone::new(name, id.as_str()).with_modes(modes)))
         .banner_features(features)
         .dispatcher_tail(dispatcher)
         .start()?;

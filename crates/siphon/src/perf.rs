@@ -25,9 +25,9 @@ use siphon_proto::v2::BannerFeatures;
 use siphon_proto::v2::compression::{Algorithm, CompressionOptions};
 use siphon_wire::types::{AuthName, EntityAddrVec, EntityName, EntityType};
 
-use crate::address;
 use crate::size::Size;
 use crate::stack::StackArgs;
+use crate::{address, options};
 
 /// Turns of messenger and plain sockets with `--baseline`.
 const ROUNDS: u32 = 5;
@@ -230,6 +230,7 @@ fn run_both(args: &Args) -> Result<()> {
     let Args { work, seal, stack, baseline, listen, .. } = args;
     let workload = work.workload()?;
     let context = stack.context()?;
+    options::follow(&context);
     let _socket = AdminSocket::of(&context)?;
     let _metrics = Endpoint::of(&context, "client.0")?;
     let stack = Stack::new(&context)?;
@@ -263,6 +264,7 @@ fn run_client(addr: &str, work: &WorkArgs, seal: &ModeArgs, stack: &StackArgs) -
     let workload = work.workload()?;
     let server = address::resolve(addr, None)?;
     let context = stack.context()?;
+    options::follow(&context);
     let _socket = AdminSocket::of(&context)?;
     let _metrics = Endpoint::of(&context, "client.0")?;
     let stack = Stack::new(&context)?;
@@ -279,6 +281,7 @@ fn run_client(addr: &str, work: &WorkArgs, seal: &ModeArgs, stack: &StackArgs) -
 
 fn serve(addr: &str, options: ServerOptions, seal: &ModeArgs, stack: &StackArgs) -> Result<()> {
     let context = stack.context()?;
+    options::follow(&context);
     let _socket = AdminSocket::of(&context)?;
     let _metrics = Endpoint::of(&context, "osd.0")?;
     let stack = Stack::new(&context)?;
@@ -306,6 +309,7 @@ fn start_server(
     secret: Option<&SharedSecret>,
 ) -> Result<Messenger> {
     let mut builder = Messenger::builder(context, stack, EntityName::new(EntityType::OSD, 0))
+        .describe(siphon_messages::describe)
         .default_policy(Policy::STATELESS_SERVER)
         .dispatcher_tail(Arc::new(Server::new(options)?));
     if let Some(secret) = secret {

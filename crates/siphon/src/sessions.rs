@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use siphon_auth::{AuthClient, AuthMethod, AuthNone, ConnectionMode};
-use siphon_common::{Config, Context};
+use siphon_common::Context;
 use siphon_messages::mon::Release;
 use siphon_messages::{
     MAuth, MAuthReply, MCommand, MCommandReply, MMonCommand, MMonCommandAck, MMonGetMap, MMonMap,
@@ -21,20 +21,11 @@ use siphon_wire::types::{
     AddrType, AuthName, EntityAddrVec, EntityName, EntityType, Features, Uuid,
 };
 
-use crate::address;
+use crate::{address, options};
 
 /// Who asks, and how.
 #[derive(Debug, clap::Args)]
 pub(crate) struct UserArgs {
-    /// Who asks: client.ID
-    #[arg(short = 'n', long, default_value = "client.admin", value_name = "TYPE.ID")]
-    name: AuthName,
-    /// The file with the key; several are tried in turn [default: Ceph's own]
-    #[arg(short, long, value_name = "FILE")]
-    keyring: Option<String>,
-    /// A file with the key and nothing else
-    #[arg(long, value_name = "FILE")]
-    keyfile: Option<String>,
     /// How to authenticate
     #[arg(long, value_enum, default_value = "cephx")]
     auth: Method,
@@ -127,29 +118,24 @@ impl Cluster {
         let timeout = Duration::try_from_secs_f64(user.timeout).ok().filter(|it| !it.is_zero());
         let timeout =
             timeout.ok_or_else(|| anyhow!("--timeout {}: not a time to wait", user.timeout))?;
-        let mut config = Config::default();
+        let mut config = options::config()?;
+        let user_name: AuthName = config.name().parse()?;
         config.ms_async_op_threads = 1;
         config.ms_connection_ready_timeout = timeout;
         config.ms_connection_idle_timeout = timeout;
-        if let Some(keyring) = &user.keyring {
-            config.keyring.clone_from(keyring);
-        }
-        if let Some(keyfile) = &user.keyfile {
-            config.keyfile.clone_from(keyfile);
-        }
         if let Some(mode) = &user.mode {
             config.set("ms_mon_client_mode", mode)?;
             config.set("ms_client_mode", mode)?;
         }
-        let name = EntityName::new(user.name.kind, EntityName::NEW);
+        let name = EntityName::new(user_name.kind, EntityName::NEW);
         let cephx = match user.auth {
-            Method::Cephx => Some(cephx_client(&config, user.name.clone())?),
+            Method::Cephx => Some(cephx_client(&config, user_name.clone())?),
             Method::None => None,
         };
         let auth: Arc<dyn AuthClient> = match &cephx {
             Some(cephx) => Arc::new(cephx.clone()),
             None => {
-                let none = AuthNone::new(name, user.name.id.to_string());
+                let none = AuthNone::new(name, user_name.id.to_string());
                 Arc::new(none.with_modes(siphon_msgr::modes(&config)?))
             }
         };
@@ -163,7 +149,7 @@ impl Cluster {
             match pollster::block_on(connection.attempt()) {
                 Ok(peer) => {
                     let mut cluster = Self {
-                        name: user.name.clone(),
+                        name: user_name.clone(),
                         mon: connection,
                         mon_name: "mon".to_owned(),
                         fsid: Uuid::default(),
@@ -332,6 +318,7 @@ fn messenger(
 ) -> Result<(Messenger, Inbox)> {
     let (dispatcher, inbox) = Inbox::new();
     let messenger = Messenger::builder(context, stack, name)
+        .describe(siphon_messages::describe)
         .default_policy(Policy::LOSSY_CLIENT)
         .auth_client(Arc::clone(auth))
         .dispatcher_tail(dispatcher)

@@ -4,11 +4,13 @@ use anyhow::{Result, bail};
 use siphon_common::{Config, Context};
 use siphon_net::StackKind;
 
+use crate::options;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct StackArgs {
-    /// Network stack: posix, uring (TCP by io_uring) or rdma (ms_type)
-    #[arg(long, default_value = "posix")]
-    stack: String,
+    /// Network stack: posix, uring (TCP by io_uring) or rdma [default: ms_type, else posix]
+    #[arg(long)]
+    stack: Option<String>,
     #[command(flatten)]
     options: StackOptions,
 }
@@ -32,12 +34,12 @@ pub(crate) struct StackOptions {
 
 impl StackArgs {
     pub(crate) fn context(&self) -> Result<Context> {
-        Ok(Context::new(self.config(Config::default())?))
+        Ok(Context::new(self.config(options::config()?)?))
     }
 
     /// What the arguments say, over what `config` has.
     pub(crate) fn config(&self, config: Config) -> Result<Config> {
-        let config = self.options.config(&self.stack, config)?;
+        let config = self.options.config(self.stack.as_deref(), config)?;
         // What is no stack at all is told where it is started.
         if let Ok(kind) = config.ms_type.parse::<StackKind>() {
             self.options.check(kind == StackKind::Rdma, kind.name(), "--stack rdma")?;
@@ -49,7 +51,7 @@ impl StackArgs {
 impl StackOptions {
     /// For a stack by its name.
     pub(crate) fn context(&self, stack: &str) -> Result<Context> {
-        Ok(Context::new(self.config(stack, Config::default())?))
+        Ok(Context::new(self.config(Some(stack), options::config()?)?))
     }
 
     /// Refuses what only RDMA heeds where there is none: `used` are the stacks, `instead` has it.
@@ -64,8 +66,10 @@ impl StackOptions {
         Ok(())
     }
 
-    fn config(&self, stack: &str, mut config: Config) -> Result<Config> {
-        config.set("ms_type", stack)?;
+    fn config(&self, stack: Option<&str>, mut config: Config) -> Result<Config> {
+        if let Some(stack) = stack {
+            config.set("ms_type", stack)?;
+        }
         if let Some(device) = &self.device {
             config.set("ms_async_rdma_device_name", device)?;
         }

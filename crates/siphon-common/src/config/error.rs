@@ -16,6 +16,42 @@ pub enum ConfigError {
         /// The option whose name comes nearest.
         nearest: &'static str,
     },
+    /// Ceph has the option, and Siphon does nothing with it.
+    #[error("{name} is an option of Ceph's that has no effect here: {reason}")]
+    NotHonoured {
+        /// The option.
+        name: &'static str,
+        /// Why it has no effect.
+        reason: &'static str,
+    },
+    /// The option is read when the program starts, and not again.
+    #[error("{} may not be modified at runtime: start the program again with it", .option.name)]
+    NeedsRestart {
+        /// The option.
+        option: &'static OptionInfo,
+    },
+    /// The name of an entity is none.
+    #[error(
+        "'{name}' is no entity's name: write TYPE.ID, as client.admin; types are auth, mon, osd, mds, mgr, client"
+    )]
+    BadName {
+        /// What the user wrote.
+        name: String,
+    },
+    /// Something else where only options can be.
+    #[error("'{text}' is no option: write --name=value")]
+    NotAnOption {
+        /// What the user wrote.
+        text: String,
+    },
+    /// None of the files that the user named can be read.
+    #[error("no configuration file of {searched} can be opened")]
+    NoFile {
+        /// What the user wrote, several parted by commas.
+        searched: String,
+        /// What the system says of the last one.
+        source: std::io::Error,
+    },
     /// The option ends the command line, but takes a value.
     #[error("--{} needs a value: {}", .option.name, .option.kind)]
     MissingValue {
@@ -32,8 +68,8 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: ValueError,
     },
-    /// `-c` or `--conf` ends the command line.
-    #[error("{flag} needs the path of a configuration file")]
+    /// `-c` or another argument that says who reads what ends the command line.
+    #[error("{flag} needs a value: -c a file, -n an entity as client.admin, --cluster a name")]
     MissingFile {
         /// The flag as the user wrote it.
         flag: String,
@@ -62,7 +98,15 @@ pub enum ConfigError {
         /// The rule that it breaks.
         rule: SyntaxRule,
     },
-    /// An option that we know has a bad value in a configuration file.
+    /// A section that nobody looks into.
+    #[error(
+        "section [{name}] is for nobody: write [global], [TYPE] or [TYPE.ID], where types are mon, osd, mds, mgr, client"
+    )]
+    UnknownSection {
+        /// The section.
+        name: String,
+    },
+    /// A line of a configuration file says something wrong.
     #[error("in {} line {line}", .path.display())]
     InFile {
         /// The file.
@@ -72,6 +116,18 @@ pub enum ConfigError {
         /// What is wrong.
         source: Box<Self>,
     },
+}
+
+impl ConfigError {
+    /// The number of the error by which Ceph answers over the admin socket: 2 (ENOENT) for an option
+    /// that there is not, 1 (EPERM) for one that needs a restart, 22 (EINVAL) for anything else.
+    pub const fn errno(&self) -> i32 {
+        match self {
+            Self::UnknownOption { .. } | Self::NotHonoured { .. } => 2,
+            Self::NeedsRestart { .. } => 1,
+            _ => 22,
+        }
+    }
 }
 
 /// What is wrong with a value.
@@ -99,9 +155,15 @@ pub enum ValueError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SyntaxRule {
-    /// `[name` without its bracket, or with something behind it.
-    #[error("a section is written [name]")]
+    /// `[name` without its bracket, without a name, or with something behind it.
+    #[error("a section is written [name], without # and ;")]
     BadSection,
+    /// Blanks before a section.
+    #[error("a section begins in the first column: take out the blanks before it")]
+    IndentedSection,
+    /// A line of blanks before the first section.
+    #[error("a line of blanks before the first section: make it empty")]
+    BlankFirst,
     /// An option before the first section.
     #[error("an option stands before the first section, such as [global]")]
     OutsideSection,
@@ -109,16 +171,33 @@ pub enum SyntaxRule {
     #[error("neither [section] nor name = value")]
     NoEquals,
     /// A quoted value that does not end on its line.
-    #[error("the quote is not closed, or something follows it")]
+    #[error(
+        "the quote is not closed, or something follows it; in quotes too, write \\# and \\; for # and ;"
+    )]
     BadQuote,
+    /// The last line has a value or a section, and no end.
+    #[error("the last line does not end: put a newline behind it")]
+    NoNewline,
     /// A byte that is not UTF-8.
     #[error("not UTF-8 text")]
     NotUtf8,
 }
 
 /// The candidate with the fewest edits from `name`; the table is never empty.
+///
+/// Of a name in other letters than ASCII it may be one that is nearly so near.
 pub(super) fn nearest(name: &str, candidates: impl Iterator<Item = &'static str>) -> &'static str {
-    candidates.min_by_key(|candidate| edits(name, candidate)).unwrap_or_default()
+    let (mut best, mut fewest) = ("", usize::MAX);
+    for candidate in candidates {
+        // As many edits it takes at least.
+        if candidate.len().abs_diff(name.len()) < fewest {
+            let edits = edits(name, candidate);
+            if edits < fewest {
+                (best, fewest) = (candidate, edits);
+            }
+        }
+    }
+    best
 }
 
 /// Levenshtein's distance, in one row.

@@ -7,10 +7,8 @@
 //! use siphon_common::Config;
 //!
 //! let mut config = Config::default();
-//! let args = ["--ms-type", "async+posix", "--ms_tcp_rcvbuf=64K", "127.0.0.1:6800", "1"];
-//! let rest = config.take_args("client.admin", args)?;
+//! config.set("ms_tcp_rcvbuf", "64K")?;
 //! assert_eq!(config.ms_tcp_rcvbuf, 64 << 10);
-//! assert_eq!(rest, ["127.0.0.1:6800", "1"]);
 //!
 //! let error = config.set("ms_asynch_op_threads", "4").unwrap_err();
 //! assert!(error.to_string().contains("ms_async_op_threads"));
@@ -18,12 +16,24 @@
 //! ```
 
 mod args;
+mod changes;
+mod conf_file;
 mod error;
-mod file;
+mod identity;
+mod info;
+mod known;
+mod load;
+mod metavariables;
 mod table;
 mod value;
+mod values;
 
+pub(crate) use args::injected;
+pub use changes::OptionDiff;
+pub use conf_file::{ConfFile, ConfLine, MAX_FILE_BYTES};
 pub use error::{ConfigError, SyntaxRule, ValueError};
-pub use file::{MAX_FILE_BYTES, default_files};
-pub use table::{Config, OptionInfo};
-pub use value::OptionKind;
+pub use info::{OptionInfo, OptionLevel};
+pub use load::{ConfigLoader, ConfigWarning, Loaded};
+pub use table::Config;
+pub use value::{DebugLevels, OptionKind};
+pub use values::{Place, Setting, Source};

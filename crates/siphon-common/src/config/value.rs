@@ -39,6 +39,13 @@ pub enum OptionKind {
         /// The greatest value, in seconds.
         max: u64,
     },
+    /// A time in whole seconds, or with a fraction (which Ceph does not take).
+    WholeSeconds {
+        /// The least value, in seconds.
+        min: u64,
+        /// The greatest value, in seconds.
+        max: u64,
+    },
     /// How likely something is: 0 never, 1 always.
     Probability,
     /// A number, with or without a fraction.
@@ -48,6 +55,8 @@ pub enum OptionKind {
         /// The greatest value.
         max: u64,
     },
+    /// The levels of a subsystem, `N` or `N/M`: see [`DebugLevels`].
+    DebugLevels,
     /// Any of these words, parted by blanks or commas, or nothing.
     Words(&'static [&'static str]),
 }
@@ -64,11 +73,64 @@ impl fmt::Display for OptionKind {
             Self::Size { min, max } => {
                 write!(f, "bytes from {min} to {max}, also as 64K, 4M, 1G")
             }
-            Self::Seconds { min, max } => write!(f, "seconds from {min} to {max}"),
+            Self::Seconds { min, max } | Self::WholeSeconds { min, max } => {
+                write!(f, "seconds from {min} to {max}")
+            }
             Self::Probability => f.write_str("a probability from 0 to 1"),
             Self::Number { min, max } => write!(f, "a number from {min} to {max}"),
+            Self::DebugLevels => {
+                write!(f, "a level from 0 to {MAX_LEVEL}, or two as 1/5: to log, and to remember")
+            }
             Self::Words(words) => write!(f, "any of {}, or nothing", words.join(", ")),
         }
+    }
+}
+
+impl OptionKind {
+    /// Ceph's word for the type.
+    pub const fn type_name(self) -> &'static str {
+        match self {
+            Self::Text | Self::Integers { .. } | Self::Words(_) | Self::DebugLevels => "str",
+            Self::Bool => "bool",
+            Self::Integer { .. } | Self::WholeSeconds { .. } => "uint",
+            Self::Size { .. } => "size",
+            Self::Seconds { .. } | Self::Probability | Self::Number { .. } => "float",
+        }
+    }
+
+    /// The least and the greatest value, if it has such.
+    pub const fn range(self) -> Option<(u64, u64)> {
+        match self {
+            Self::Integer { min, max }
+            | Self::Integers { min, max }
+            | Self::Size { min, max }
+            | Self::Seconds { min, max }
+            | Self::WholeSeconds { min, max }
+            | Self::Number { min, max } => Some((min, max)),
+            Self::Probability => Some((0, 1)),
+            Self::Text | Self::Bool | Self::Words(_) | Self::DebugLevels => None,
+        }
+    }
+}
+
+/// The highest level of a subsystem.
+const MAX_LEVEL: u8 = 99;
+
+/// What is logged of a subsystem, and what is remembered to be written if the program panics: what has
+/// at most these levels. As `debug_ms = 1/5` has them; `1` alone is `1/1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct DebugLevels {
+    /// Up to this level lines are logged.
+    pub log: u8,
+    /// Up to this level lines are kept in memory.
+    pub gather: u8,
+}
+
+impl DebugLevels {
+    /// To log up to `log`, and to remember up to `gather`; both at most 99.
+    pub const fn new(log: u8, gather: u8) -> Self {
+        Self { log, gather }
     }
 }
 
@@ -76,8 +138,8 @@ impl fmt::Display for OptionKind {
 pub(super) trait OptionValue {
     /// Takes the value that `text` stands for, or stays as it is.
     fn parse(&mut self, kind: OptionKind, text: &str) -> Result<(), ValueError>;
-    /// The value as `parse` takes it.
-    fn render(&self) -> String;
+    /// The value as `parse` takes it, and as Ceph shows it.
+    fn render(&self, kind: OptionKind) -> String;
 }
 
 impl OptionValue for String {
@@ -91,7 +153,7 @@ impl OptionValue for String {
         Ok(())
     }
 
-    fn render(&self) -> String {
+    fn render(&self, _: OptionKind) -> String {
         self.clone()
     }
 }
@@ -108,7 +170,7 @@ impl OptionValue for bool {
         Ok(())
     }
 
-    fn render(&self) -> String {
+    fn render(&self, _: OptionKind) -> String {
         self.to_string()
     }
 }
@@ -121,7 +183,7 @@ macro_rules! number {
                 Ok(())
             }
 
-            fn render(&self) -> String {
+            fn render(&self, _: OptionKind) -> String {
                 self.to_string()
             }
         }
@@ -137,7 +199,7 @@ impl OptionValue for Vec<u32> {
         Ok(())
     }
 
-    fn render(&self) -> String {
+    fn render(&self, _: OptionKind) -> String {
         self.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
     }
 }
@@ -153,8 +215,24 @@ impl OptionValue for Option<u16> {
         Ok(())
     }
 
-    fn render(&self) -> String {
+    fn render(&self, _: OptionKind) -> String {
         self.map_or(String::new(), |value| value.to_string())
+    }
+}
+
+impl OptionValue for DebugLevels {
+    fn parse(&mut self, _: OptionKind, text: &str) -> Result<(), ValueError> {
+        let level = |text: &str| {
+            let level: u32 = text.trim().parse().map_err(|_| ValueError::NotANumber)?;
+            u8::try_from(level).ok().filter(|it| *it <= MAX_LEVEL).ok_or(ValueError::OutOfRange)
+        };
+        let (log, gather) = text.split_once('/').unwrap_or((text, text));
+        *self = Self::new(level(log)?, level(gather)?);
+        Ok(())
+    }
+
+    fn render(&self, _: OptionKind) -> String {
+        format!("{}/{}", self.log, self.gather)
     }
 }
 
@@ -172,16 +250,23 @@ impl OptionValue for f64 {
         Ok(())
     }
 
-    fn render(&self) -> String {
-        self.to_string()
+    fn render(&self, _: OptionKind) -> String {
+        format!("{self:.6}")
     }
 }
 
 impl OptionValue for Duration {
     fn parse(&mut self, kind: OptionKind, text: &str) -> Result<(), ValueError> {
-        let seconds: f64 = text.parse().map_err(|_| ValueError::NotANumber)?;
+        let whole = match kind {
+            OptionKind::WholeSeconds { .. } => number(kind, text).ok(), // 1K are 1000
+            _ => None,
+        };
+        let seconds = match whole {
+            Some(seconds) => seconds as f64,
+            None => text.parse().map_err(|_| ValueError::NotANumber)?,
+        };
         let time = Self::try_from_secs_f64(seconds).map_err(|_| ValueError::OutOfRange)?;
-        if let OptionKind::Seconds { min, max } = kind
+        if let Some((min, max)) = kind.range()
             && !(Self::from_secs(min)..=Self::from_secs(max)).contains(&time)
         {
             return Err(ValueError::OutOfRange);
@@ -190,8 +275,11 @@ impl OptionValue for Duration {
         Ok(())
     }
 
-    fn render(&self) -> String {
-        self.as_secs_f64().to_string()
+    fn render(&self, kind: OptionKind) -> String {
+        match kind {
+            OptionKind::WholeSeconds { .. } => self.as_secs_f64().to_string(),
+            _ => format!("{:.6}", self.as_secs_f64()),
+        }
     }
 }
 
@@ -205,7 +293,9 @@ pub(super) fn words_of(text: &str) -> impl Iterator<Item = &str> {
 fn number(kind: OptionKind, text: &str) -> Result<u64, ValueError> {
     let (step, min, max) = match kind {
         OptionKind::Size { min, max } => (1024u64, min, max),
-        OptionKind::Integer { min, max } | OptionKind::Integers { min, max } => (1000, min, max),
+        OptionKind::Integer { min, max }
+        | OptionKind::Integers { min, max }
+        | OptionKind::WholeSeconds { min, max } => (1000, min, max),
         _ => (1, 0, u64::MAX),
     };
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

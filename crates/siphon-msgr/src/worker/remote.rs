@@ -25,6 +25,7 @@ use crate::dispatcher::guarded;
 use crate::dump::Described;
 use crate::error::CloseReason;
 use crate::messenger::with_ip;
+use crate::trace;
 
 /// Bytes that are handed to the stack at once; a message is never split, so the last may exceed it.
 const TRANSMIT_BUDGET: usize = 512 << 10;
@@ -479,9 +480,9 @@ impl Remote {
     fn handle_ready(&mut self, peer: PeerInfo, accepted: bool) {
         tracing::debug!(peer = %peer.name, addrs = %peer.addrs, features = %peer.features, "session open");
         let config = self.handle.messenger().context().config();
-        internal_delay(config);
+        internal_delay(&config);
         if self.injection.is_none() {
-            self.injection = Injection::for_peer(config, peer.name.kind);
+            self.injection = Injection::for_peer(&config, peer.name.kind);
         }
         self.secure = peer.mode == ConnectionMode::SECURE;
         self.handle.set_ready(peer);
@@ -634,6 +635,7 @@ pub(crate) fn dispatch(connection: &Connection, message: Message) -> bool {
     if !connection.takes_messages() {
         return true;
     }
+    trace::received(connection, &message);
     let chain = connection.messenger().chain();
     match chain.iter().find(|dispatcher| dispatcher.can_fast_dispatch(&message)) {
         Some(dispatcher) => {

@@ -1,20 +1,36 @@
-//! Log lines on standard error, in the form of Ceph's:
+//! Logs, in the form of Ceph's and by its options.
+//!
+//! Everything logs through [`tracing`]; a library user may install a subscriber of their own and
+//! never call this module. A program has the choice of [`Log`], which is Ceph's log with all its
+//! options, and of [`install`], which makes lines on standard error by directives:
 //!
 //! ```text
+//! 2026-11-23T15:40:01.123+0000 msgr-worker-0  1 ms: accepted peer=…
 //! 2026-11-23T15:40:01.123+0000 msgr-worker-0 debug siphon_msgr::connection: accepted peer=…
 //! ```
 //!
-//! Everything logs through [`tracing`]; a library user may install a subscriber of their own and
-//! never call this module.
+//! A line has the time (UTC), the thread's name, its level, and whose it is: a subsystem of Ceph's, or a
+//! module. Ceph's levels are -1 for errors, 0 for warnings, 1 for information and for messages, 5 for
+//! what helps to find a mistake, and 20 for every detail.
+
+mod entry;
+mod log;
+mod sinks;
+mod stamp;
+mod subsys;
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer, fmt as lines};
+
+pub use self::log::{Log, LogBuilder};
+use self::stamp::{Clock, Stamp, system_clock};
+pub use self::subsys::MESSAGE_TARGET;
 
 /// The environment variable with the log's level or directives.
 pub const ENV: &str = "SIPHON_LOG";
@@ -40,6 +56,9 @@ pub enum LogError {
     /// The process has a subscriber already.
     #[error("this process has installed a log before")]
     Installed(#[from] tracing::subscriber::SetGlobalDefaultError),
+    /// There is no thread to write it.
+    #[error("the system gives no thread for the log")]
+    Thread(#[from] std::io::Error),
 }
 
 /// Makes the process log to standard error: at `level` if given, else as [`ENV`] says, else at
@@ -56,7 +75,7 @@ pub enum LogError {
 /// # Ok::<(), siphon_common::logging::LogError>(())
 /// ```
 pub fn install(level: Option<&str>) -> Result<(), LogError> {
-    let from_env = std::env::var(ENV).ok().filter(|level| !level.is_empty());
+    let from_env = directives_of_environment();
     let level = level.or(from_env.as_deref()).unwrap_or(DEFAULT_LEVEL);
     tracing::subscriber::set_global_default(subscriber(level, std::io::stderr)?)?;
     Ok(())
@@ -71,24 +90,32 @@ pub fn subscriber<W>(level: &str, writer: W) -> Result<impl Subscriber + use<W>,
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder()
-        .parse(level)
-        .map_err(|source| LogError::Directives { directives: level.to_owned(), source })?;
     Ok(tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter(level)?)
         .with_ansi(false)
         .event_format(CephLine { clock: system_clock })
         .with_writer(writer)
         .finish())
 }
 
-/// A clock: the time since 1970-01-01 in milliseconds.
-type Clock = fn() -> u64;
+fn filter(directives: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::builder()
+        .parse(directives)
+        .map_err(|source| LogError::Directives { directives: directives.to_owned(), source })
+}
 
-#[expect(clippy::disallowed_methods, reason = "a log line is stamped with the wall clock")]
-fn system_clock() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+/// Lines on standard error by directives, beside others.
+fn directive_layer<S>(directives: &str) -> Result<impl Layer<S> + use<S>, LogError>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let layer = lines::layer().with_ansi(false).event_format(CephLine { clock: system_clock });
+    Ok(layer.with_writer(std::io::stderr).with_filter(filter(directives)?))
+}
+
+/// What the environment says, if anything: [`ENV`].
+pub fn directives_of_environment() -> Option<String> {
+    std::env::var(ENV).ok().filter(|level| !level.is_empty())
 }
 
 struct CephLine {
@@ -125,39 +152,6 @@ where
     }
 }
 
-/// Milliseconds since 1970-01-01, shown as `2026-11-23T15:40:01.123+0000`.
-struct Stamp(u64);
-
-impl fmt::Display for Stamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DAY_MS: u64 = 24 * 3600 * 1000;
-        let (days, ms) = (self.0 / DAY_MS, self.0 % DAY_MS);
-        let (year, month, day) = civil(days);
-        let (hour, minute) = (ms / 3_600_000, ms / 60_000 % 60);
-        let (second, milli) = (ms / 1000 % 60, ms % 1000);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}+0000")
-    }
-}
-
-/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar.
-///
-/// Years are counted from March, so that a leap day is a year's last day, and in eras of 400 years,
-/// which all have the same number of days.
-fn civil(days: u64) -> (u64, u64, u64) {
-    const ERA: u64 = 146_097; // days in 400 years
-    const EPOCH: u64 = 719_468; // days from 0000-03-01 to 1970-01-01
-    let day = days + EPOCH;
-    let (era, day_of_era) = (day / ERA, day % ERA);
-    let leaps = day_of_era / 1460 + day_of_era / (ERA - 1);
-    let year_of_era = (day_of_era + day_of_era / 36_524 - leaps) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // Months from March have 153 days in each five.
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -190,7 +184,7 @@ mod tests {
         let writer = sink.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
-            .event_format(CephLine { clock: || 1_795_448_401_123 })
+            .event_format(CephLine { clock: || 1_795_448_401_123_456 })
             .with_writer(move || writer.clone())
             .finish();
         let log = || tracing::warn!(target: "siphon_msgr", peer = "osd.0", "gone");
@@ -216,21 +210,5 @@ mod tests {
         });
         assert!(sink.text().contains("loud: heard") && !sink.text().contains("quiet"));
         assert!(matches!(super::subscriber("x=y", io::sink), Err(LogError::Directives { .. })));
-    }
-
-    #[test]
-    fn days_become_dates() {
-        for (days, date) in [
-            (0, (1970, 1, 1)),
-            (59, (1970, 3, 1)),
-            (11_016, (2000, 2, 29)),
-            (11_017, (2000, 3, 1)),
-            (19_782, (2024, 2, 29)),
-            (20_088, (2024, 12, 31)),
-            (47_540, (2100, 2, 28)),
-            (47_541, (2100, 3, 1)),
-        ] {
-            assert_eq!(civil(days), date);
-        }
     }
 }

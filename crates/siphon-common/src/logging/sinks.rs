@@ -1,0 +1,353 @@
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+use super::entry::{Entry, Format};
+use crate::Config;
+
+/// Bytes of lines that wait for a file that cannot be written to; of what is beyond, the oldest are lost.
+const MAX_UNWRITTEN: usize = 4 << 20;
+/// Facility `user`, severity `info`, as Ceph logs.
+const SYSLOG_PRIORITY: u32 = 14;
+
+/// Where lines go, and those of late.
+#[derive(Debug)]
+pub(super) struct Sinks {
+    file: LogFile,
+    format: Format,
+    stderr: Wanted,
+    stderr_prefix: String,
+    syslog: Datagrams,
+    journald: Datagrams,
+    recent: VecDeque<Entry>,
+    max_recent: usize,
+    identifier: String,
+}
+
+/// Which lines a place gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Wanted {
+    #[default]
+    None,
+    Errors,
+    All,
+}
+
+impl Wanted {
+    fn of(all: bool, errors: bool) -> Self {
+        match (all, errors) {
+            (true, _) => Self::All,
+            (false, true) => Self::Errors,
+            (false, false) => Self::None,
+        }
+    }
+
+    fn takes(self, entry: &Entry) -> bool {
+        self == Self::All || (self == Self::Errors && entry.level < 0)
+    }
+}
+
+impl Sinks {
+    pub(super) fn new(syslog: PathBuf, journald: PathBuf) -> Self {
+        Self {
+            file: LogFile::default(),
+            format: Format::default(),
+            stderr: Wanted::None,
+            stderr_prefix: String::new(),
+            syslog: Datagrams::new(syslog, "log_to_syslog"),
+            journald: Datagrams::new(journald, "log_to_journald"),
+            recent: VecDeque::new(),
+            max_recent: 0,
+            identifier: String::new(),
+        }
+    }
+
+    /// Takes what the options say; `stderr` is false if somebody else writes there.
+    pub(super) fn configure(&mut self, config: &Config, stderr: bool) {
+        let wanted = Wanted::of(config.log_to_stderr, config.err_to_stderr);
+        self.stderr = if stderr { wanted } else { Wanted::None };
+        self.stderr_prefix.clone_from(&config.log_stderr_prefix);
+        self.syslog.wanted = Wanted::of(config.log_to_syslog, config.err_to_syslog);
+        self.journald.wanted = Wanted::of(config.log_to_journald, config.err_to_journald);
+        self.format = Format {
+            json: config.log_format.contains("json"),
+            fine: !config.log_coarse_timestamps,
+        };
+        self.max_recent = config.log_max_recent as usize;
+        self.identifier = format!("{}-{}", config.cluster(), config.name());
+        let path = if config.log_to_file { config.log_file.as_str() } else { "" };
+        if self.file.path.as_os_str() != path {
+            self.file.write_out();
+            // What the old file would not take goes into the new one.
+            let LogFile { unwritten, lost, .. } = std::mem::take(&mut self.file);
+            self.file = LogFile { path: path.into(), unwritten, lost, ..LogFile::default() };
+            self.file.open();
+            self.file.write_out();
+        }
+    }
+
+    /// Writes an entry wherever it belongs, if it is to be logged, and remembers it.
+    pub(super) fn take(&mut self, entry: Entry, logged: bool) {
+        if logged {
+            self.write(&entry, "");
+        }
+        if self.max_recent > 0 {
+            while self.recent.len() >= self.max_recent {
+                self.recent.pop_front();
+            }
+            self.recent.push_back(entry);
+        }
+    }
+
+    fn write(&mut self, entry: &Entry, before: &str) {
+        let line = || format!("{before}{}", entry.line(Format { json: false, ..self.format }));
+        let no_file = self.file.is_missing();
+        if self.stderr.takes(entry) || no_file {
+            eprint(&format!("{}{}\n", self.stderr_prefix, line()));
+        }
+        if self.syslog.wanted.takes(entry) {
+            let (stamp, name, pid) = (entry.stamp.syslog(), &self.identifier, std::process::id());
+            let text = format!("<{SYSLOG_PRIORITY}>{stamp} {name}[{pid}]: {}", line());
+            self.syslog.send(text.as_bytes());
+        }
+        if self.journald.wanted.takes(entry) {
+            let datagram = journal_entry(entry, &self.identifier);
+            self.journald.send(&datagram);
+        }
+        if !self.file.path.as_os_str().is_empty() && !no_file {
+            let line = match self.format.json {
+                true => entry.line(self.format),
+                false => line(),
+            };
+            self.file.add(&line);
+        }
+    }
+
+    /// What waits for the file is written, as far as it can be.
+    pub(super) fn flush(&mut self) {
+        self.file.write_out();
+    }
+
+    pub(super) fn reopen(&mut self) -> io::Result<()> {
+        self.file.write_out();
+        self.file.reopen()
+    }
+
+    /// Writes what is remembered, the oldest first, numbered as Ceph does it: how far it is from the
+    /// end.
+    pub(super) fn dump(&mut self, levels: impl Iterator<Item = String>) {
+        self.say("--- begin dump of recent events ---");
+        let recent = std::mem::take(&mut self.recent);
+        let count = recent.len();
+        for (at, entry) in recent.iter().enumerate() {
+            self.write_dumped(entry, &format!("{:>6}> ", at as i64 + 1 - count as i64));
+        }
+        self.recent = recent;
+        self.say("--- logging levels ---");
+        levels.for_each(|line| self.say(&line));
+        self.say(&format!("  max_recent {:>9}", self.max_recent));
+        self.say(&format!("  log_file {}", self.file.path.display()));
+        self.say("--- end dump of recent events ---");
+        self.file.write_out();
+    }
+
+    /// What is remembered was dumped, and need not be again.
+    pub(super) fn forget(&mut self) {
+        self.recent.clear();
+    }
+
+    fn write_dumped(&mut self, entry: &Entry, before: &str) {
+        let line = entry.line(self.format);
+        match self.format.json {
+            true => self.say(&line),
+            false => self.say(&format!("{before}{line}")),
+        }
+    }
+
+    /// A line of a dump: to the file, or, if there is none, to standard error.
+    fn say(&mut self, line: &str) {
+        if self.file.path.as_os_str().is_empty() || self.file.is_missing() {
+            eprint(&format!("{line}\n"));
+        } else {
+            self.file.add(line);
+        }
+    }
+}
+
+/// To standard error, whose end is no reason to panic.
+fn eprint(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// A file that lines are added to, and those that it would not take yet.
+#[derive(Debug, Default)]
+struct LogFile {
+    path: PathBuf,
+    file: Option<File>,
+    unwritten: VecDeque<u8>,
+    lost: u64,
+    /// The last error that was told.
+    told: Option<io::ErrorKind>,
+}
+
+impl LogFile {
+    /// There should be one, and it could not be opened.
+    fn is_missing(&self) -> bool {
+        self.file.is_none() && !self.path.as_os_str().is_empty()
+    }
+
+    fn open(&mut self) {
+        if self.path.as_os_str().is_empty() {
+            return;
+        }
+        match open(&self.path) {
+            Ok(file) => self.file = Some(file),
+            Err(error) => {
+                let path = self.path.display();
+                eprint(&format!(
+                    "cannot open the log file {path}: {error}; lines go to standard error until it can \
+                     be opened (log_file, or reopen the log)\n"
+                ));
+            }
+        }
+    }
+
+    /// The file of that name, which may be another than before. If it cannot be had, the old one stays.
+    fn reopen(&mut self) -> io::Result<()> {
+        if !self.path.as_os_str().is_empty() {
+            self.file = Some(open(&self.path)?);
+            self.write_out();
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, line: &str) {
+        self.unwritten.extend(line.as_bytes());
+        self.unwritten.push_back(b'\n');
+        while self.unwritten.len() > MAX_UNWRITTEN {
+            self.write_out();
+            if self.unwritten.len() <= MAX_UNWRITTEN {
+                break;
+            }
+            let end = self.unwritten.iter().position(|byte| *byte == b'\n').unwrap_or_default();
+            self.unwritten.drain(..=end);
+            self.lost += 1;
+        }
+    }
+
+    fn write_out(&mut self) {
+        let Some(file) = &mut self.file else { return };
+        while !self.unwritten.is_empty() {
+            let (front, _) = self.unwritten.as_slices();
+            match file.write(front) {
+                Ok(0) => return,
+                Ok(written) => drop(self.unwritten.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return self.tell(&error),
+            }
+        }
+        self.told = None;
+        if self.lost > 0 {
+            let lost = std::mem::take(&mut self.lost);
+            self.add(&format!(
+                "--- {lost} lines were lost while this file could not be written to ---"
+            ));
+        }
+    }
+
+    /// Once for each kind of error.
+    fn tell(&mut self, error: &io::Error) {
+        if self.told.replace(error.kind()) != Some(error.kind()) {
+            let path = self.path.display();
+            eprint(&format!(
+                "cannot write to the log file {path}: {error}; up to {} MiB of lines are kept until it \
+                 can be written to\n",
+                MAX_UNWRITTEN >> 20
+            ));
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o644).open(path)
+}
+
+/// A local socket that takes each line as a datagram.
+#[derive(Debug)]
+struct Datagrams {
+    path: PathBuf,
+    option: &'static str,
+    wanted: Wanted,
+    socket: Option<UnixDatagram>,
+    told: bool,
+}
+
+impl Datagrams {
+    fn new(path: PathBuf, option: &'static str) -> Self {
+        Self { path, option, wanted: Wanted::None, socket: None, told: false }
+    }
+
+    /// Over a new socket if the old one's peer is gone.
+    fn send(&mut self, datagram: &[u8]) {
+        let again = self.socket.is_some();
+        if self.try_send(datagram).is_err() && again {
+            self.socket = None;
+            let _ = self.try_send(datagram);
+        }
+    }
+
+    fn try_send(&mut self, datagram: &[u8]) -> io::Result<()> {
+        let sent = match &self.socket {
+            Some(socket) => socket.send(datagram),
+            None => UnixDatagram::unbound().and_then(|socket| {
+                socket.connect(&self.path)?;
+                self.socket.insert(socket).send(datagram)
+            }),
+        };
+        match sent {
+            Ok(_) => self.told = false,
+            Err(error) => {
+                if !self.told {
+                    self.told = true;
+                    let (path, option) = (self.path.display(), self.option);
+                    eprint(&format!("cannot log to {path}: {error} ({option})\n"));
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// In journald's own form, with the names of Ceph's fields (`common/Journald.cc`, 18.2.7).
+fn journal_entry(entry: &Entry, identifier: &str) -> Vec<u8> {
+    // 3 is an error, 4 a warning, 6 information, 7 for debugging.
+    let priority = match entry.level {
+        ..0 => 3,
+        0 => 4,
+        1..5 => 6,
+        _ => 7,
+    };
+    let mut datagram = Vec::new();
+    let mut field = |name: &str, value: &str| {
+        datagram.extend_from_slice(name.as_bytes());
+        if value.contains('\n') {
+            datagram.push(b'\n');
+            datagram.extend_from_slice(&(value.len() as u64).to_le_bytes());
+        } else {
+            datagram.push(b'=');
+        }
+        datagram.extend_from_slice(value.as_bytes());
+        datagram.push(b'\n');
+    };
+    field("PRIORITY", &priority.to_string());
+    field("SYSLOG_IDENTIFIER", identifier);
+    field("CEPH_SUBSYS", entry.subsystem.name());
+    field("CEPH_PRIO", &entry.level.to_string());
+    field("THREAD", &entry.thread);
+    field("MESSAGE", &entry.text);
+    datagram
+}

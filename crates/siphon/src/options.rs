@@ -1,0 +1,107 @@
+//! Ceph's options on our command line: `--ms_type=async+posix` before or behind any command.
+
+use std::ffi::OsString;
+use std::sync::OnceLock;
+
+use anyhow::Result;
+use siphon_common::config::{ConfigLoader, Loaded};
+use siphon_common::logging::Log;
+use siphon_common::{Config, ConfigError, Context};
+
+/// What every command's help says of them.
+pub(crate) const HELP: &str = "\
+Every command takes Ceph's options, as ceph.conf has them: --ms_tcp_nodelay=false, --debug-ms 1 (siphon
+config help tells all), and what Ceph's own tools take: -c FILE, -n TYPE.ID, --id ID, --cluster NAME,
+-m MONITORS, -k KEYRING, -K KEYFILE. $CEPH_CONF and $CEPH_ARGS are heeded.";
+
+/// What of the process's command line is Ceph's.
+static ARGS: OnceLock<Vec<String>> = OnceLock::new();
+
+/// Takes from the process's command line what is Ceph's; the rest is for clap. `command` tells which
+/// options are our own.
+///
+/// # Errors
+/// As [`ConfigLoader::split`].
+pub(crate) fn take(command: &clap::Command) -> Result<Vec<OsString>, ConfigError> {
+    let mut args = std::env::args_os();
+    let program = args.next();
+    let mut args: Vec<_> = args.collect();
+    let find = |arg| command.find_subcommand(arg);
+    let called = args.iter().enumerate().find_map(|(at, arg)| Some((at, find(arg)?)));
+    // What is behind that command is for another process.
+    let others = match called {
+        Some((at, called)) if called.get_name() == "daemon" => args.split_off(at),
+        _ => Vec::new(),
+    };
+    // Names in a cluster need be no text: those go through by their place. No argument has a NUL.
+    let texts = args.iter().enumerate().map(|(place, arg)| match arg.to_str() {
+        Some(text) => text.to_owned(),
+        None => format!("\0{place}"),
+    });
+    let loader = ConfigLoader::new().own_options(own(command, called.map(|it| it.1)));
+    let (ceph, rest) = loader.split(texts.collect())?;
+    let back = |text: String| match text.strip_prefix('\0').and_then(|place| place.parse().ok()) {
+        Some(place) => args.get::<usize>(place).cloned().unwrap_or_default(),
+        None => OsString::from(text),
+    };
+    let rest = program.into_iter().chain(rest.into_iter().map(back)).chain(others).collect();
+    let _ = ARGS.set(ceph); // once, at the beginning
+    Ok(rest)
+}
+
+/// The names of the options that are the program's, or the command's that is called.
+fn own(command: &clap::Command, called: Option<&clap::Command>) -> Vec<String> {
+    let mut names: Vec<_> = command.get_arguments().flat_map(names).collect();
+    called.into_iter().for_each(|called| add_names(called, &mut names));
+    names
+}
+
+fn names(arg: &clap::Arg) -> Vec<String> {
+    let aliases = arg.get_all_aliases().unwrap_or_default();
+    arg.get_long().into_iter().chain(aliases).map(str::to_owned).collect()
+}
+
+fn add_names(command: &clap::Command, all: &mut Vec<String>) {
+    all.extend(command.get_arguments().flat_map(names));
+    command.get_subcommands().for_each(|below| add_names(below, all));
+}
+
+/// The log of the process.
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// Makes this the log that contexts change.
+pub(crate) fn set_log(log: &Log) {
+    let _ = LOG.set(log.clone()); // once, at the beginning
+}
+
+/// Has the log heed a context whose options an admin socket changes.
+pub(crate) fn follow(context: &Context) {
+    if let Some(log) = LOG.get() {
+        log.follow(context);
+    }
+}
+
+/// What of the command line is Ceph's.
+pub(crate) fn args() -> &'static [String] {
+    ARGS.get().map_or(&[], Vec::as_slice)
+}
+
+/// The configuration of a command that asks no cluster: no file but one that somebody names.
+pub(crate) fn config() -> Result<Config, ConfigError> {
+    load_with(ConfigLoader::new().no_default_file()).map(|loaded| loaded.config)
+}
+
+/// The whole configuration, from the first file that there is.
+pub(crate) fn load(daemon: bool) -> Result<Loaded, ConfigError> {
+    let mut defaults = Config::default();
+    defaults.set_daemon(daemon);
+    load_with(ConfigLoader::of(defaults))
+}
+
+fn load_with(loader: ConfigLoader) -> Result<Loaded, ConfigError> {
+    let loaded = loader.load(args().iter().cloned())?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(loaded)
+}
