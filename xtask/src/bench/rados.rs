@@ -54,14 +54,18 @@ pub(super) fn run_rados(rounds: u32, seconds: u32) -> Result<()> {
     println!("|---|---|---|---|---|---|---|");
     for (verb, bytes) in CELLS {
         if verb == "rand" {
-            bench(theirs(), "write", bytes, FILL, &["--no-cleanup"])?;
+            bench(theirs(), "write", bytes, FILL)?;
         }
         let mut pairs = Vec::new();
         for round in 0..rounds {
             let seconds = seconds.to_string();
             let one = |ours_turn: bool| {
                 let command = if ours_turn { ours() } else { theirs() };
-                bench(command, verb, bytes, &seconds, &[])
+                let run = bench(command, verb, bytes, &seconds);
+                if verb == "write" {
+                    cleanup(theirs())?;
+                }
+                run
             };
             let first = one(round % 2 == 1)?;
             let second = one(round % 2 == 0)?;
@@ -80,30 +84,29 @@ pub(super) fn run_rados(rounds: u32, seconds: u32) -> Result<()> {
             of(|it| it.1.cpu / it.0.cpu),
         );
         if verb == "rand" {
-            let mut cleanup = theirs();
-            cleanup.args(["-p", POOL, "cleanup"]);
-            run(cleanup, SLACK)?;
+            cleanup(theirs())?;
         }
     }
     Ok(())
 }
 
-fn bench(
-    mut command: Command,
-    verb: &str,
-    bytes: &str,
-    seconds: &str,
-    more: &[&str],
-) -> Result<Run> {
-    command.args(["-p", POOL, "-f", "json", "bench", seconds, verb, "-t", "16"]).args(more);
+fn cleanup(mut rados: Command) -> Result<()> {
+    rados.args(["-p", POOL, "cleanup"]);
+    run(rados, SLACK)?;
+    Ok(())
+}
+
+fn bench(mut rados: Command, verb: &str, bytes: &str, seconds: &str) -> Result<Run> {
+    rados.args(["-p", POOL, "-f", "json", "bench", seconds, verb, "-t", "16"]);
     if verb == "write" {
-        command.args(["-b", bytes, "-O", bytes]);
+        // Ceph's tells of its cleaning up in the midst of the JSON.
+        rados.args(["-b", bytes, "-O", bytes, "--no-cleanup"]);
     }
     let before = children_cpu()?;
-    let output = run(command, SLACK + Duration::from_secs(seconds.parse()?))?;
+    let output = run(rados, SLACK + Duration::from_secs(seconds.parse()?))?;
     let cpu = children_cpu()? - before;
     let text = String::from_utf8_lossy(&output.stdout);
-    // The live table may stand before it.
+    // Ceph's says how many hints it has before that.
     let figures = text.find('{').map(|at| &text[at..]).unwrap_or_default();
     let figures: Value =
         serde_json::from_str(figures).with_context(|| format!("no JSON in: {text}"))?;
