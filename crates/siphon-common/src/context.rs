@@ -55,6 +55,16 @@ struct Observer {
 
 type Changed = Box<dyn Fn(&Config, &'static str) + Send + Sync>;
 
+/// A context, for its own commands, which keep it not alive.
+#[derive(Clone)]
+pub(crate) struct WeakContext(Weak<Inner>);
+
+impl WeakContext {
+    pub(crate) fn upgrade(&self) -> Option<Context> {
+        Some(Context { inner: self.0.upgrade()? })
+    }
+}
+
 /// An observer of options; it hears of changes until this is dropped.
 #[must_use = "an observation ends when it is dropped"]
 pub struct Observation {
@@ -81,7 +91,10 @@ impl Context {
             perf,
             commands,
         };
-        Self { inner: Arc::new(inner) }
+        let context = Self { inner: Arc::new(inner) };
+        let weak = WeakContext(Arc::downgrade(&context.inner));
+        admin_socket::register_configuration(context.commands(), &weak);
+        context
     }
 
     /// The options as they are now. What was got here stays as it is when they change.

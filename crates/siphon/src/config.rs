@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use siphon_common::Config;
 use siphon_common::config::{ConfFile, OptionDiff, OptionInfo, Setting, Source};
 
@@ -106,16 +106,8 @@ fn show(config: &Config, wanted: &[String], json: bool) -> Result<()> {
 
 fn diff(config: &Config, json: bool) {
     if json {
-        let to_json = |diff: OptionDiff| {
-            let mut levels = Map::new();
-            levels.insert("default".to_owned(), diff.default.into());
-            for setting in diff.settings {
-                levels.insert(setting.source.name().to_owned(), setting.text.into());
-            }
-            levels.insert("final".to_owned(), diff.value.into());
-            (diff.option.name.to_owned(), Value::Object(levels))
-        };
-        let map: Map<String, Value> = config.diff().map(to_json).collect();
+        let named = |diff: OptionDiff| (diff.option.name.to_owned(), diff.to_json());
+        let map: Map<String, Value> = config.diff().map(named).collect();
         println!("{:#}", Value::Object(map));
         return;
     }
@@ -141,7 +133,7 @@ fn help(name: Option<&str>, args: &Args) -> Result<()> {
         let mut options: Vec<_> = Config::options().collect();
         options.sort_unstable_by_key(|option| option.name);
         if args.json {
-            let options: Vec<_> = options.into_iter().map(|it| to_json(it, args.daemon)).collect();
+            let options: Vec<_> = options.into_iter().map(|it| it.to_json(args.daemon)).collect();
             println!("{:#}", Value::Array(options));
         } else {
             options.iter().for_each(|it| println!("{:<34} {}", it.name, it.description));
@@ -152,7 +144,7 @@ fn help(name: Option<&str>, args: &Args) -> Result<()> {
     Config::default().value_for("client.admin", name)?;
     let Some(option) = Config::option(name) else { bail!("no option is called '{name}'") };
     if args.json {
-        println!("{:#}", to_json(option, args.daemon));
+        println!("{:#}", option.to_json(args.daemon));
         return Ok(());
     }
     println!("{} - {}", option.name, option.description);
@@ -177,25 +169,6 @@ fn since(option: &OptionInfo) -> String {
     let name = RELEASES.iter().find(|(number, _)| *number == since).map_or("", |(_, name)| name);
     let older = if since == RELEASES[0].0 { " or before" } else { "" };
     format!("Ceph {since} ({name}){older}")
-}
-
-/// The names of Ceph's `config help`.
-fn to_json(option: &OptionInfo, daemon: bool) -> Value {
-    let range = option.kind.range();
-    json!({
-        "name": option.name,
-        "type": option.type_name(),
-        "level": option.level.name(),
-        "desc": option.description,
-        "long_desc": option.note,
-        "default": option.default_text(daemon),
-        "daemon_default": option.daemon_default.unwrap_or_default(),
-        "since": option.since(),
-        "see_also": option.see_also,
-        "min": range.map(|it| it.0),
-        "max": range.map(|it| it.1),
-        "can_update_at_runtime": option.runtime,
-    })
 }
 
 fn check(file: PathBuf) -> Result<ExitCode> {

@@ -58,6 +58,7 @@ fn the_real_ceph_asks_ours_and_so_do_we() {
             assert!(ask(&socket, &["help"]).contains("dump perfcounters value"), "{who}");
             assert!(json(&ask(&socket, &["version"]))["version"].is_string(), "{who}");
         }
+        config_and_log(&socket, folder.path());
         let reset = json(&ceph_daemon(&socket, &["perf", "reset", "all"]));
         assert_eq!(reset["success"], "perf reset all");
         // Whatever `--admin-daemon` asks is the same.
@@ -69,6 +70,42 @@ fn the_real_ceph_asks_ours_and_so_do_we() {
     drop(echo);
     let error = failure(siphon(["daemon", socket.to_str().unwrap(), "help"]));
     assert!(error.contains("cannot connect to the admin socket"), "{error}");
+}
+
+/// Options are looked at and changed by the real `ceph daemon`, and the log is opened again.
+fn config_and_log(socket: &Path, folder: &Path) {
+    let ask = |words: &[&str]| json(&ceph_daemon(socket, words));
+    assert_eq!(
+        ask(&["config", "get", "ms_tcp_nodelay"]),
+        serde_json::json!({ "ms_tcp_nodelay": "true" })
+    );
+    assert_eq!(ask(&["config", "set", "debug_ms", "1/5"])["success"], "");
+    assert_eq!(ask(&["config", "get", "debug_ms"])["debug_ms"], "1/5");
+    assert_eq!(ask(&["config", "show"])["debug_ms"], "1/5");
+    let diff = &ask(&["config", "diff"])["diff"]["debug_ms"];
+    assert_eq!((&diff["override"], &diff["final"]), (&"1/5".into(), &"1/5".into()), "{diff}");
+    ask(&["config", "unset", "debug_ms"]);
+    assert_eq!(ask(&["config", "diff", "get", "debug_ms"])["diff"], serde_json::json!({}));
+    ask(&["injectargs", "--ms_tcp_rcvbuf=64K"]);
+    assert_eq!(ask(&["config", "get", "ms_tcp_rcvbuf"])["ms_tcp_rcvbuf"], "65536");
+    assert_eq!(ask(&["config", "help", "ms_tcp_nodelay"])["type"], "bool");
+    for (words, expected) in [
+        (&["config", "set", "ms_async_op_threads", "7"][..], "ERROR: (1) Operation not permitted"),
+        (&["config", "set", "no_such_option", "7"], "ERROR: (2) No such file or directory"),
+        (&["config", "set", "ms_tcp_nodelay", "perhaps"], "ERROR: (22) Invalid argument"),
+    ] {
+        let answer = ceph_daemon(socket, words);
+        assert!(answer.starts_with(expected), "{words:?}: {answer}");
+    }
+    let file = folder.join("osd.log");
+    ask(&["config", "set", "log_file", file.to_str().unwrap()]);
+    ask(&["config", "set", "debug_asok", "10"]);
+    ask(&["log", "dump"]);
+    ask(&["log", "flush"]);
+    assert!(file.exists(), "{}", file.display());
+    std::fs::rename(&file, folder.join("osd.log.1")).unwrap();
+    ask(&["log", "reopen"]);
+    assert!(file.exists(), "opened again");
 }
 
 #[test]

@@ -20,10 +20,12 @@
 
 mod client;
 mod command;
+mod configuration;
 mod server;
 mod standard;
 
 pub use client::{AskError, ask, request};
 pub use command::{Arg, CommandError, CommandSpec, Commands, Registration, Request};
+pub(crate) use configuration::register as register_configuration;
 pub use server::{AdminSocket, ListenError};
 pub(crate) use standard::register as register_standard;

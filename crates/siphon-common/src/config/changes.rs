@@ -1,5 +1,7 @@
 //! How options change, and what is told of them.
 
+use serde_json::{Map, Value};
+
 use super::error::{ConfigError, nearest};
 use super::info::OptionInfo;
 use super::table::SECRET;
@@ -22,6 +24,19 @@ pub struct OptionDiff {
     pub settings: Vec<Setting>,
     /// The value that counts.
     pub value: String,
+}
+
+impl OptionDiff {
+    /// As Ceph's `config diff` tells it: each source that says something, and what counts.
+    pub fn to_json(&self) -> Value {
+        let mut sources = Map::new();
+        sources.insert("default".to_owned(), self.default.as_str().into());
+        for setting in &self.settings {
+            sources.insert(setting.source.name().to_owned(), setting.text.as_str().into());
+        }
+        sources.insert("final".to_owned(), self.value.as_str().into());
+        Value::Object(sources)
+    }
 }
 
 impl Config {

@@ -1,3 +1,5 @@
+use serde_json::{Value, json};
+
 use super::known;
 use super::value::OptionKind;
 
@@ -69,6 +71,25 @@ impl OptionInfo {
     /// `None` if it is Siphon's own.
     pub fn since(&self) -> Option<u8> {
         known::find(self.name).map(|known| known.first)
+    }
+
+    /// By the names of Ceph's `config help`; the default is that of a daemon or of a client.
+    pub fn to_json(&self, daemon: bool) -> Value {
+        let range = self.kind.range();
+        json!({
+            "name": self.name,
+            "type": self.type_name(),
+            "level": self.level.name(),
+            "desc": self.description,
+            "long_desc": self.note,
+            "default": self.default_text(daemon),
+            "daemon_default": self.daemon_default.unwrap_or_default(),
+            "since": self.since(),
+            "see_also": self.see_also,
+            "min": range.map(|it| it.0),
+            "max": range.map(|it| it.1),
+            "can_update_at_runtime": self.runtime,
+        })
     }
 
     /// Ceph's word for its type: `str`, `bool`, `uint`, `size`, `float`.

@@ -14,6 +14,7 @@ use super::sinks::Sinks;
 use super::stamp::{Stamp, system_clock};
 use super::subsys::{self, Levels, SubsystemId, level_of};
 use super::{LogError, directive_layer};
+use crate::admin_socket::{CommandError, CommandSpec, Commands};
 use crate::{Config, Context, Observation};
 
 /// The log of a context, as Ceph's programs have it: by the levels of subsystems (`debug_ms = 1/5`), to
@@ -173,6 +174,32 @@ impl Log {
         tracing::callsite::rebuild_interest_cache();
         let observations = &self.owner.observations;
         observations.lock().unwrap_or_else(PoisonError::into_inner).push(observation);
+        self.register(context.commands());
+    }
+
+    /// Has the admin socket write, dump and open it again.
+    fn register(&self, commands: &Commands) {
+        let add = |prefix, help, run: fn(&Self) -> io::Result<()>| {
+            let owner = Arc::downgrade(&self.owner);
+            commands.register(CommandSpec { prefix, args: &[], help }, move |_| {
+                if let Some(owner) = owner.upgrade() {
+                    run(&Self { owner }).map_err(|error| {
+                        let errno = error.raw_os_error().unwrap_or(CommandError::INVALID);
+                        CommandError::new(errno, format!("the log file: {error}"))
+                    })?;
+                }
+                Ok(serde_json::json!({}))
+            });
+        };
+        add("log flush", "flush log entries to log file", |log| {
+            log.flush();
+            Ok(())
+        });
+        add("log dump", "dump recent log entries to log file", |log| {
+            log.dump_recent();
+            Ok(())
+        });
+        add("log reopen", "reopen log file", Self::reopen);
     }
 
     /// Writes what waits, before this returns.
