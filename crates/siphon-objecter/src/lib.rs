@@ -17,7 +17,7 @@
 //! pollster::block_on(async {
 //!     mon.authenticate(context.config().client_mount_timeout).await?;
 //!     let objecter = Objecter::start(&mon, ObjecterConfig::new(&context.config()))?;
-//!     let map = objecter.wait_for_latest_map().await?;
+//!     let map = objecter.wait_for_latest_map(None).await?;
 //!     let pool = map.pool_by_name(b"data").ok_or("there is no pool data")?;
 //!     let content = bytes::Bytes::from_static(b"content");
 //!     let write = Op::write(Target::object(pool, "name"), vec![OsdOp::write_full(content.into())]);

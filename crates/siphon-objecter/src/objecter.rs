@@ -228,19 +228,26 @@ impl Objecter {
     }
 
     /// Waits for a map of this epoch, or a newer one.
-    pub fn wait_for_epoch(&self, epoch: Epoch) -> MapFuture {
+    ///
+    /// # Errors
+    /// [`OpError::TimedOut`] if it does not come within `timeout`, [`OpError::Shutdown`].
+    pub fn wait_for_epoch(&self, epoch: Epoch, timeout: Option<Duration>) -> MapFuture {
         let ticket = Ticket::new();
-        self.shared.with(|core, _| core.wait_for_epoch(epoch, ticket.clone()));
+        self.shared.with(|core, now| core.wait_for_epoch(epoch, timeout, ticket.clone(), now));
         MapFuture::new(Arc::clone(&self.shared), epoch, ticket)
     }
 
     /// Waits for the map that is the monitors' newest now.
     ///
     /// # Errors
-    /// [`ObjecterError::Monitors`] if they don't say which that is.
-    pub async fn wait_for_latest_map(&self) -> Result<Arc<OsdMap>, ObjecterError> {
-        let (newest, _) = self.mon().newest_version("osdmap", None).await?;
-        Ok(self.wait_for_epoch(epoch_of(newest)).await?)
+    /// [`ObjecterError::Monitors`] if they don't say which that is, and [`OpError::TimedOut`] if it does not
+    /// come, each within `timeout`.
+    pub async fn wait_for_latest_map(
+        &self,
+        timeout: Option<Duration>,
+    ) -> Result<Arc<OsdMap>, ObjecterError> {
+        let (newest, _) = self.mon().newest_version("osdmap", timeout).await?;
+        Ok(self.wait_for_epoch(epoch_of(newest), timeout).await?)
     }
 
     /// Watches an object: hears of what others tell its watchers.
@@ -375,7 +382,7 @@ pub(crate) fn epoch_of(version: u64) -> Epoch {
 
 /// Whole seconds, as Ceph counts here; 0 for none.
 fn seconds(timeout: Option<Duration>) -> u32 {
-    let up = |time: Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    let up = |time: Duration| time.as_secs().saturating_add((time.subsec_nanos() > 0).into());
     timeout.map_or(0, |time| u32::try_from(up(time)).unwrap_or(u32::MAX))
 }
 

@@ -57,7 +57,8 @@ impl Target {
     pub(crate) fn locator(&self) -> ObjectLocator {
         ObjectLocator {
             pool: self.pool,
-            key: self.key.clone(),
+            // As Ceph has it: such a key places nothing elsewhere, and OSDs don't know it.
+            key: if self.key == self.object { ByteString::default() } else { self.key.clone() },
             namespace: self.namespace.clone(),
             hash: self.hash.map_or(-1, i64::from),
         }

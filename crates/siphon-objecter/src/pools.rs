@@ -92,7 +92,7 @@ impl Objecter {
         let number = u32::try_from(pool).map_err(|_| no_pool())?;
         let map = match map.pool(pool) {
             Some(_) => map,
-            None => self.wait_for_latest_map().await?,
+            None => self.wait_for_latest_map(None).await?,
         };
         if map.pool(pool).is_none() {
             return Err(no_pool());
@@ -102,7 +102,7 @@ impl Objecter {
         match Errno::of_result(reply.reply_code) {
             Some(errno) => Err(ObjecterError::Pool { errno }),
             None => {
-                self.wait_for_epoch(reply.epoch).await?;
+                self.wait_for_epoch(reply.epoch, None).await?;
                 Ok(reply)
             }
         }

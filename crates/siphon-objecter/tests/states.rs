@@ -26,7 +26,7 @@ fn now(future: &mut OpFuture) -> Option<Result<OpReply, OpError>> {
 /// Has the cluster do something, and waits until our map is as new.
 fn ceph(cluster: &Cluster, objecter: &Objecter, args: &[&str]) {
     cluster.ceph(args).unwrap();
-    pollster::block_on(objecter.wait_for_latest_map()).unwrap();
+    pollster::block_on(objecter.wait_for_latest_map(None)).unwrap();
 }
 
 fn paused(cluster: &Cluster, objecter: &Objecter, pool: i64) {
@@ -49,7 +49,7 @@ fn full(cluster: &Cluster, objecter: &Objecter, pool: i64) {
     do_op(objecter, write_full(pool, "full", b"before")).unwrap();
     cluster.ceph(&["osd", "pool", "set-quota", "states", "max_objects", "1"]).unwrap();
     let is_full = |objecter: &Objecter| {
-        let map = pollster::block_on(objecter.wait_for_latest_map()).unwrap();
+        let map = pollster::block_on(objecter.wait_for_latest_map(None)).unwrap();
         map.pool(pool).unwrap().flags.contains(PoolFlags::FULL)
     };
     wait_until("the pool is full", || is_full(objecter));

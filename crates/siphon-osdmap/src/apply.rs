@@ -109,7 +109,14 @@ impl OsdMap {
             return Err(ApplyError::Fsid { map: self.fsid, incremental: inc.fsid });
         }
         if !inc.fullmap.is_empty() {
-            *self = Self::decode(&mut Decoder::new(&inc.fullmap))?;
+            let map = Self::decode(&mut Decoder::new(&inc.fullmap))?;
+            if map.epoch != inc.epoch {
+                return Err(ApplyError::Epoch { map: map.epoch, incremental: inc.epoch });
+            }
+            if map.fsid != inc.fsid {
+                return Err(ApplyError::Fsid { map: map.fsid, incremental: inc.fsid });
+            }
+            *self = map;
             return Ok(());
         }
         self.check_osds(inc)?;

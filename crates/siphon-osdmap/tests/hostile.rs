@@ -223,6 +223,9 @@ fn increments_that_do_not_fit_leave_the_map_as_it_was() {
     assert!(matches!(of(&|inc| inc.new_max_osd = i32::MAX), ApplyError::TooManyOsds { .. }));
     assert!(matches!(of(&|inc| inc.crush = Bytes::from_static(b"x")), ApplyError::Decode(_)));
     assert!(matches!(of(&|inc| inc.fullmap = Bytes::from_static(b"x")), ApplyError::Decode(_)));
+    // A whole map in its place has to be the next one: whoever applies goes on until it is.
+    let error = of(&|inc| inc.fullmap = before.to_bytes(Features::ALL));
+    assert_eq!(error, ApplyError::Epoch { map: Epoch(7), incremental: Epoch(8) });
     let mut map = before.clone();
     map.apply(&incremental()).unwrap();
     assert_eq!((map.epoch, map.is_up(2), map.is_in(3)), (Epoch(8), false, false));

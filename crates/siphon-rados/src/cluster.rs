@@ -170,7 +170,7 @@ impl Cluster {
         let name = name.into();
         let mut id = self.objecter.map().pool_by_name(&name);
         if id.is_none() {
-            id = self.objecter.wait_for_latest_map().await?.pool_by_name(&name);
+            id = self.objecter.wait_for_latest_map(None).await?.pool_by_name(&name);
         }
         match id {
             Some(id) => Ok(Pool::new(self.clone(), id, name)),
@@ -211,7 +211,7 @@ impl Cluster {
     pub async fn create_pool(&self, name: impl Into<ByteString>) -> Result<Pool, Error> {
         let name = name.into();
         // To monitors an existing pool is no error (OSDMonitor::prepare_pool_op_create).
-        if self.objecter.wait_for_latest_map().await?.pool_by_name(&name).is_some() {
+        if self.objecter.wait_for_latest_map(None).await?.pool_by_name(&name).is_some() {
             return Err(Error::refused(Errno::EEXIST));
         }
         let (name_of_op, crush_rule) = (name.clone(), -1);
@@ -250,7 +250,7 @@ impl Cluster {
         if let Some(errno) = Errno::of_result(reply.reply_code) {
             return Err(Error::refused(errno));
         }
-        self.objecter.wait_for_epoch(reply.epoch).await?;
+        self.objecter.wait_for_epoch(reply.epoch, None).await?;
         Ok(())
     }
 

@@ -173,7 +173,7 @@ impl ClusterBuilder {
         let mon = MonClient::builder(&context).name(name).start()?;
         mon.authenticate(timeout).await?;
         let objecter = Objecter::start(&mon, ObjecterConfig::new(&context.config()))?;
-        objecter.wait_for_latest_map().await?;
+        objecter.wait_for_latest_map(Some(timeout)).await?;
         Ok(Cluster::new(mon, objecter))
     }
 

@@ -237,7 +237,9 @@ impl Objects {
         // To the OSD's map the position is of another group (`do_pg_op` of osd/PrimaryLogPG.cc).
         if op.data.is_empty() && self.splits < MAX_SPLITS {
             self.splits += 1;
-            return Ok(State::Waiting(self.pool.cluster().objecter().wait_for_epoch(reply.epoch)));
+            return Ok(State::Waiting(
+                self.pool.cluster().objecter().wait_for_epoch(reply.epoch, None),
+            ));
         }
         let answer = decode(op).map_err(|error| Error::Answer { step: op.code, error })?;
         // An OSD that does not get on would keep us for ever.

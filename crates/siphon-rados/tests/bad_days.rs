@@ -43,7 +43,7 @@ fn a_full_pool(world: &World, cluster: &Cluster) {
     pool.write_full("first", Bytes::from_static(b"fits")).wait().unwrap();
     world.peers.ceph(&["osd", "pool", "set-quota", "copies", "max_objects", "1"]).unwrap();
     let is_full = || {
-        let map = cluster.objecter().wait_for_latest_map().wait().unwrap();
+        let map = cluster.objecter().wait_for_latest_map(None).wait().unwrap();
         map.pool(pool.id()).unwrap().flags.contains(PoolFlags::FULL_QUOTA)
     };
     while !is_full() {}

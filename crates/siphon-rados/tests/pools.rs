@@ -93,7 +93,7 @@ fn pool_snapshots(world: &World, pool: &Pool) {
     assert_eq!(pool.create_snap("one").wait().unwrap_err().errno(), Errno::EEXIST);
     pool.write_full("object", Bytes::from_static(b"second state")).wait().unwrap();
     world.rados(pool, &["mksnap", "two"]);
-    pool.cluster().objecter().wait_for_latest_map().wait().unwrap();
+    pool.cluster().objecter().wait_for_latest_map(None).wait().unwrap();
     let two = pool.snap_by_name("two").unwrap();
     pool.remove("object").wait().unwrap();
 
@@ -277,7 +277,7 @@ fn listings(world: &World, pool: &Pool) {
     world.peers.ceph(&["osd", "pool", "set", "copies", "pg_num", "16"]).unwrap();
     let objecter = pool.cluster().objecter();
     loop {
-        let map = objecter.wait_for_latest_map().wait().unwrap();
+        let map = objecter.wait_for_latest_map(None).wait().unwrap();
         if map.pool(pool.id()).unwrap().pg_num == 16 {
             break;
         }

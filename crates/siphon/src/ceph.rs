@@ -252,7 +252,7 @@ async fn output(
         }
         Target::Osd(_) | Target::Pg(_) => {
             let objecter = Objecter::start(mon, ObjecterConfig::new(&mon.context().config()))?;
-            objecter.wait_for_latest_map().await?;
+            objecter.wait_for_latest_map(None).await?;
             match target {
                 Target::Pg(pg) => objecter.pg_command(*pg, &command, limit).await?,
                 Target::Osd(osd) => objecter.osd_command(*osd, &command, limit).await?,

@@ -7,6 +7,7 @@ use siphon_messages::{MCommand, MCommandReply, MessageError, TypedMessage};
 use siphon_monclient::CommandOutput;
 use siphon_osdmap::PgWorkspace;
 use siphon_proto::OutMessage;
+use siphon_proto::v2::Limits;
 use siphon_wire::types::{ByteString, Epoch, Errno, PgId};
 
 use super::{CommandTicket, Core, Done, Output, SessionId, Subject};
@@ -53,6 +54,13 @@ impl Core {
     ) {
         if self.is_shut {
             self.done(Done::Command(ticket, Err(OpError::Shutdown)));
+            return;
+        }
+        // A message that nobody takes would end its session again and again.
+        let limit = u64::from(Limits::SESSION.data);
+        let bytes = cmd.iter().map(|text| text.len() as u64).sum::<u64>() + input.len() as u64;
+        if bytes > limit {
+            self.done(Done::Command(ticket, Err(OpError::TooLong { bytes, limit })));
             return;
         }
         let id = self.next_id();

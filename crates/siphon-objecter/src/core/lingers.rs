@@ -47,6 +47,8 @@ struct Watch {
     confirmed: Instant,
     /// It is lost, and not renewed any more.
     lost: Option<OpError>,
+    /// The operation that last asked for it; another asks when that has ended.
+    ping_tid: Option<u64>,
 }
 
 impl Linger {
@@ -80,6 +82,7 @@ impl Core {
             timeout,
             confirmed: now,
             lost: None,
+            ping_tid: None,
         });
         let begin = OsdOp::watch(cookie, WatchOp::WATCH, 0, timeout);
         self.add_linger(cookie, op, begin, OsdFlags::READ | OsdFlags::WRITE, kind, now);
@@ -115,6 +118,8 @@ impl Core {
         let pool = op.target.pool;
         op.ops.push(begin);
         op.flags |= flags;
+        // A message that nobody takes would end its session again and again.
+        let refused = self.acceptable(&op).err();
         let linger = Linger {
             request: op.into_message(0),
             pool,
@@ -125,8 +130,8 @@ impl Core {
             kind,
         };
         self.lingers.insert(cookie, linger);
-        if self.is_shut {
-            self.fail_linger(cookie, OpError::Shutdown);
+        if let Some(error) = refused {
+            self.fail_linger(cookie, error);
             return;
         }
         self.keep_ticking(now);
@@ -147,13 +152,22 @@ impl Core {
 
     /// Forgets a watch or a notification, and tells nobody.
     pub(crate) fn forget_linger(&mut self, cookie: u64, now: Instant) {
-        if let Some(linger) = self.lingers.remove(&cookie)
-            && let Some(tid) = linger.register_tid
-        {
-            self.remove(tid);
+        if let Some(linger) = self.lingers.remove(&cookie) {
+            self.remove_own(&linger);
         }
         self.admit(now);
         self.check();
+    }
+
+    /// Takes back what is under way for a watch or a notification.
+    fn remove_own(&mut self, linger: &Linger) {
+        let ping = match &linger.kind {
+            Kind::Watch(watch) => watch.ping_tid,
+            Kind::Notify { .. } => None,
+        };
+        for tid in linger.register_tid.into_iter().chain(ping) {
+            self.remove(tid);
+        }
     }
 
     /// How long ago the OSD last confirmed a watch.
@@ -327,9 +341,7 @@ impl Core {
             return;
         }
         let Some(linger) = self.lingers.remove(&cookie) else { return };
-        if let Some(tid) = linger.register_tid {
-            self.remove(tid);
-        }
+        self.remove_own(&linger);
         match linger.kind {
             Kind::Watch(Watch { ticket: Some(ticket), .. }) => {
                 self.done(Done::Watch(ticket, Err(error)));
@@ -348,16 +360,26 @@ impl Core {
             osds.extend(linger.session);
             let Kind::Watch(watch) = &linger.kind else { continue };
             let begun = watch.ticket.is_none() && linger.register_tid.is_none() && !linger.unsent;
-            if begun && watch.lost.is_none() && !paused {
+            let asked = watch.ping_tid.is_some_and(|tid| self.ops.contains_key(&tid));
+            if begun && watch.lost.is_none() && !paused && !asked {
                 let mut request = linger.request.clone();
                 request.ops = vec![OsdOp::watch(cookie, WatchOp::PING, watch.generation, 0)];
                 pings.push((request, linger.pool, cookie, watch.generation));
             }
         }
         for (request, pool, linger, generation) in pings {
-            self.submit_own(request, pool, Then::Ping { linger, generation, sent: now }, now);
+            let then = Then::Ping { linger, generation, sent: now };
+            let tid = self.submit_own(request, pool, then, now);
+            self.set_ping(linger, tid);
         }
         osds
+    }
+
+    /// The operation that asks for a watch has this number.
+    pub(super) fn set_ping(&mut self, cookie: u64, tid: u64) {
+        if let Some(Linger { kind: Kind::Watch(watch), .. }) = self.lingers.get_mut(&cookie) {
+            watch.ping_tid = Some(tid);
+        }
     }
 
     pub(super) fn pinged(

@@ -1,14 +1,14 @@
 //! One map after the other, and what each means for what is under way.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use siphon_messages::MOSDMap;
 use siphon_osdmap::{Incremental, MapFlags, OsdMap, PoolFlags};
 use siphon_wire::types::{Epoch, SnapId};
 use siphon_wire::{Decode, DecodeError};
 
-use super::{Core, Done, MapTicket, Output, Subject, view};
+use super::{Core, Done, MapTicket, Output, Subject, Waiter, view};
 use crate::OpError;
 use crate::placement::Recalc;
 
@@ -143,7 +143,13 @@ impl Core {
     }
 
     /// Waits for a map of an epoch, or a newer one.
-    pub(crate) fn wait_for_epoch(&mut self, epoch: Epoch, ticket: MapTicket) {
+    pub(crate) fn wait_for_epoch(
+        &mut self,
+        epoch: Epoch,
+        timeout: Option<Duration>,
+        ticket: MapTicket,
+        now: Instant,
+    ) {
         if self.is_shut {
             self.done(Done::Map(ticket, Err(OpError::Shutdown)));
         } else if self.map.epoch >= epoch && self.map.epoch.0 != 0 {
@@ -152,21 +158,41 @@ impl Core {
         } else {
             let id = self.next_id();
             ticket.set_id(id);
-            self.waiters.insert((epoch, id), ticket);
+            let timeout = timeout.and_then(|after| Some((now.checked_add(after)?, after)));
+            if let Some((at, _)) = timeout {
+                self.deadlines.insert((at, id));
+            }
+            self.waiters.insert((epoch, id), Waiter { ticket, timeout });
             self.want_map();
         }
     }
 
     /// Who waited is gone.
     pub(crate) fn forget_waiter(&mut self, epoch: Epoch, id: u64) {
-        self.waiters.remove(&(epoch, id));
+        if let Some(Waiter { timeout: Some((at, _)), .. }) = self.waiters.remove(&(epoch, id)) {
+            self.deadlines.remove(&(at, id));
+        }
+    }
+
+    /// Who waits has waited long enough.
+    pub(super) fn expire_waiter(&mut self, id: u64) {
+        let place = self.waiters.keys().find(|(_, waiter)| *waiter == id).copied();
+        if let Some(Waiter { ticket, timeout: Some((_, after)) }) =
+            place.and_then(|place| self.waiters.remove(&place))
+        {
+            self.done(Done::Map(ticket, Err(OpError::TimedOut { after })));
+        }
     }
 
     fn wake_waiters(&mut self) {
         while let Some(waiter) = self.waiters.first_entry()
             && waiter.key().0 <= self.map.epoch
         {
-            let ticket = waiter.remove();
+            let id = waiter.key().1;
+            let Waiter { ticket, timeout } = waiter.remove();
+            if let Some((at, _)) = timeout {
+                self.deadlines.remove(&(at, id));
+            }
             let map = Arc::clone(&self.map);
             self.done(Done::Map(ticket, Ok(map)));
         }

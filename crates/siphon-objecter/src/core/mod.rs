@@ -39,6 +39,13 @@ pub(crate) type NotifyTicket = Ticket<Result<NotifyReply, OpError>>;
 /// Who waits for a map.
 pub(crate) type MapTicket = Ticket<Result<Arc<OsdMap>, OpError>>;
 
+/// Who waits for a map.
+struct Waiter {
+    ticket: MapTicket,
+    /// How long, and until when that is.
+    timeout: Option<(Instant, Duration)>,
+}
+
 /// What a core goes by.
 #[derive(Clone, Debug)]
 pub(crate) struct CoreConfig {
@@ -131,7 +138,7 @@ pub(crate) struct Core {
     /// When operations and commands are given up.
     deadlines: BTreeSet<(Instant, u64)>,
     tick_at: Option<Instant>,
-    waiters: BTreeMap<(Epoch, u64), MapTicket>,
+    waiters: BTreeMap<(Epoch, u64), Waiter>,
     /// What was asked for last, if it has not come.
     wanted: Option<(Epoch, bool)>,
     /// Those for which the newest epoch is being asked, and those that came later.
@@ -219,8 +226,8 @@ impl Core {
         for id in ids {
             self.fail(id, &OpError::Shutdown);
         }
-        for (_, ticket) in std::mem::take(&mut self.waiters) {
-            self.done(Done::Map(ticket, Err(OpError::Shutdown)));
+        for (_, waiter) in std::mem::take(&mut self.waiters) {
+            self.done(Done::Map(waiter.ticket, Err(OpError::Shutdown)));
         }
         for session in std::mem::take(&mut self.by_session).into_keys() {
             self.outputs.push_back(Output::Close { session });
@@ -259,6 +266,8 @@ impl Core {
         quiet.extend(self.commands.values().filter_map(|command| command.session));
         let homeless = self.ops.values().any(|op| op.session.is_none() && !op.queued);
         if homeless || !quiet.is_empty() {
+            // Also where it was asked for: what another thread asked for may have taken its place.
+            self.wanted = None;
             self.want_map();
         }
         for osd in quiet {

@@ -133,7 +133,7 @@ impl Core {
         self.check();
     }
 
-    fn acceptable(&self, op: &Op) -> Result<(), OpError> {
+    pub(super) fn acceptable(&self, op: &Op) -> Result<(), OpError> {
         let count = op.ops.len();
         let data = op.ops.iter().map(|op| op.data.len() as u64).fold(0, u64::saturating_add);
         let Target { namespace, object, key, .. } = &op.target;
@@ -337,8 +337,9 @@ impl Core {
             (_, Some(command)) => command.timeout,
             _ => None,
         };
-        if let Some((_, after)) = timeout {
-            self.fail(id, &OpError::TimedOut { after });
+        match timeout {
+            Some((_, after)) => self.fail(id, &OpError::TimedOut { after }),
+            None => self.expire_waiter(id),
         }
     }
 
@@ -395,7 +396,8 @@ impl Core {
                     linger.register_tid = Some(new);
                 }
             }
-            _ => {}
+            Then::Ping { linger, .. } => self.set_ping(*linger, new),
+            Then::Nobody => {}
         }
         if let Some((at, _)) = op.timeout
             && self.deadlines.remove(&(at, tid))

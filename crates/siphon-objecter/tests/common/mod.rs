@@ -44,7 +44,7 @@ pub fn objecter_with(config: Config) -> Objecter {
     let mon = MonClient::builder(&Context::new(config)).start().unwrap();
     pollster::block_on(mon.authenticate(HUNG)).unwrap_or_else(|error| panic!("{error}"));
     let objecter = Objecter::start(&mon, objecter_config).unwrap();
-    pollster::block_on(objecter.wait_for_latest_map()).unwrap();
+    pollster::block_on(objecter.wait_for_latest_map(None)).unwrap();
     objecter
 }
 
@@ -56,7 +56,7 @@ pub fn objecter(cluster: &Cluster) -> Objecter {
 /// Makes a pool, and returns its id once our map has it.
 pub fn make_pool(cluster: &Cluster, objecter: &Objecter, name: &str, args: &[&str]) -> i64 {
     cluster.ceph(&[&["osd", "pool", "create", name], args].concat()).unwrap();
-    let map = pollster::block_on(objecter.wait_for_latest_map()).unwrap();
+    let map = pollster::block_on(objecter.wait_for_latest_map(None)).unwrap();
     map.pool_by_name(name.as_bytes()).unwrap()
 }
 

@@ -73,6 +73,14 @@ impl Watching {
         self.drain();
     }
 
+    /// A tick passes.
+    fn tick(&mut self) {
+        self.world.now += Duration::from_secs(5);
+        let now = self.world.now;
+        self.world.core.handle_timeout(now);
+        self.drain();
+    }
+
     fn event(&self) -> Option<WatchEvent> {
         match self.queue.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(event) => Some(event),
@@ -150,23 +158,68 @@ fn a_watch_that_cannot_be_renewed_is_lost_and_says_so_once() {
 fn watches_are_checked() {
     let mut watching = Watching::new();
     watching.answer(0);
-    watching.world.now += Duration::from_secs(5);
-    let now = watching.world.now;
-    watching.world.core.handle_timeout(now);
-    watching.drain();
+    watching.tick();
     assert_eq!(watching.last_watch(), (WatchOp::PING, 0, watching.cookie));
     let check =
         |watching: &Watching| watching.world.core.check_watch(watching.cookie, watching.world.now);
     assert_eq!(check(&watching), Ok(Duration::from_secs(5)));
     watching.answer(0);
     assert_eq!(check(&watching), Ok(Duration::ZERO));
-    watching.world.now += Duration::from_secs(5);
-    let now = watching.world.now;
-    watching.world.core.handle_timeout(now);
-    watching.drain();
+    watching.tick();
     watching.answer(-107);
     assert!(matches!(watching.event(), Some(WatchEvent::Lost(_))));
     assert!(check(&watching).is_err());
+}
+
+#[test]
+fn a_watch_is_asked_for_once_at_a_time_and_what_asks_goes_with_it() {
+    let mut watching = Watching::new();
+    watching.answer(0);
+    let before = watching.sent.len();
+    for _ in 0..5 {
+        watching.tick();
+    }
+    assert_eq!(watching.sent.len(), before + 1, "the first has no answer yet");
+    assert_eq!(watching.last_watch().0, WatchOp::PING);
+    watching.answer(0);
+    watching.tick();
+    assert_eq!(watching.sent.len(), before + 2);
+    let now = watching.world.now;
+    watching.world.core.forget_linger(watching.cookie, now);
+    assert!(watching.world.core.ops.is_empty());
+}
+
+#[test]
+fn what_no_message_can_carry_is_refused_before_it_ends_a_session() {
+    let mut world = World::with_map(config());
+    let now = world.now;
+    let told = Ticket::new();
+    let op = Op::read(Target::object(REPLICATED, "watched"), vec![]);
+    let payload = Bytes::from(vec![0; (128 << 20) + 1]);
+    world.core.notify(op, &payload, 10, told.clone(), now);
+    let done = Ticket::new();
+    let target = crate::core::CommandTarget::Osd(0);
+    world.core.command(target, vec![], payload, None, done.clone(), now);
+    world.drain();
+    assert!(matches!(told.take(), Some(Err(OpError::TooLong { .. }))));
+    assert!(matches!(done.take(), Some(Err(OpError::TooLong { .. }))));
+    assert!(world.core.lingers.is_empty() && world.core.commands.is_empty());
+}
+
+#[test]
+fn who_waits_for_a_map_waits_no_longer_than_asked() {
+    let mut world = World::with_map(config());
+    let now = world.now;
+    let ticket = Ticket::new();
+    let timeout = Some(Duration::from_secs(10));
+    world.core.wait_for_epoch(Epoch(1_000_000), timeout, ticket.clone(), now);
+    world.wait(Duration::from_secs(9));
+    world.drain();
+    assert!(ticket.take().is_none());
+    world.wait(Duration::from_secs(2));
+    world.drain();
+    let after = Duration::from_secs(10);
+    assert!(matches!(ticket.take(), Some(Err(OpError::TimedOut { after: it })) if it == after));
 }
 
 #[test]

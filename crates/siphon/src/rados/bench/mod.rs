@@ -139,7 +139,9 @@ impl Session {
             content: Content::new(run.op_size as usize),
             deadline: Duration::from_secs(args.seconds.into()),
             depth: u64::from(self.options.concurrent_ios.get()),
-            most: args.max_objects.map(|objects| (run.object_size * objects).div_ceil(run.op_size)),
+            most: args
+                .max_objects
+                .map(|objects| run.object_size.saturating_mul(objects).div_ceil(run.op_size)),
             run,
         };
         let mut report = Map::new();
