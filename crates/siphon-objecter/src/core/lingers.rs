@@ -1,7 +1,8 @@
 //! What lasts: watches, and notifications until all have answered.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use siphon_messages::osd::{OsdFlags, OsdOp, OsdOpCode, WatchEventKind, WatchOp};
 use siphon_messages::{MOSDOp, MWatchNotify};
@@ -24,6 +25,8 @@ pub(super) struct Linger {
     unsent: bool,
     /// The operation that begins it, while that is under way.
     pub(super) register_tid: Option<u64>,
+    /// Until when a watch has to have begun, or a notification to be over, and how long that is.
+    timeout: Option<(Instant, Duration)>,
     kind: Kind,
 }
 
@@ -85,7 +88,8 @@ impl Core {
             ping_tid: None,
         });
         let begin = OsdOp::watch(cookie, WatchOp::WATCH, 0, timeout);
-        self.add_linger(cookie, op, begin, OsdFlags::READ | OsdFlags::WRITE, kind, now);
+        let flags = OsdFlags::READ | OsdFlags::WRITE;
+        self.add_linger(cookie, op, begin, flags, kind, Duration::ZERO, now);
         cookie
     }
 
@@ -102,10 +106,13 @@ impl Core {
         let cookie = self.next_id();
         let kind = Kind::Notify { ticket, notify_id: None };
         let begin = OsdOp::notify(cookie, timeout, payload);
-        self.add_linger(cookie, op, begin, OsdFlags::READ, kind, now);
+        let answers = Duration::from_secs(timeout.into());
+        self.add_linger(cookie, op, begin, OsdFlags::READ, kind, answers, now);
         cookie
     }
 
+    /// `answers` is how long it goes on once it has begun.
+    #[expect(clippy::too_many_arguments, reason = "two callers, which differ in each of them")]
     fn add_linger(
         &mut self,
         cookie: u64,
@@ -113,9 +120,12 @@ impl Core {
         begin: OsdOp,
         flags: OsdFlags,
         kind: Kind,
+        answers: Duration,
         now: Instant,
     ) {
         let pool = op.target.pool;
+        let after = op.timeout.or(self.config.timeout).map(|after| after.saturating_add(answers));
+        let timeout = after.and_then(|after| Some((now.checked_add(after)?, after)));
         op.ops.push(begin);
         op.flags |= flags;
         // A message that nobody takes would end its session again and again.
@@ -127,9 +137,13 @@ impl Core {
             session: None,
             unsent: true,
             register_tid: None,
+            timeout,
             kind,
         };
         self.lingers.insert(cookie, linger);
+        if let Some((at, _)) = timeout {
+            self.deadlines.insert((at, cookie));
+        }
         if let Some(error) = refused {
             self.fail_linger(cookie, error);
             return;
@@ -150,17 +164,28 @@ impl Core {
         }
     }
 
-    /// Forgets a watch or a notification, and tells nobody.
+    /// Forgets a watch or a notification, and tells nobody but the OSD that may have begun a watch.
     pub(crate) fn forget_linger(&mut self, cookie: u64, now: Instant) {
         if let Some(linger) = self.lingers.remove(&cookie) {
-            self.remove_own(&linger);
+            self.remove_own(cookie, &linger);
+            let beginning = matches!(&linger.kind, Kind::Watch(watch) if watch.ticket.is_some());
+            if beginning && linger.register_tid.is_some() {
+                let Linger { mut request, pool, .. } = linger;
+                request.ops = vec![OsdOp::watch(cookie, WatchOp::UNWATCH, 0, 0)];
+                let priority = self.config.priority;
+                let tid = self.add(Arc::new(request), pool, 0, priority, Then::Nobody, now);
+                self.queued.insert(tid);
+            }
         }
         self.admit(now);
         self.check();
     }
 
     /// Takes back what is under way for a watch or a notification.
-    fn remove_own(&mut self, linger: &Linger) {
+    fn remove_own(&mut self, cookie: u64, linger: &Linger) {
+        if let Some((at, _)) = linger.timeout {
+            self.deadlines.remove(&(at, cookie));
+        }
         let ping = match &linger.kind {
             Kind::Watch(watch) => watch.ping_tid,
             Kind::Notify { .. } => None,
@@ -168,6 +193,16 @@ impl Core {
         for tid in linger.register_tid.into_iter().chain(ping) {
             self.remove(tid);
         }
+    }
+
+    /// A watch has not begun, or a notification is not over, in time; false if there is none such.
+    pub(super) fn expire_linger(&mut self, cookie: u64) -> bool {
+        let Some(Linger { timeout: Some((_, after)), .. }) = self.lingers.get(&cookie) else {
+            return false;
+        };
+        let error = OpError::TimedOut { after: *after };
+        self.fail_linger(cookie, error);
+        true
     }
 
     /// How long ago the OSD last confirmed a watch.
@@ -308,6 +343,9 @@ impl Core {
         match &mut linger.kind {
             Kind::Watch(watch) => {
                 watch.confirmed = now;
+                if let Some((at, _)) = linger.timeout.take() {
+                    self.deadlines.remove(&(at, cookie));
+                }
                 if let Some(ticket) = watch.ticket.take() {
                     self.done(Done::Watch(ticket, Ok(())));
                 }
@@ -341,7 +379,7 @@ impl Core {
             return;
         }
         let Some(linger) = self.lingers.remove(&cookie) else { return };
-        self.remove_own(&linger);
+        self.remove_own(cookie, &linger);
         match linger.kind {
             Kind::Watch(Watch { ticket: Some(ticket), .. }) => {
                 self.done(Done::Watch(ticket, Err(error)));

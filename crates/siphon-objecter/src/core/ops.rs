@@ -155,7 +155,7 @@ impl Core {
     }
 
     /// Makes an operation, which is queued.
-    fn add(
+    pub(super) fn add(
         &mut self,
         message: Arc<MOSDOp>,
         pool: i64,
@@ -339,6 +339,7 @@ impl Core {
         };
         match timeout {
             Some((_, after)) => self.fail(id, &OpError::TimedOut { after }),
+            None if self.expire_linger(id) => {}
             None => self.expire_waiter(id),
         }
     }

@@ -190,6 +190,39 @@ fn a_watch_is_asked_for_once_at_a_time_and_what_asks_goes_with_it() {
 }
 
 #[test]
+fn a_watch_that_is_given_up_while_it_begins_is_taken_back_from_the_osd() {
+    let mut watching = Watching::new();
+    assert_eq!(watching.last_watch().0, WatchOp::WATCH);
+    let (session, cookie, now) = (watching.last().0, watching.cookie, watching.world.now);
+    watching.world.core.forget_linger(cookie, now);
+    watching.drain();
+    assert_eq!((watching.last().0, watching.last_watch().0), (session, WatchOp::UNWATCH));
+    assert_eq!(watching.last_watch().2, cookie);
+}
+
+#[test]
+fn what_does_not_begin_in_time_ends() {
+    let mut config = config();
+    config.timeout = Some(Duration::from_secs(20));
+    let mut world = World::with_map(config);
+    for osd in 0..8 {
+        world.stop_osd(osd);
+    }
+    world.settle();
+    let now = world.now;
+    let (began, told) = (Ticket::new(), Ticket::new());
+    let op = Op::write(Target::object(REPLICATED, "watched"), vec![]);
+    world.core.watch(op, 300, WatchQueue::default(), began.clone(), now);
+    let op = Op::read(Target::object(REPLICATED, "watched"), vec![]);
+    world.core.notify(op, &Bytes::new(), 10, told.clone(), now);
+    world.wait(Duration::from_secs(21));
+    assert!(matches!(began.take(), Some(Err(OpError::TimedOut { .. }))));
+    assert!(told.take().is_none(), "it has 10 s more for answers");
+    world.wait(Duration::from_secs(10));
+    assert!(matches!(told.take(), Some(Err(OpError::TimedOut { .. }))));
+}
+
+#[test]
 fn what_no_message_can_carry_is_refused_before_it_ends_a_session() {
     let mut world = World::with_map(config());
     let now = world.now;
