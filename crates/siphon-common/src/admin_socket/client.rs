@@ -158,10 +158,17 @@ fn unknown<'a>(words: &[&str], known: impl Iterator<Item = &'a Vec<Value>>) -> A
         };
         signature.iter().map(part).collect::<Vec<_>>().join(" ")
     };
-    let first = words.first().copied().unwrap_or_default();
+    // Those that begin with as many of the words as any.
+    let common = |signature: &&Vec<Value>| {
+        let literal = signature.iter().map_while(Value::as_str);
+        literal.zip(words).take_while(|(theirs, ours)| theirs == *ours).count()
+    };
+    let known: Vec<_> = known.collect();
+    let most = known.iter().map(common).max().unwrap_or(0);
     let like: Vec<_> = known
-        .filter(|signature| signature.first().and_then(Value::as_str) == Some(first))
-        .map(usage)
+        .iter()
+        .filter(|signature| most > 0 && common(signature) == most)
+        .map(|signature| usage(signature))
         .collect();
     let nearest = match like.is_empty() {
         true => "the command help lists all".to_owned(),
