@@ -6,10 +6,11 @@ use proptest::prelude::*;
 use siphon_messages::mon::{ElectionStrategy, MgrMap, MonFeatures, MonMap, PoolStat, Release};
 use siphon_messages::osd::{BackoffOp, OsdFlags, OsdOp, OsdOpCode, OsdOpFlags, WatchEventKind};
 use siphon_messages::{
-    MConfig, MGetPoolStats, MGetPoolStatsReply, MMgrCommand, MMgrCommandReply, MMgrMap, MMonGetMap,
-    MMonGetVersion, MMonGetVersionReply, MMonMap, MMonSubscribe, MMonSubscribeAck, MOSDBackoff,
-    MOSDMap, MOSDOp, MOSDOpReply, MPing, MPoolOp, MPoolOpReply, MStatfs, MStatfsReply,
-    MWatchNotify, PoolOpCode, SubscribeItem, TypedMessage, describe,
+    MCommand, MCommandReply, MConfig, MGetPoolStats, MGetPoolStatsReply, MMgrCommand,
+    MMgrCommandReply, MMgrMap, MMonGetMap, MMonGetVersion, MMonGetVersionReply, MMonMap,
+    MMonSubscribe, MMonSubscribeAck, MOSDBackoff, MOSDMap, MOSDOp, MOSDOpReply, MPing, MPoolOp,
+    MPoolOpReply, MStatfs, MStatfsReply, MWatchNotify, PoolOpCode, SubscribeItem, TypedMessage,
+    describe,
 };
 use siphon_proto::{Message, MessageHeader, Payload};
 use siphon_wire::buf::Rope;
@@ -276,7 +277,7 @@ proptest! {
         let op = MPoolOp { version, fsid, pool: number, op, snapid, name, crush_rule: rule };
         survives(&op, Features::ALL);
         let input = Bytes::from_static(b"input");
-        survives(&MMgrCommand { fsid, cmd: names, input }, Features::ALL);
+        survives(&MMgrCommand(MCommand { fsid, cmd: names, input }), Features::ALL);
     }
 
     #[test]
@@ -303,7 +304,8 @@ proptest! {
         let done = MPoolOpReply { version, fsid, reply_code: code, epoch, response_data };
         survives(&done, Features::ALL);
         let status = name.clone();
-        survives(&MMgrCommandReply { result: code, status, output: blob.clone() }, Features::ALL);
+        let reply = MCommandReply { result: code, status, output: blob.clone() };
+        survives(&MMgrCommandReply(reply), Features::ALL);
         let mut map = MgrMap { epoch, active_gid: version, available: flag, ..MgrMap::default() };
         map.standbys.insert(version, name);
         survives(&MMgrMap { map }, Features::ALL);

@@ -101,13 +101,16 @@ impl Command {
     /// The message that asks a daemon itself, whichever it is, of the cluster `fsid`; a
     /// [`MCommandReply`] answers it.
     pub fn to_daemon(&self, fsid: Uuid) -> OutMessage {
-        let (cmd, input) = (vec![self.text.as_str().into()], self.input.clone());
-        MCommand { fsid, cmd, input }.into_out()
+        self.message(fsid).into_out()
     }
 
     pub(crate) fn to_manager(&self, fsid: Uuid) -> OutMessage {
+        MMgrCommand(self.message(fsid)).into_out()
+    }
+
+    fn message(&self, fsid: Uuid) -> MCommand {
         let (cmd, input) = (vec![self.text.as_str().into()], self.input.clone());
-        MMgrCommand { fsid, cmd, input }.into_out()
+        MCommand { fsid, cmd, input }
     }
 }
 
@@ -151,20 +154,16 @@ impl CommandOutput {
     /// # Errors
     /// If it is another message, or malformed.
     pub fn from_message(message: &Message) -> Result<Self, MessageError> {
-        let (code, status, data) = match message.header.msg_type {
+        let reply = match message.header.msg_type {
             MMonCommandAck::TYPE => {
-                let reply = MMonCommandAck::from_message(message)?;
-                (reply.result, reply.status, reply.output)
+                let MMonCommandAck { result, status, output, .. } =
+                    MMonCommandAck::from_message(message)?;
+                MCommandReply { result, status, output }
             }
-            MMgrCommandReply::TYPE => {
-                let reply = MMgrCommandReply::from_message(message)?;
-                (reply.result, reply.status, reply.output)
-            }
-            _ => {
-                let reply = MCommandReply::from_message(message)?;
-                (reply.result, reply.status, reply.output)
-            }
+            MMgrCommandReply::TYPE => MMgrCommandReply::from_message(message)?.0,
+            _ => MCommandReply::from_message(message)?,
         };
+        let MCommandReply { result: code, status, output: data } = reply;
         Ok(Self { code, status: status.to_string(), data })
     }
 }

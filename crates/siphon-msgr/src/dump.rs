@@ -25,7 +25,8 @@ static SPEC: CommandSpec = CommandSpec {
 /// Has the admin socket tell of it, as long as it is there.
 pub(crate) fn register(messenger: &Arc<Shared>) -> Registration {
     let shared = Arc::downgrade(messenger);
-    let name = messenger.name().to_string();
+    let named = shared.clone();
+    let name = move || named.upgrade().map_or_else(String::new, |it| it.name().to_string());
     messenger.context().commands().register_for(SPEC, "messengers", name, move |request| {
         let shared = shared.upgrade().ok_or_else(|| {
             CommandError::new(CommandError::NOT_FOUND, "the messenger has ended meanwhile")

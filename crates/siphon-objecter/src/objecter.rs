@@ -230,7 +230,8 @@ impl Objecter {
     /// Waits for a map of this epoch, or a newer one.
     ///
     /// # Errors
-    /// [`OpError::TimedOut`] if it does not come within `timeout`, [`OpError::Shutdown`].
+    /// [`OpError::TimedOut`] if it does not come within `timeout`, or `rados_osd_op_timeout` if that is set;
+    /// [`OpError::Shutdown`].
     pub fn wait_for_epoch(&self, epoch: Epoch, timeout: Option<Duration>) -> MapFuture {
         let ticket = Ticket::new();
         self.shared.with(|core, now| core.wait_for_epoch(epoch, timeout, ticket.clone(), now));

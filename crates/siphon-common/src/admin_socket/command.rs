@@ -71,8 +71,16 @@ enum Handlers {
     /// Of several things that there are, which the first argument names.
     Each {
         list: &'static str,
-        each: Vec<(u64, String, Handler)>,
+        each: Vec<Each>,
     },
+}
+
+/// One of several things that a command is for.
+struct Each {
+    number: u64,
+    /// Its name, which it may get later.
+    name: Box<dyn Fn() -> String + Send + Sync>,
+    handler: Handler,
 }
 
 /// A thing that a command was [registered for](Commands::register_for); dropping it takes it away.
@@ -171,7 +179,7 @@ impl Commands {
         &self,
         spec: CommandSpec,
         list: &'static str,
-        name: impl Into<String>,
+        name: impl Fn() -> String + Send + Sync + 'static,
         handler: impl Fn(&Request) -> Result<Value, CommandError> + Send + Sync + 'static,
     ) -> Registration {
         let mut commands = self.lock();
@@ -181,8 +189,9 @@ impl Commands {
         });
         let mut number = 0;
         if let Handlers::Each { each, .. } = &mut command.handlers {
-            number = each.last().map_or(1, |(last, ..)| last + 1);
-            each.push((number, name.into(), Arc::new(handler)));
+            number = each.last().map_or(1, |last| last.number + 1);
+            let (name, handler) = (Box::new(name), Arc::new(handler));
+            each.push(Each { number, name, handler });
         }
         Registration { commands: self.downgrade(), prefix: spec.prefix, number }
     }
@@ -223,7 +232,7 @@ impl Commands {
                             let text = format!("there is no {wanted}, but {}", names.join(", "));
                             return Err(CommandError::new(CommandError::NOT_FOUND, text));
                         };
-                        Arc::clone(&each[at].2)
+                        Arc::clone(&each[at].handler)
                     }
                 }
             }
@@ -276,11 +285,12 @@ impl Commands {
 }
 
 /// Names of which none is twice.
-fn distinct(each: &[(u64, String, Handler)]) -> Vec<String> {
+fn distinct(each: &[Each]) -> Vec<String> {
     let mut names: Vec<String> = Vec::with_capacity(each.len());
-    for (_, name, _) in each {
-        let before = names.iter().filter(|it| it.split('#').next() == Some(name)).count();
-        names.push(if before == 0 { name.clone() } else { format!("{name}#{}", before + 1) });
+    for Each { name, .. } in each {
+        let name = name();
+        let before = names.iter().filter(|it| it.split('#').next() == Some(&name)).count();
+        names.push(if before == 0 { name } else { format!("{name}#{}", before + 1) });
     }
     names
 }
@@ -294,7 +304,7 @@ impl Drop for Registration {
         if let Some(Command { handlers: Handlers::Each { each, .. }, .. }) =
             commands.get_mut(self.prefix)
         {
-            each.retain(|(number, ..)| *number != self.number);
+            each.retain(|it| it.number != self.number);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -13,7 +13,7 @@ use crate::Context;
 
 /// Bytes of a request at most; Ceph takes 1 KiB.
 const MAX_REQUEST: usize = 64 << 10;
-/// How long a client may take to ask, and to take the answer: others wait meanwhile.
+/// How long a client may take to ask, and to take a part of the answer: others wait meanwhile.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of a socket's path at most (`sockaddr_un`), without the NUL that ends it.
 const MAX_PATH: usize = 107;
@@ -188,7 +188,6 @@ fn serve(listener: &UnixListener, stopped: &UnixStream, commands: &Commands) {
 
 fn answer(mut stream: UnixStream, commands: &Commands) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let answer = match read_request(&mut stream)? {
         Ok(text) => commands.execute(&text),
@@ -201,10 +200,17 @@ fn answer(mut stream: UnixStream, commands: &Commands) -> io::Result<()> {
 
 /// Reads up to the end of a request, which is NUL or a line feed; of Ceph's oldest clients, a number of
 /// four bytes.
+#[expect(clippy::disallowed_methods, reason = "others wait as long as this takes")]
 fn read_request(stream: &mut UnixStream) -> io::Result<Result<String, CommandError>> {
+    let deadline = Instant::now() + PATIENCE;
     let mut request = Vec::new();
     let mut piece = [0; 1024];
     loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
         let len = stream.read(&mut piece)?;
         if len == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -1,24 +1,16 @@
 use std::fmt;
 
-use bytes::Bytes;
 use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
-use siphon_wire::types::{ByteString, Features, Uuid};
+use siphon_wire::types::Features;
 
-use super::{decode_front, front_only};
+use super::MCommand;
 use crate::{TypedMessage, msg_type};
 
-/// A command to the modules of a manager of Octopus or newer; an
+/// A command to the modules of a manager of Octopus or newer: an [`MCommand`] of another type. An
 /// [`MMgrCommandReply`](super::MMgrCommandReply) of the same `tid` answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MMgrCommand {
-    /// The cluster that is meant.
-    pub fsid: Uuid,
-    /// One JSON object: `{"prefix": "pg dump", "format": "json"}`.
-    pub cmd: Vec<ByteString>,
-    /// What the command takes besides: a file, as `-i` of Ceph's command line has it.
-    pub input: Bytes,
-}
+pub struct MMgrCommand(pub MCommand);
 
 impl TypedMessage for MMgrCommand {
     const TYPE: u16 = msg_type::MSG_MGR_COMMAND;
@@ -27,23 +19,16 @@ impl TypedMessage for MMgrCommand {
     /// Ceph leaves the field of this message at 0.
     const COMPAT_VERSION: u16 = 0;
 
-    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        let head = front_only(features, |enc| {
-            enc.value(&self.fsid);
-            enc.value(&self.cmd);
-        });
-        Payload { data: self.input.clone().into(), ..head }
+    fn encode_payload(&self, features: Features, header: &mut MessageHeader) -> Payload {
+        self.0.encode_payload(features, header)
     }
 
-    fn decode_payload(_header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {
-        decode_front(&payload.front, "MMgrCommand", |dec| {
-            let (fsid, cmd) = (dec.value()?, dec.value()?);
-            Ok(Self { fsid, cmd, input: payload.data.to_bytes() })
-        })
+    fn decode_payload(header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {
+        MCommand::decode_payload(header, payload).map(Self)
     }
 
     fn print(&self, header: &MessageHeader, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cmd: Vec<_> = self.cmd.iter().map(ToString::to_string).collect();
+        let cmd: Vec<_> = self.0.cmd.iter().map(ToString::to_string).collect();
         write!(f, "mgr_command(tid {}: {})", header.tid, cmd.join(" "))
     }
 }

@@ -158,6 +158,7 @@ impl Core {
         } else {
             let id = self.next_id();
             ticket.set_id(id);
+            let timeout = timeout.or(self.config.timeout);
             let timeout = timeout.and_then(|after| Some((now.checked_add(after)?, after)));
             if let Some((at, _)) = timeout {
                 self.deadlines.insert((at, id));
