@@ -1,10 +1,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
+use tracing::dispatcher::{self, WeakDispatch};
 use tracing::subscriber::Interest;
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Metadata, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context as LayerContext, Filter, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
@@ -74,6 +75,8 @@ struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
     sinks: Mutex<Sinks>,
+    /// The subscriber that feeds this, as soon as tracing knows it.
+    subscriber: OnceLock<WeakDispatch>,
     /// Whether standard error has lines by directives.
     by_directives: bool,
 }
@@ -114,6 +117,7 @@ impl LogBuilder {
             queue: Mutex::default(),
             wake: Condvar::new(),
             sinks: Mutex::new(Sinks::new(self.syslog, self.journald)),
+            subscriber: OnceLock::new(),
             by_directives: directives.is_some(),
         });
         let writer = Arc::clone(&shared);
@@ -166,12 +170,8 @@ impl Log {
         let shared = &self.owner.shared;
         let kept = Arc::clone(shared);
         let names = Config::options().map(|option| option.name).filter(|name| is_ours(name));
-        let observation = context.observe(names, move |config, _| {
-            kept.configure(config);
-            tracing::callsite::rebuild_interest_cache();
-        });
+        let observation = context.observe(names, move |config, _| kept.configure(config));
         shared.configure(&context.config());
-        tracing::callsite::rebuild_interest_cache();
         let observations = &self.owner.observations;
         observations.lock().unwrap_or_else(PoisonError::into_inner).push(observation);
         self.register(context.commands());
@@ -269,6 +269,15 @@ impl Shared {
         self.levels.set(config);
         self.lock_queue().max_new = config.log_max_new as usize;
         self.lock_sinks().configure(config, !self.by_directives);
+        self.ask_again();
+    }
+
+    /// Has tracing forget what it keeps of which lines are wanted. It asks the subscriber of the calling
+    /// thread alone, as long as the process has one subscriber, so it must be ours.
+    fn ask_again(&self) {
+        if let Some(subscriber) = self.subscriber.get().and_then(WeakDispatch::upgrade) {
+            dispatcher::with_default(&subscriber, tracing::callsite::rebuild_interest_cache);
+        }
     }
 
     /// The thread's work, until the last handle is dropped.
@@ -331,6 +340,10 @@ struct QueueLayer {
 }
 
 impl<S: Subscriber> Layer<S> for QueueLayer {
+    fn on_register_dispatch(&self, subscriber: &Dispatch) {
+        let _ = self.shared.subscriber.set(subscriber.downgrade());
+    }
+
     fn on_event(&self, event: &Event<'_>, _: LayerContext<'_, S>) {
         let metadata = event.metadata();
         let levels = self.shared.levels.of(SubsystemId::of(metadata.target()));
