@@ -428,6 +428,7 @@ impl Connection {
     /// there was nothing to send. A message is never split: the last one may exceed the budget. If
     /// this ends the connection, the reason is an event: poll those once more.
     pub fn poll_transmit(&mut self, now: Instant, transmit: &mut Transmit, budget: usize) -> bool {
+        transmit.more = false;
         if self.is_ready()
             && let Err(error) = self.transmit_session(now, transmit, budget)
         {
@@ -503,7 +504,8 @@ impl Connection {
         }
         loop {
             let (bytes, segments) = link.queued();
-            if bytes >= budget || segments >= MAX_SEGMENTS || link.holds_messages() {
+            transmit.more = bytes >= budget || segments >= MAX_SEGMENTS;
+            if transmit.more || link.holds_messages() {
                 return Ok(());
             }
             let acks = link.acks_by_messages();

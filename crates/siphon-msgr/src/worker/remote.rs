@@ -258,8 +258,14 @@ impl Remote {
         }
     }
 
+    /// Tells the application what has come.
+    pub(crate) fn dispatch(&mut self, io: &mut Io<'_>) -> Pumped {
+        self.drain_events(io).map_or(Pumped::Idle, Pumped::Ended)
+    }
+
     /// Does everything that is to be done now; says what is left to others.
     pub(crate) fn pump(&mut self, io: &mut Io<'_>) -> Pumped {
+        self.dirty = false;
         self.release_held(io.center.now());
         loop {
             if let Some(reason) = self.drain_events(io) {
@@ -549,6 +555,9 @@ impl Remote {
                 io.center.send(transport.socket, &mut io.transmit.out) == SendStatus::Pending;
             io.counters.sent(io.transmit, self.secure);
             io.counters.transmitted(io.center);
+            if !io.transmit.more && !transport.sending {
+                return self.wake_flushed();
+            }
         }
         if self.transport.as_ref().is_some_and(|transport| !transport.sending) {
             self.handle.continue_later();
