@@ -352,7 +352,11 @@ impl Config {
 
     /// An option's value as text that [`Config::set`] takes; `None` if there is no such option.
     pub fn value(&self, name: &str) -> Option<String> {
-        let option = Self::option(name)?;
+        self.value_of(Self::option(name)?)
+    }
+
+    /// The same, of a row of the table.
+    pub(crate) fn value_of(&self, option: &OptionInfo) -> Option<String> {
         self.slot(option.name).map(|slot| slot.render(option.kind))
     }
 }
