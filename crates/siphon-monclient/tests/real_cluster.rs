@@ -113,9 +113,15 @@ fn heed_the_monitors(mon: &MonClient, cluster: &Cluster) {
     let daemon = |command: Value| -> Value {
         serde_json::from_str(&context.commands().execute(&command.to_string()).unwrap()).unwrap()
     };
-    // All that a client may be told, by the section that names it best.
-    cluster.ceph(&["config", "set", "global", "ms_max_backoff", "9"]).unwrap();
-    assert_eq!(next(), ("ms_max_backoff", "9.000000".to_owned()));
+    let set = |who: &str, name: &str, value: &str| {
+        let command = Command::new("config set").arg("who", who);
+        let command = command.arg("name", name).arg("value", value);
+        assert_eq!(pollster::block_on(mon.command(command, Some(HUNG))).unwrap().code, 0);
+    };
+    let remove = |who: &str, name: &str| {
+        let command = Command::new("config rm").arg("who", who).arg("name", name);
+        assert_eq!(pollster::block_on(mon.command(command, Some(HUNG))).unwrap().code, 0);
+    };
     cluster.ceph(&["config", "set", "client", "ms_max_backoff", "8"]).unwrap();
     assert_eq!(next(), ("ms_max_backoff", "8.000000".to_owned()));
     let diff = daemon(json!({ "prefix": "config diff" }));
@@ -127,14 +133,16 @@ fn heed_the_monitors(mon: &MonClient, cluster: &Cluster) {
     context.unset_option("ms_max_backoff").unwrap();
     assert_eq!(next(), ("ms_max_backoff", "8.000000".to_owned()));
     // What cannot change now does not.
-    cluster.ceph(&["config", "set", "client", "ms_async_op_threads", "5"]).unwrap();
-    cluster.ceph(&["config", "set", "client", "ms_tcp_rcvbuf", "65536"]).unwrap();
+    set("client", "ms_async_op_threads", "5");
+    set("global", "ms_tcp_rcvbuf", "65536");
     assert_eq!(next(), ("ms_tcp_rcvbuf", "65536".to_owned()));
     assert_eq!(context.config().ms_async_op_threads, 1);
-    // An option that is removed falls back to the next that says something, and then to its default.
-    cluster.ceph(&["config", "rm", "client", "ms_max_backoff"]).unwrap();
-    assert_eq!(next(), ("ms_max_backoff", "9.000000".to_owned()));
-    cluster.ceph(&["config", "rm", "global", "ms_max_backoff"]).unwrap();
+    // A section that names us better counts more; what is removed falls back to what is left.
+    set("client", "ms_tcp_rcvbuf", "32768");
+    assert_eq!(next(), ("ms_tcp_rcvbuf", "32768".to_owned()));
+    remove("client", "ms_tcp_rcvbuf");
+    assert_eq!(next(), ("ms_tcp_rcvbuf", "65536".to_owned()));
+    remove("client", "ms_max_backoff");
     assert_eq!(next(), ("ms_max_backoff", "15.000000".to_owned()));
 }
 
