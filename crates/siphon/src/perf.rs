@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use siphon_auth::{AuthClient, ConnectionMode, CryptoKey, KeyType, ModeList, Modes, SharedSecret};
 use siphon_common::admin_socket::AdminSocket;
 use siphon_common::prometheus::Endpoint;
-use siphon_common::{Config, Context};
+use siphon_common::{Config, Context, PidFile};
 use siphon_msgr::{Messenger, Stack, SystemEnv};
 use siphon_net::{RdmaCounts, RdmaDevice};
 use siphon_perf::{
@@ -318,6 +318,7 @@ fn serve(
     watch::check(watch)?;
     let context = stack.context()?;
     options::follow(&context);
+    let _pid_file = PidFile::of(&context)?;
     let _socket = AdminSocket::of(&context)?;
     let _metrics = Endpoint::of(&context, "osd.0")?;
     let stack = Stack::new(&context)?;

@@ -103,6 +103,31 @@ fn a_second_daemon_does_not_take_the_socket_of_the_first_that_lives() {
 }
 
 #[test]
+fn a_pid_file_is_of_one_process_that_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let path = file.to_str().unwrap();
+    let [port] = free_ports();
+    let echo = siphon(["echo", &format!("127.0.0.1:{port}"), "--pid_file", path]);
+    let mut first = Leash::start(echo, folder.path().join("first.log")).unwrap();
+    let pid = format!("{}\n", first.pid());
+    let is_written = || fs::read_to_string(&file).is_ok_and(|text| text == pid);
+    first.wait_until("telling its id", TIMEOUT, is_written).unwrap();
+    let error = failure(siphon(["echo", "127.0.0.1:0", "--pid_file", path]));
+    let told = format!("process {} runs and has the pid file {path}", first.pid());
+    assert!(error.contains(&told) && error.contains("choose another pid_file"), "{error}");
+    assert!(is_written(), "the first keeps it");
+    first.signal("KILL").unwrap();
+    assert!(is_written(), "a crash leaves it");
+    let [port] = free_ports();
+    let echo = siphon(["perf", "server", &format!("127.0.0.1:{port}"), "--pid_file", path]);
+    let second = Leash::start(echo, folder.path().join("second.log")).unwrap();
+    let pid = format!("{}\n", second.pid());
+    let is_written = || fs::read_to_string(&file).is_ok_and(|text| text == pid);
+    second.wait_until("telling its id", TIMEOUT, is_written).unwrap();
+}
+
+#[test]
 fn a_folder_without_permission_is_told_for_socket_log_and_key() {
     let folder = tempfile::tempdir().unwrap();
     set_mode(folder.path(), 0o755);
@@ -120,6 +145,10 @@ fn a_folder_without_permission_is_told_for_socket_log_and_key() {
         closed.display()
     );
     assert!(error.contains(&advice), "{error}");
+
+    let echo = ["echo", "127.0.0.1:0", "--pid_file", &file("pid")];
+    let error = failure(as_nobody(folder.path(), &echo).unwrap());
+    assert!(error.contains("cannot write the pid file") && error.contains("writable"), "{error}");
 
     // Lines go to standard error instead, and the work is done.
     let perf = ["perf", "--ops", "10", "--log_file", &log, "--debug_ms", "1"];

@@ -276,6 +276,8 @@ options! {
         "How long a worker looks for work before it sleeps, in microseconds; a processor is busy then";
     host: String = String::new(), OptionKind::Text,
         "What $host stands for; if empty, the host's name up to its first dot", BASIC;
+    pid_file: String = String::new(), OptionKind::Text,
+        "File that has the process's id while it runs; if empty, there is none";
     run_dir: String = "/var/run/ceph".to_owned(), OptionKind::Text,
         "Folder of sockets and pid files";
     log_file: String = String::new(), OptionKind::Text,
