@@ -13,9 +13,11 @@ pub mod config;
 mod context;
 pub mod logging;
 pub mod perf_counters;
+mod pid_file;
 pub mod prometheus;
 mod timer;
 
 pub use config::{Config, ConfigError};
 pub use context::{Context, Observation};
+pub use pid_file::{PidFile, PidFileError};
 pub use timer::{Deadline, Tick, Timer};

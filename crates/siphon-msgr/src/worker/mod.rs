@@ -16,7 +16,6 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
-use serde_json::Value;
 use siphon_net::{
     Accepted, Completion, EventCenter, Handler, ListenOptions, ListenerId, MailSender, SocketId,
     SocketOptions,
@@ -30,6 +29,7 @@ pub(crate) use self::meet::Visitor;
 use self::remote::{Io, Pumped, Remote};
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatch_queue::Item;
+use crate::dump::Described;
 use crate::error::CloseReason;
 use crate::messenger::Shared;
 use crate::stack::{self, Load};
@@ -71,7 +71,7 @@ pub(crate) enum Mail {
     /// The last handle of a messenger is gone.
     Abandon(Arc<Shared>),
     /// Tell of a messenger's connections, and of what the kernel knows of them if that is wanted.
-    Describe(Arc<Shared>, bool, SyncSender<Vec<Value>>),
+    Describe(Arc<Shared>, bool, SyncSender<Vec<Described>>),
     Stop,
 }
 

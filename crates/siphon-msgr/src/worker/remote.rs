@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_channel::oneshot;
-use serde_json::Value;
 use siphon_auth::{
     AuthError, AuthMethod, AuthServerAnswer, ClientExchange, ConnectionMode, PeerContext,
     ServerExchange,
@@ -444,22 +443,25 @@ impl Remote {
     }
 
     /// What it is, for people.
-    pub(crate) fn describe(&self, center: &EventCenter, worker: usize, tcp_info: bool) -> Value {
+    pub(crate) fn describe(
+        &self,
+        center: &EventCenter,
+        worker: usize,
+        tcp_info: bool,
+    ) -> Described {
         let transport = self.transport.as_ref();
-        let peer = self.handle.peer();
-        let described = Described {
+        Described {
             worker,
             conn_id: self.handle.id().token(),
             accepted: self.accepted,
             paused: self.paused,
             sending: transport.is_some_and(|transport| transport.sending),
             target: self.addr,
-            peer: peer.as_deref(),
+            peer: self.handle.peer(),
             state: self.proto.state(center.now()),
             outgoing_bytes: self.handle.outgoing_bytes(),
             tcp_info: transport.filter(|_| tcp_info).and_then(|it| center.tcp_info(it.socket)),
-        };
-        described.to_json()
+        }
     }
 
     /// Whether a session is open over its socket.
