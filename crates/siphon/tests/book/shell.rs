@@ -17,7 +17,8 @@ use crate::world::{Clusters, World};
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What stands before every script. Readers measure for seconds, which says no more to a test than a
-/// moment does; `cargo` has built the command already.
+/// moment does. `cargo` has built the command already, and the program that stands above the block; our
+/// crates are taken from here, and others from what this machine has of the registry.
 const PRELUDE: &str = r#"
 siphon() {
     case "$*" in
@@ -31,6 +32,9 @@ siphon() {
 cargo() {
     case "$*" in
         "run --release -- "*) shift 3 && siphon "$@" ;;
+        "run"*) shift && if [ "${1-}" = -- ]; then shift; fi && "$PROGRAM" "$@" ;;
+        "add siphon-"*) shift && for name; do command cargo add --quiet --offline --path "$CRATES/$name"; done ;;
+        "add "*) command cargo "$@" --quiet --offline ;;
         *) command cargo "$@" ;;
     esac
 }
@@ -107,7 +111,7 @@ impl Block {
             "sh" => self.run_script(world, background).map(|()| Ran::Done),
             "console" => self.run_dialogue(world).map(|()| Ran::Done),
             "ini" => self.check_conf(world).map(|()| Ran::Done),
-            "rust" => self.compare_program().map(|()| Ran::Done),
+            "rust" => self.build_program(world).map(|()| Ran::Done),
             "text" if self.text.starts_with("$ ") => Err("a command is no text".to_owned()),
             "text" => Ok(Ran::Text),
             other => Err(format!("nobody knows how to test '{other}': sh, console, ini, rust or text?")),
@@ -180,12 +184,22 @@ impl Block {
         if status == 0 { Ok(()) } else { Err(output) }
     }
 
-    /// A program is a file of the repository, which is built and run as such.
-    fn compare_program(&self) -> Result<(), String> {
+    /// A program is a file of the repository, an example, which is built: the blocks below run it.
+    fn build_program(&self, world: &World<'_>) -> Result<(), String> {
         let program = self.program().ok_or("which file is this? <!-- test: program PATH -->")?;
         let file = fs::read_to_string(root().join(program));
         let file = file.map_err(|error| format!("{program}: {error}"))?;
-        if file == self.text { Ok(()) } else { Err(format!("it is not {program}; SNAPSHOTS=overwrite has it be")) }
+        if file != self.text {
+            return Err(format!("it is not {program}; `cargo xtask book --bless` has it be"));
+        }
+        let name = Path::new(program).file_stem().and_then(|it| it.to_str()).unwrap_or_default();
+        // Of the whole workspace, as the examples were built that stand beside this test.
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(root()).args(["build", "--workspace", "--locked", "--offline", "--quiet"]);
+        cargo.args(["--example", name]);
+        let (status, output) = ended(cargo)?;
+        world.set_program(name);
+        if status == 0 { Ok(()) } else { Err(output) }
     }
 
     /// The file of the repository that this block is.

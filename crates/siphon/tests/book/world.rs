@@ -11,6 +11,8 @@ use std::process::Command;
 use siphon_peers::{Cluster, ClusterOptions, Release, free_ports, require};
 use tempfile::TempDir;
 
+use crate::page::root;
+
 /// Of the text's hosts and our own; each goes to a free port.
 const HOSTS: [&str; 4] = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "127.0.0.1"];
 /// Folders of a host that has Ceph, and what stands for them in the folder of a page; the first is where
@@ -61,6 +63,8 @@ pub(crate) struct World<'a> {
     /// Ports that nothing stands for yet.
     free: RefCell<Vec<u16>>,
     ports: RefCell<BTreeMap<String, u16>>,
+    /// The program that stands above.
+    program: RefCell<PathBuf>,
 }
 
 impl<'a> World<'a> {
@@ -72,7 +76,9 @@ impl<'a> World<'a> {
         };
         let folder = tempfile::tempdir().expect("there is a place for it");
         let ports: [u16; PORTS] = free_ports();
-        let world = Self { folder, cluster, free: RefCell::new(ports.into()), ports: RefCell::default() };
+        let free = RefCell::new(ports.into());
+        let (ports, program) = Default::default();
+        let world = Self { folder, cluster, free, ports, program };
         world.prepare().expect("a new folder can be written to");
         Some(world)
     }
@@ -97,6 +103,12 @@ impl<'a> World<'a> {
         self.folder.path()
     }
 
+    /// Has the following blocks run this example, by `cargo run`.
+    pub(crate) fn set_program(&self, name: &str) {
+        let folder = Path::new(env!("CARGO_BIN_EXE_siphon")).with_file_name("examples");
+        *self.program.borrow_mut() = folder.join(name);
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -110,6 +122,7 @@ impl<'a> World<'a> {
         command.args(["--norc", "-eu", "-o", "pipefail", "-c", script]);
         command.current_dir(self.folder()).env("PATH", path).env("HOME", self.folder());
         command.env("CEPH_CONF", self.path("etc/ceph.conf"));
+        command.env("PROGRAM", &*self.program.borrow()).env("CRATES", root().join("crates"));
         for variable in ["CEPH_ARGS", "CEPH_KEYRING", "SIPHON_LOG"] {
             command.env_remove(variable);
         }
