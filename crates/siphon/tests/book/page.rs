@@ -132,12 +132,14 @@ impl Page {
                         self.mistake(line(range.start), "an indented block: say its language");
                         continue;
                     };
+                    // An empty block has its text behind its first line.
+                    let first = text[range.start..].find('\n').map_or(range.end, |it| range.start + it + 1);
                     block = Some(Block {
                         language: info.to_string(),
                         text: String::new(),
                         directives: std::mem::take(&mut waiting),
                         line: line(range.start),
-                        range: range.start..range.start,
+                        range: first..first,
                     });
                 }
                 Event::End(TagEnd::CodeBlock) => self.blocks.extend(block.take()),
