@@ -11,7 +11,8 @@ use snapbox::{assert_data_eq, file};
 use crate::Cli;
 
 /// What stands above a page that is made.
-const MADE: &str = "<!-- Made by `cargo xtask book --bless`: change the definition, and not this page. -->\n";
+const MADE: &str =
+    "<!-- Made by `cargo xtask book --bless`: change the definition, and not this page. -->\n";
 
 #[test]
 fn commands_md_has_what_the_command_line_has() {
@@ -66,7 +67,8 @@ fn arguments<'a>(args: impl Iterator<Item = &'a Arg>) -> String {
         }
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         let mut notes = vec![cell(&help)];
-        let defaults: Vec<_> = arg.get_default_values().iter().map(|it| it.to_string_lossy()).collect();
+        let defaults: Vec<_> =
+            arg.get_default_values().iter().map(|it| it.to_string_lossy()).collect();
         let takes = arg.get_action().takes_values();
         if takes && !defaults.is_empty() {
             notes.push(format!("default: `{}`", defaults.join(",")));
@@ -78,7 +80,7 @@ fn arguments<'a>(args: impl Iterator<Item = &'a Arg>) -> String {
                 Some(help) => format!("`{}` ({help})", it.get_name()),
                 None => format!("`{}`", it.get_name()),
             };
-            notes.push(possible.iter().map(|it| name(it)).collect::<Vec<_>>().join(", "));
+            notes.push(possible.iter().map(name).collect::<Vec<_>>().join(", "));
         }
         let _ = writeln!(table, "| `{}` | {} |", cell(&arg.to_string()), notes.join("; "));
     }
@@ -106,18 +108,19 @@ const FAMILIES: [(&str, &str); 8] = [
 fn options_md_has_what_the_table_of_options_has() {
     let mut options: Vec<_> = Config::options().collect();
     options.sort_unstable_by_key(|option| option.name);
+    let cephs = options.iter().filter(|option| option.since().is_some()).count();
     let mut page = format!(
-        "# Options\n\n{MADE}\nThe {} options of Ceph's that Siphon honours, and a few of its own; \
-         [configuration.md](configuration.md) has how they are set. Since: the first of Ceph's releases 14, 16, 18 \
-         and 20 that has it, 14 also for what is older. Run time: whether it changes while a program runs.\n\n\
-         `siphon config help OPTION` says the same.\n",
-        options.len(),
+        "# Options\n\n{MADE}\nThe {cephs} options of Ceph's that Siphon honours, and {} of its own. \
+         [Configuration](configuration.md) has how they are set.\n\nBehind each stand its type and range, \
+         the first of Ceph's releases 14, 16, 18 and 20 that has it (14 also for what is older), and *runtime* if \
+         it changes while a program runs. `siphon config help OPTION` says the same.\n",
+        options.len() - cephs,
     );
     for (heading, family) in FAMILIES {
         let (these, others) = options.into_iter().partition(|it| it.name.starts_with(family));
         options = others;
         let _ = write!(page, "\n## {heading}\n\n");
-        page.push_str("| option | type | default | since | run time | |\n|---|---|---|---|---|---|\n");
+        page.push_str("| option | default | |\n|---|---|---|\n");
         let these: Vec<&OptionInfo> = these;
         these.into_iter().for_each(|option| row(option, &mut page));
     }
@@ -126,26 +129,22 @@ fn options_md_has_what_the_table_of_options_has() {
 
 /// An option's line.
 fn row(option: &OptionInfo, page: &mut String) {
-    let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{}`", cell(text)) };
+    let code =
+        |text: &str| if text.is_empty() { String::new() } else { format!("`{}`", cell(text)) };
     let defaults = [code(option.default_text(false))].into_iter();
     let defaults = defaults.chain(option.daemon_default.map(|it| format!("daemons: {}", code(it))));
     let default = defaults.filter(|it| !it.is_empty()).collect::<Vec<_>>().join("; ");
-    let mut kind = option.type_name().to_owned();
-    match option.kind {
-        OptionKind::Words(words) => {
-            let _ = write!(kind, ": {}", words.join(", "));
-        }
-        _ => {
-            if let Some((min, max)) = option.kind.range() {
-                let _ = write!(kind, ", {min} to {max}");
-            }
-        }
-    }
     let mut said = cell(option.description);
     if !option.note.is_empty() {
         let _ = write!(said, ". {}", cell(option.note));
     }
-    let since = option.since().map_or_else(|| "Siphon".to_owned(), |it| it.to_string());
-    let runtime = if option.runtime { "yes" } else { "" };
-    let _ = writeln!(page, "| `{}` | {kind} | {default} | {since} | {runtime} | {said} |", option.name);
+    let kind = option.type_name();
+    let mut facts = vec![match (option.kind, option.kind.range()) {
+        (OptionKind::Words(words), _) => format!("{kind}: {}", words.join(", ")),
+        (_, Some((min, max))) => format!("{kind}, {min} to {max}"),
+        (_, None) => kind.to_owned(),
+    }];
+    facts.push(option.since().map_or("Siphon's own".to_owned(), |it| format!("since {it}")));
+    facts.extend(option.runtime.then(|| "*runtime*".to_owned()));
+    let _ = writeln!(page, "| `{}` | {default} | {said} ({}) |", option.name, facts.join("; "));
 }

@@ -16,9 +16,8 @@ fn the_summary_has_every_page_once() {
     let once: BTreeSet<_> = listed.iter().cloned().collect();
     assert_eq!(once.len(), listed.len(), "a page is listed twice: {listed:?}");
     let pages = pages().into_iter().map(|page| page.path);
-    let pages: BTreeSet<_> = pages
-        .filter(|path| path.starts_with(&docs) && !path.ends_with("SUMMARY.md"))
-        .collect();
+    let pages: BTreeSet<_> =
+        pages.filter(|path| path.starts_with(&docs) && !path.ends_with("SUMMARY.md")).collect();
     assert_eq!(once, pages, "left: docs/SUMMARY.md has; right: there are");
 }
 

@@ -15,7 +15,8 @@ pub(crate) fn root() -> &'static Path {
 pub(crate) fn pages() -> Vec<Page> {
     let docs = fs::read_dir(root().join("docs")).expect("there is a folder docs");
     let docs = docs.map(|entry| entry.expect("it can be read").path());
-    let mut paths: Vec<_> = docs.filter(|path| path.extension().is_some_and(|it| it == "md")).collect();
+    let mut paths: Vec<_> =
+        docs.filter(|path| path.extension().is_some_and(|it| it == "md")).collect();
     paths.push(root().join("README.md"));
     paths.sort();
     paths.into_iter().map(Page::read).collect()
@@ -90,7 +91,8 @@ impl Directive {
 
 impl Page {
     pub(crate) fn read(path: PathBuf) -> Self {
-        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let text =
+            fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut page = Self {
             path,
             text,
@@ -133,7 +135,8 @@ impl Page {
                         continue;
                     };
                     // An empty block has its text behind its first line.
-                    let first = text[range.start..].find('\n').map_or(range.end, |it| range.start + it + 1);
+                    let first =
+                        text[range.start..].find('\n').map_or(range.end, |it| range.start + it + 1);
                     block = Some(Block {
                         language: info.to_string(),
                         text: String::new(),
@@ -155,7 +158,8 @@ impl Page {
                 Event::End(TagEnd::Heading(_)) => {
                     let anchor = anchor(&heading.take().unwrap_or_default());
                     let same = |it: &&String| {
-                        **it == anchor || it.rsplit_once('-').is_some_and(|(name, _)| name == anchor)
+                        **it == anchor
+                            || it.rsplit_once('-').is_some_and(|(name, _)| name == anchor)
                     };
                     let anchor = match self.anchors.iter().filter(same).count() {
                         0 => anchor,

@@ -23,7 +23,7 @@ const PRELUDE: &str = r#"
 siphon() {
     case "$*" in
         "perf server "* | *"--seconds "* | *"--ops "*) command siphon "$@" ;;
-        "perf sweep"*) command siphon "$@" --seconds 0.02 --rounds 1 ;;
+        "perf sweep"*) command siphon "$@" --sizes 64,4K --depths 1,32 --seconds 0.02 --rounds 1 ;;
         "perf"*) command siphon "$@" --seconds 0.05 ;;
         *" bench 10 "*) command siphon "${@/#%10/1}" ;;
         *) command siphon "$@" ;;
@@ -114,7 +114,9 @@ impl Block {
             "rust" => self.build_program(world).map(|()| Ran::Done),
             "text" if self.text.starts_with("$ ") => Err("a command is no text".to_owned()),
             "text" => Ok(Ran::Text),
-            other => Err(format!("nobody knows how to test '{other}': sh, console, ini, rust or text?")),
+            other => {
+                Err(format!("nobody knows how to test '{other}': sh, console, ini, rust or text?"))
+            }
         }
     }
 
@@ -190,7 +192,13 @@ impl Block {
         let name = Path::new(program).file_stem().and_then(|it| it.to_str()).unwrap_or_default();
         // Of the whole workspace, as the examples were built that stand beside this test.
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(root()).args(["build", "--workspace", "--locked", "--offline", "--quiet"]);
+        cargo.current_dir(root()).args([
+            "build",
+            "--workspace",
+            "--locked",
+            "--offline",
+            "--quiet",
+        ]);
         cargo.args(["--example", name]);
         let (status, output) = ended(cargo)?;
         world.set_program(name);
@@ -247,7 +255,14 @@ fn compare(line: &str, expected: &str, actual: &str) -> Result<(), String> {
     let mut difference = String::new();
     let (book, printed) = (&"the book", &"what was printed");
     let palette = snapbox::report::Palette::plain();
-    snapbox::report::write_diff(&mut difference, &expected, &actual, Some(book), Some(printed), palette)
-        .map_err(|error| error.to_string())?;
+    snapbox::report::write_diff(
+        &mut difference,
+        &expected,
+        &actual,
+        Some(book),
+        Some(printed),
+        palette,
+    )
+    .map_err(|error| error.to_string())?;
     Err(format!("{line}\n{difference}"))
 }

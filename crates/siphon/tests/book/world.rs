@@ -19,6 +19,8 @@ const HOSTS: [&str; 4] = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "127.0.0.1"];
 /// that folder is, and so the first to be replaced.
 const FOLDERS: [(&str, &str); 4] =
     [("/tmp/", "tmp"), ("/etc/ceph/", "etc"), ("/var/run/ceph/", "run"), ("/var/log/", "log")];
+/// The device of the text, and that of the machine that has some.
+const DEVICE: (&str, &str) = ("mlx5_0", "rxe0");
 /// The configuration file of a page without a cluster.
 const CONF: &str =
     "[global]\n    mon_host = 10.0.0.1\n    keyring = /etc/ceph/$cluster.$name.keyring\n";
@@ -49,7 +51,8 @@ impl Clusters {
         let cluster = require(Cluster::start(Release::Tentacle, &options))?;
         cluster.ceph(&["osd", "pool", "create", "data", "8"]).expect("it makes a pool");
         let map = cluster.json(&["osd", "dump"]).expect("it has a map");
-        let addrs = map["osds"][0]["public_addrs"]["addrvec"].as_array().expect("of an OSD").clone();
+        let addrs =
+            map["osds"][0]["public_addrs"]["addrvec"].as_array().expect("of an OSD").clone();
         let v2 = addrs.iter().find(|addr| addr["type"] == "v2").expect("which speaks msgr2");
         let osd = v2["addr"].as_str().expect("somewhere").to_owned();
         Some(Running { cluster, osd })
@@ -131,13 +134,16 @@ impl<'a> World<'a> {
 
     /// A text of the page, as it is in this world.
     pub(crate) fn translate(&self, text: &str) -> String {
-        let mut text = text.to_owned();
+        let mut text = text.replace(DEVICE.0, DEVICE.1);
         if let Some(Running { cluster, osd }) = self.cluster {
             text = text.replace("10.0.0.1:3300", &cluster.mon_v2().to_string());
             text = text.replace("10.0.0.1:6789", &cluster.mon_v1().to_string());
             text = text.replace("10.0.0.2:6800", osd);
         }
-        text = text.replace("exporter_port=9926", &format!("exporter_port={}", self.port("127.0.0.1:9926")));
+        text = text.replace(
+            "exporter_port=9926",
+            &format!("exporter_port={}", self.port("127.0.0.1:9926")),
+        );
         for host in HOSTS {
             text = self.with_ports(&text, host);
             text = text.replace(host, "127.0.0.1");
@@ -161,7 +167,8 @@ impl<'a> World<'a> {
             match port {
                 "" | "0" => out.push_str(&format!("127.0.0.1:{port}{rest}")),
                 _ if is_ours => out.push_str(&format!("127.0.0.1:{port}{rest}")),
-                _ => out.push_str(&format!("127.0.0.1:{}{rest}", self.port(&format!("{host}:{port}")))),
+                _ => out
+                    .push_str(&format!("127.0.0.1:{}{rest}", self.port(&format!("{host}:{port}")))),
             }
         }
         out
@@ -170,9 +177,9 @@ impl<'a> World<'a> {
     fn port(&self, addr: &str) -> u16 {
         let mut free = self.free.borrow_mut();
         let mut ports = self.ports.borrow_mut();
-        if let Some((_, port)) = ports.iter().find(|(known, port)| {
-            *known == addr || format!("127.0.0.1:{port}") == addr
-        }) {
+        if let Some((_, port)) =
+            ports.iter().find(|(known, port)| *known == addr || format!("127.0.0.1:{port}") == addr)
+        {
             return *port;
         }
         let port = free.pop().expect("a page has no more addresses");
