@@ -33,19 +33,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let context = Context::default();
     let stack = Stack::new(&context)?;
 
-    let server = Messenger::builder(&context, &stack, EntityName::new(EntityType::OSD, 0))
+    let server = Messenger::builder(&context, &stack, EntityName::osd(0))
         .default_policy(Policy::STATELESS_SERVER)
         .dispatcher_tail(Arc::new(Answers))
         .start()?;
     let addrs = server.bind(&["v2:127.0.0.1:0/0".parse()?])?;
 
     let (dispatcher, mut inbox) = Inbox::new();
-    let client = Messenger::builder(&context, &stack, EntityName::new(EntityType::CLIENT, 1))
+    let client = Messenger::builder(&context, &stack, EntityName::client(1))
         .default_policy(Policy::LOSSY_CLIENT)
         .dispatcher_tail(dispatcher)
         .start()?;
     let connection = client.connect_to(EntityType::OSD, addrs);
-    connection.send(MPing::question().into_out())?; // it goes when the connection is open
+    // It goes when the connection is open.
+    connection.send(MPing::question().into_out())?;
 
     pollster::block_on(async {
         match inbox.next().await {

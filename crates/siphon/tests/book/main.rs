@@ -5,12 +5,11 @@
 
 mod links;
 mod page;
+mod programs;
 mod shell;
 mod world;
 
-use std::fs;
-
-use page::{Page, pages, root};
+use page::{Page, pages};
 use shell::{Tally, run_page};
 use world::Clusters;
 
@@ -48,28 +47,4 @@ fn every_block_about_rdma_runs() {
     }
     assert!(tally.failures.is_empty(), "{}", tally.failures.join("\n\n"));
     assert!(tally.ran > 0, "there are such blocks");
-}
-
-/// `SNAPSHOTS=overwrite` has them be so, as it does with snapbox's files.
-#[test]
-fn programs_are_files() {
-    let overwrite = std::env::var("SNAPSHOTS").is_ok_and(|it| it == "overwrite");
-    let mut others = Vec::new();
-    for page in pages() {
-        let mut text = page.text.clone();
-        // From the end, so that places stay what they are.
-        for block in page.blocks.iter().rev() {
-            let Some(program) = block.program() else { continue };
-            let file = fs::read_to_string(root().join(program));
-            let file = file.unwrap_or_else(|error| panic!("{program}: {error}"));
-            if file != block.text {
-                others.push(format!("{}:{}: it is not {program}", page.name(), block.line));
-                text.replace_range(block.range.clone(), &file);
-            }
-        }
-        if overwrite {
-            fs::write(&page.path, text).expect("a page can be written");
-        }
-    }
-    assert!(overwrite || others.is_empty(), "{others:#?}; `cargo xtask book --bless` has them be");
 }
