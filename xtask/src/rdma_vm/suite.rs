@@ -56,7 +56,7 @@ const TESTS: &[Tests] = &[
     Tests { options: RDMA, skip: RAW_ENDINGS, ..Tests::of("siphon-msgr", &["--test", "endings"]) },
 ];
 
-const BOOK: &[&str] = &["every_block_runs", "links", "programs_are_files"];
+const BOOK: &[&str] = &["every_block_runs", "links", "programs"];
 const RAW_DISPATCH: &[&str] =
     &["urgent_messages_are_sent_first", "a_disposable_connection_waits_for_no_acknowledgement"];
 /// A peer of iWARP that sends more than is posted to receive into ends the connection: docs/rdma.md.

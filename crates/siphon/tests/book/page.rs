@@ -66,6 +66,8 @@ pub(crate) enum Directive {
     Save(String),
     /// `program FILE`: the text is that file of the repository.
     Program(String),
+    /// `elsewhere: WHAT`: that runs it, and not this test.
+    Elsewhere(String),
     /// `ignore: REASON`: it is not run.
     Ignore(String),
 }
@@ -82,6 +84,7 @@ impl Directive {
             ("background", false) => Ok(Self::Background(rest)),
             ("save", false) => Ok(Self::Save(rest)),
             ("program", false) => Ok(Self::Program(rest)),
+            ("elsewhere:", false) => Ok(Self::Elsewhere(rest)),
             ("ignore:", false) => Ok(Self::Ignore(rest)),
             ("exits", false) => rest.parse().map(Self::Exits).map_err(|it| format!("{text}: {it}")),
             _ => Err(format!("no directive: '{text}'")),

@@ -44,6 +44,9 @@ cargo() {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) ran: usize,
+    /// Blocks that others run, and which.
+    pub(crate) elsewhere: Vec<String>,
+    /// Blocks that nobody runs, and why.
     pub(crate) ignored: Vec<String>,
     pub(crate) skipped: usize,
     pub(crate) failures: Vec<String>,
@@ -65,6 +68,7 @@ pub(crate) fn run_page(page: &Page, clusters: &Clusters, rdma: bool, tally: &mut
         match block.run(&world, &mut background) {
             Ok(Ran::Done) => tally.ran += 1,
             Ok(Ran::Ignored(reason)) => tally.ignored.push(format!("{place}: {reason}")),
+            Ok(Ran::Elsewhere(what)) => tally.elsewhere.push(format!("{place}: {what}")),
             Ok(Ran::Skipped) => tally.skipped += 1,
             Ok(Ran::Text) => {}
             Err(why) => {
@@ -79,6 +83,8 @@ enum Ran {
     Done,
     /// It cannot be run, for this reason.
     Ignored(String),
+    /// This runs it.
+    Elsewhere(String),
     /// This machine has not what it needs.
     Skipped,
     /// There is nothing to run.
@@ -91,11 +97,12 @@ impl Block {
     }
 
     fn run(&self, world: &World<'_>, background: &mut Vec<Leash>) -> Result<Ran, String> {
-        if let Some(reason) = self.find(|it| match it {
-            Directive::Ignore(reason) => Some(reason),
-            _ => None,
-        }) {
-            return Ok(Ran::Ignored(reason.clone()));
+        for directive in &self.directives {
+            match directive {
+                Directive::Ignore(reason) => return Ok(Ran::Ignored(reason.clone())),
+                Directive::Elsewhere(what) => return Ok(Ran::Elsewhere(what.clone())),
+                _ => {}
+            }
         }
         if self.has(&Directive::Ceph) && require(siphon_peers::ceph()).is_none() {
             return Ok(Ran::Skipped);
