@@ -15,6 +15,8 @@ use crate::world::{Clusters, World};
 
 /// For one block, on a machine that is busy with other tests.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// For an example that was not built along with the test.
+const BUILD_TIMEOUT: Duration = Duration::from_secs(900);
 
 /// What stands before every script. Readers measure for seconds, which says no more to a test than a
 /// moment does. `cargo` has built the command already, and the program that stands above the block; our
@@ -207,7 +209,7 @@ impl Block {
             "--quiet",
         ]);
         cargo.args(["--example", name]);
-        let (status, output) = ended(cargo)?;
+        let (status, output) = ended_within(cargo, BUILD_TIMEOUT)?;
         world.set_program(name);
         if status == 0 { Ok(()) } else { Err(output) }
     }
@@ -222,9 +224,13 @@ impl Block {
 }
 
 /// Runs a command to its end: its exit code, and what it wrote.
-fn ended(mut command: Command) -> Result<(i32, String), String> {
+fn ended(command: Command) -> Result<(i32, String), String> {
+    ended_within(command, TIMEOUT)
+}
+
+fn ended_within(mut command: Command, timeout: Duration) -> Result<(i32, String), String> {
     command.stdin(Stdio::null());
-    match run(command, TIMEOUT) {
+    match run(command, timeout) {
         Ok(output) => Ok((0, String::from_utf8_lossy(&output.stdout).into_owned())),
         Err(PeerError::Failed { status, output, .. }) => Ok((status.code().unwrap_or(-1), output)),
         Err(error) => Err(error.to_string()),

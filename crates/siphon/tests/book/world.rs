@@ -126,6 +126,12 @@ impl<'a> World<'a> {
         command.current_dir(self.folder()).env("PATH", path).env("HOME", self.folder());
         command.env("CEPH_CONF", self.path("etc/ceph.conf"));
         command.env("PROGRAM", &*self.program.borrow()).env("CRATES", root().join("crates"));
+        // What cargo and rustup find by HOME.
+        let home = std::env::home_dir().unwrap_or_default();
+        for (variable, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
+            let folder = std::env::var_os(variable).map_or(home.join(folder), PathBuf::from);
+            command.env(variable, folder);
+        }
         for variable in ["CEPH_ARGS", "CEPH_KEYRING", "SIPHON_LOG"] {
             command.env_remove(variable);
         }
