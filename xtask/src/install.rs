@@ -10,7 +10,7 @@ use crate::steps::{call, cargo};
 
 /// The programs that tests use, and Debian's packages that have them. Headers of C tell whether our
 /// bindings are right.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("ceph-mon", "ceph-mon"),
     ("ceph", "ceph-common"),
     ("monmaptool", "ceph-common"),
@@ -19,6 +19,8 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("mmdebstrap", "mmdebstrap"),
     ("tc", "iproute2"),
     ("cc", "gcc"),
+    ("curl", "curl"),
+    ("script", "bsdutils"),
     ("/usr/include/infiniband/verbs.h", "libibverbs-dev"),
     ("/usr/include/rdma/rdma_cma.h", "librdmacm-dev"),
 ];
@@ -129,18 +131,27 @@ impl Deny {
     }
 }
 
-/// cargo-fuzz, which is installed where it is missing: below `target/`, since nothing but our own
-/// chores needs it.
+/// cargo-fuzz.
 pub(crate) fn cargo_fuzz() -> Result<PathBuf> {
-    const PROGRAM: &str = "cargo-fuzz";
+    tool("cargo-fuzz", "cargo-fuzz")
+}
+
+/// mdBook, likewise; its build takes three minutes of a processor, and the verification does without.
+pub(crate) fn mdbook() -> Result<PathBuf> {
+    tool("mdbook", "mdbook@0.5.4")
+}
+
+/// A program that is installed from a crate where it is missing: below `target/`, since nothing but our own
+/// chores needs it.
+fn tool(name: &str, krate: &str) -> Result<PathBuf> {
     let tools = root().join("target/tools");
-    let ours = tools.join("bin").join(PROGRAM);
-    if let Some(program) = find(PROGRAM).or_else(|| ours.is_file().then(|| ours.clone())) {
+    let ours = tools.join("bin").join(name);
+    if let Some(program) = find(name).or_else(|| ours.is_file().then(|| ours.clone())) {
         return Ok(program);
     }
-    println!("{PROGRAM} is not installed: building it");
-    let mut install = cargo(&["install", "--locked", "--quiet", PROGRAM, "--root"]);
-    call(install.arg(&tools)).with_context(|| format!("{PROGRAM} cannot be installed"))?;
+    println!("{name} is not installed: building it");
+    let mut install = cargo(&["install", "--locked", "--quiet", krate, "--root"]);
+    call(install.arg(&tools)).with_context(|| format!("{name} cannot be installed"))?;
     Ok(ours)
 }
 

@@ -1,8 +1,9 @@
 //! The project's chores: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask bench`,
-//! `cargo xtask sim`, `cargo xtask fuzz`, `cargo xtask peers`, `cargo xtask rdma-vm`.
+//! `cargo xtask sim`, `cargo xtask fuzz`, `cargo xtask book`, `cargo xtask peers`, `cargo xtask rdma-vm`.
 #![allow(clippy::disallowed_methods, reason = "tells how long its steps take")]
 
 mod bench;
+mod book;
 mod fuzz;
 mod install;
 mod rdma_vm;
@@ -39,6 +40,8 @@ enum Chore {
     },
     /// Feed the decoders what a fuzzer makes up, and print how much of it they took
     Fuzz(fuzz::Args),
+    /// Make HTML of the book, in target/book
+    Book(book::Args),
     /// Install and unpack the real Ceph peers of tests and benchmarks
     Peers,
     /// Run a command in a virtual machine with RDMA devices
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Chore::Bench(args) => bench::run_bench(&args),
         Chore::Sim { args } => test::simulate(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
+        Chore::Book(args) => book::run(&args),
         Chore::Peers => install::peers().map(|skipped| {
             skipped.iter().for_each(|reason| println!("not available: {reason}"));
         }),

@@ -13,6 +13,8 @@ mod perf;
 mod probe;
 mod rados;
 mod rdma;
+#[cfg(test)]
+mod reference;
 mod sessions;
 mod size;
 mod stack;

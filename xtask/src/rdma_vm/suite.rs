@@ -20,6 +20,8 @@ const TESTS: &[Tests] = &[
     Tests::of("siphon-msgr", &["--test", "rdma"]),
     Tests::of("ceph-perf-msgr", &["--test", "rdma"]),
     Tests::of("siphon", &["--test", "rdma"]),
+    // Of the book what is about RDMA: all else runs elsewhere.
+    Tests { skip: BOOK, ..Tests::of("siphon", &["--test", "book"]) },
     // The scenarios of sessions, with another stack.
     Tests { options: RDMA, ..Tests::of("siphon-msgr", &["--test", "behaviour"]) },
     Tests { options: RDMA, ..Tests::of("siphon-msgr", &["--test", "binding"]) },
@@ -54,6 +56,7 @@ const TESTS: &[Tests] = &[
     Tests { options: RDMA, skip: RAW_ENDINGS, ..Tests::of("siphon-msgr", &["--test", "endings"]) },
 ];
 
+const BOOK: &[&str] = &["every_block_runs", "links", "programs"];
 const RAW_DISPATCH: &[&str] =
     &["urgent_messages_are_sent_first", "a_disposable_connection_waits_for_no_acknowledgement"];
 /// A peer of iWARP that sends more than is posted to receive into ends the connection: docs/rdma.md.
