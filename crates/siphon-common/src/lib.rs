@@ -1,5 +1,5 @@
 //! What every mechanism crate and tool shares: configuration, logging, perf counters and the admin socket
-//! under Ceph's names, and one thread for the deadlines of a client.
+//! under Ceph's names, one thread for the deadlines of a client, and tasks that need no thread.
 //!
 //! There is no global. A [`Context`] is made once by the program, from a [`Config`], and passed to
 //! whatever needs it; two contexts with different options live side by side in one process. The one
@@ -14,8 +14,10 @@ mod context;
 pub mod logging;
 pub mod perf_counters;
 pub mod prometheus;
+mod task;
 mod timer;
 
 pub use config::{Config, ConfigError};
 pub use context::{Context, Observation};
+pub use task::Task;
 pub use timer::{Deadline, Tick, Timer};
