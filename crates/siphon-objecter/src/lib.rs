@@ -40,6 +40,7 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod budget;
 mod core;
 mod dispatch;
 mod error;
@@ -53,6 +54,7 @@ mod pools;
 mod ticket;
 mod watch;
 
+pub use budget::{Budget, Reserve};
 pub use error::{BadReply, ObjecterError, OpError};
 pub use future::{CommandFuture, MapFuture, OpFuture, Watch};
 pub use objecter::{Objecter, ObjecterConfig};
