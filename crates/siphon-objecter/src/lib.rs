@@ -52,6 +52,7 @@ mod op;
 mod placement;
 mod pools;
 mod ticket;
+mod update;
 mod watch;
 
 pub use budget::{Budget, Reserve};
