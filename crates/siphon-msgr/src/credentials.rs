@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{error, fmt};
 
+use rand::TryRngCore as _;
+use rand::rngs::OsRng;
 use siphon_auth::{
     AuthEnv, CephxClient, CryptoKey, KeyError, Keyring, KeyringError, ModeError, Modes,
 };
@@ -28,8 +30,9 @@ impl AuthEnv for SystemEnv {
     }
 
     fn fill(&self, bytes: &mut [u8]) {
-        // aws-lc's generator ends the process rather than fail.
-        aws_lc_rs::rand::fill(bytes).expect("the system has random numbers");
+        // The kernel's own: a generator of our own would have to be seeded first, which takes aws-lc's
+        // 20 ms of each process.
+        OsRng.try_fill_bytes(bytes).expect("the system has random numbers");
     }
 }
 
