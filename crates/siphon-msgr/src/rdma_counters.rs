@@ -1,5 +1,5 @@
-//! What an RDMA stack counts, as `perf dump` shows it: `AsyncMessenger::RDMADispatcher` by Ceph's names, and
-//! the rest, which Ceph has for each worker and we for all, as `AsyncMessenger::RDMAWorker`.
+//! What an RDMA stack counts, as `perf dump` shows it: by Ceph's names `AsyncMessenger::RDMADispatcher`, which
+//! sums up, and the rest by worker, as `AsyncMessenger::RDMAWorker-N`.
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -31,18 +31,42 @@ static WORKER_INFOS: LazyLock<Vec<CounterInfo>> = LazyLock::new(|| infos(false))
 
 struct Source {
     device: RdmaDevice,
-    is_dispatcher: bool,
+    part: Part,
     base: Mutex<RdmaCounts>,
 }
 
-/// Adds both; what is returned keeps them there.
-pub(crate) fn register(device: &RdmaDevice, perf: &PerfCollection) -> [Arc<dyn PerfSource>; 2] {
-    [true, false].map(|is_dispatcher| {
-        let (device, base) = (device.clone(), Mutex::default());
-        let source: Arc<dyn PerfSource> = Arc::new(Source { device, is_dispatcher, base });
-        perf.add(Arc::clone(&source));
-        source
-    })
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// What all workers did.
+    Dispatcher,
+    /// What one did.
+    Worker(usize),
+}
+
+/// Adds those of the device and of so many workers; what is returned keeps them there.
+pub(crate) fn register(
+    device: &RdmaDevice,
+    workers: usize,
+    perf: &PerfCollection,
+) -> Vec<Arc<dyn PerfSource>> {
+    let parts = std::iter::once(Part::Dispatcher).chain((0..workers).map(Part::Worker));
+    parts
+        .map(|part| {
+            let (device, base) = (device.clone(), Mutex::default());
+            let source: Arc<dyn PerfSource> = Arc::new(Source { device, part, base });
+            perf.add(Arc::clone(&source));
+            source
+        })
+        .collect()
+}
+
+impl Source {
+    fn counts(&self) -> RdmaCounts {
+        match self.part {
+            Part::Dispatcher => self.device.counts(),
+            Part::Worker(worker) => self.device.worker_counts(worker),
+        }
+    }
 }
 
 fn infos(is_dispatcher: bool) -> Vec<CounterInfo> {
@@ -56,20 +80,25 @@ fn infos(is_dispatcher: bool) -> Vec<CounterInfo> {
 
 impl PerfSource for Source {
     fn name(&self) -> String {
-        let part = if self.is_dispatcher { "RDMADispatcher" } else { "RDMAWorker" };
-        format!("AsyncMessenger::{part}")
+        match self.part {
+            Part::Dispatcher => "AsyncMessenger::RDMADispatcher".to_owned(),
+            Part::Worker(worker) => format!("AsyncMessenger::RDMAWorker-{worker}"),
+        }
     }
 
     fn infos(&self) -> &'static [CounterInfo] {
-        if self.is_dispatcher { &DISPATCHER_INFOS } else { &WORKER_INFOS }
+        match self.part {
+            Part::Dispatcher => &DISPATCHER_INFOS,
+            Part::Worker(_) => &WORKER_INFOS,
+        }
     }
 
     fn values(&self) -> Vec<CounterValue> {
         let base = *self.base.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.device.counts();
+        let now = self.counts();
         let fields = RdmaCounts::FIELDS.iter().zip(now.iter().zip(base.iter()));
         fields
-            .filter(|((name, ..), _)| DISPATCHER.contains(name) == self.is_dispatcher)
+            .filter(|((name, ..), _)| DISPATCHER.contains(name) == (self.part == Part::Dispatcher))
             .map(|((.., is_gauge), ((_, now), (_, base)))| {
                 let value = if *is_gauge { now } else { now - base };
                 // A gauge may be read while what it counts goes from one worker to another.
@@ -79,7 +108,7 @@ impl PerfSource for Source {
     }
 
     fn reset(&self) {
-        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = self.device.counts();
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = self.counts();
     }
 }
 

@@ -86,7 +86,8 @@ impl Stack {
         })?;
         let senders = workers.senders().to_vec();
         let workers = Mutex::new(Some(workers));
-        let counters = rdma.iter().flat_map(|it| rdma_counters::register(it, context.perf()));
+        let counters =
+            rdma.iter().flat_map(|it| rdma_counters::register(it, count, context.perf()));
         let _rdma_counters = counters.collect();
         let inner = Inner { kind: Some(kind), rdma, _rdma_counters, senders, loads, workers };
         Ok(Self { inner: Arc::new(inner) })

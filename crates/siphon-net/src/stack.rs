@@ -94,7 +94,8 @@ impl NetworkStack {
     pub fn rdma(options: RdmaOptions) -> io::Result<(Self, RdmaDevice)> {
         let device = RdmaDevice::open(options)?;
         let opened = device.clone();
-        let open = move |_| -> io::Result<Box<dyn Driver>> { Ok(Box::new(opened.driver()?)) };
+        let open =
+            move |worker| -> io::Result<Box<dyn Driver>> { Ok(Box::new(opened.driver(worker)?)) };
         Ok((Self::from_fn("rdma", open), device))
     }
 
@@ -228,7 +229,7 @@ impl StackKind {
         match self {
             Self::Posix => Ok(Box::new(PosixDriver::new()?)),
             Self::Uring => Ok(Box::new(UringDriver::new()?)),
-            Self::Rdma => Ok(Box::new(RdmaDevice::open(RdmaOptions::default())?.driver()?)),
+            Self::Rdma => Ok(Box::new(RdmaDevice::open(RdmaOptions::default())?.driver(0)?)),
         }
     }
 }

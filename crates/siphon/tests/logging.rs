@@ -48,6 +48,21 @@ fn a_log_that_cannot_be_opened_is_told_and_ends_nothing() {
     );
 }
 
+/// By the clocks of the place, which the line says.
+#[test]
+fn lines_are_stamped_in_local_time() {
+    let echo = Listening::start(["echo", "ADDR"]);
+    for (zone, distance) in [("UTC0", "+0000"), ("XYZ-5:30", "+0530"), ("XYZ3:30", "-0330")] {
+        let mut ping = siphon(["ping", "mon"]);
+        ping.arg(echo.addr.to_string()).args(["--debug_ms", "1"]).env("TZ", zone);
+        let log = stdout_and_log(ping).1;
+        let line = log.lines().find(|line| line.contains(" --> ")).unwrap();
+        let stamp = line.split(' ').next().unwrap();
+        assert_eq!(stamp.len(), "2026-11-23T15:40:01.123+0000".len(), "{line}");
+        assert!(stamp.ends_with(distance), "{zone}: {line}");
+    }
+}
+
 /// The same words stand at the same places as in the log of Ceph's own client.
 #[test]
 fn lines_of_messages_are_found_by_who_greps_for_ceph_s() {

@@ -17,6 +17,7 @@ use common::{bound, context, messenger};
 use siphon_auth::{ConnectionMode, CryptoKey, KeyType, ModeList, Modes, SharedSecret};
 use siphon_common::{Config, Context};
 use siphon_msgr::{Connection, Dispatcher, Messenger, Stack, SystemEnv};
+use siphon_net::RdmaCounts;
 use siphon_peers::{Leash, run};
 use siphon_proto::{Message, MessageHeader, OutMessage, Payload, Policy};
 use siphon_wire::types::{EntityAddrVec, EntityName, EntityType};
@@ -156,6 +157,7 @@ impl Dispatcher for Ordered {
 
 /// A server that answers.
 struct Server {
+    context: Context,
     addrs: EntityAddrVec,
     stack: Stack,
     ordered: Arc<Ordered>,
@@ -183,12 +185,13 @@ impl Server {
         }
         let server = server.start().unwrap();
         let addrs = bound(&server, &[&format!("v2:{}:0/0", way.ip)]);
-        Self { addrs, stack, ordered, messenger: server, told }
+        Self { context, addrs, stack, ordered, messenger: server, told }
     }
 }
 
 /// A client with a session that loses nothing.
 struct Client {
+    context: Context,
     stack: Stack,
     messenger: Messenger,
     told: Receiver<u64>,
@@ -217,7 +220,7 @@ impl Client {
             let auth = secret().client("client.a".parse().unwrap(), EntityType::MDS).unwrap();
             client = client.auth_client(Arc::new(auth));
         }
-        Self { stack, messenger: client.start().unwrap(), told }
+        Self { context, stack, messenger: client.start().unwrap(), told }
     }
 
     /// Has messages of this length answered, `window` at a time.
@@ -277,8 +280,8 @@ fn every_size_arrives_byte_for_byte_in_every_way() {
 #[test]
 fn copies_are_few() {
     let Some(_alone) = devices() else { return };
-    let server = Server::start(&EXCHANGE, false, |_| {});
-    let client = Client::start(&EXCHANGE, |_| {});
+    let server = Server::start(&EXCHANGE, false, |config| config.ms_async_op_threads = 2);
+    let client = Client::start(&EXCHANGE, |config| config.ms_async_op_threads = 2);
     let peer = client.messenger.connect_to(EntityType::MDS, server.addrs.clone());
     pollster::block_on(peer.attempt()).unwrap();
     let counts = || (client.stack.rdma().unwrap().counts(), server.stack.rdma().unwrap().counts());
@@ -300,6 +303,28 @@ fn copies_are_few() {
     assert_eq!(received.rx_copied_bytes, 0);
     let copied = server.messenger.session_counts().copied - copied_before;
     assert!(copied < 100 * 64, "{copied} bytes of parts");
+    by_worker(&client.context, &client.stack, "tx_bytes", |it| it.tx_bytes);
+    by_worker(&server.context, &server.stack, "rx_bytes", |it| it.rx_bytes);
+}
+
+/// What workers counted, each for itself, is what the device did; and only one has the connection.
+fn by_worker(context: &Context, stack: &Stack, counter: &str, count: fn(&RdmaCounts) -> u64) {
+    let sum = || count(&stack.rdma().unwrap().counts());
+    let dump = loop {
+        let before = sum();
+        let dump = context.perf().dump(None, Some(counter));
+        // An acknowledgement may have gone meanwhile.
+        if sum() == before {
+            break dump;
+        }
+    };
+    let workers = dump.as_object().unwrap().iter();
+    let workers = workers.filter(|(name, _)| name.starts_with("AsyncMessenger::RDMAWorker-"));
+    let counts: Vec<_> = workers.map(|(_, it)| it[counter].as_u64().unwrap()).collect();
+    println!("{counter} by worker: {counts:?}");
+    let threads = context.config().ms_async_op_threads as usize;
+    assert_eq!((counts.len(), counts.iter().sum::<u64>()), (threads, sum()), "{dump:#}");
+    assert_eq!(counts.iter().filter(|count| **count > 0).count(), 1, "{dump:#}");
 }
 
 /// Keeps a window of requests in flight from where answers arrive, as clients under load do.

@@ -28,11 +28,11 @@ impl RdmaDriver {
                 Ok(None) => return,
                 Err(error) => return self.lose_device(&error.into()),
             };
-            add(&self.device.counters.total_async_events, 1);
+            add(&self.counters.total_async_events, 1);
             let device = &self.device.context.device().name;
             match event.kind {
                 AsyncEventKind::LastWqeReached => {
-                    add(&self.device.counters.async_last_wqe_events, 1);
+                    add(&self.counters.async_last_wqe_events, 1);
                     if let Some(number) = event.qp_num {
                         self.device.tell_of(number, QueuePairNews::LastWqe);
                     }
@@ -164,7 +164,7 @@ impl RdmaDriver {
             }
             return;
         };
-        let (counters, sends) = (&self.device.counters, &mut self.sends);
+        let (counters, sends) = (&self.counters, &mut self.sends);
         match queue.complete_receive(done) {
             Ok(received) => self.received(Some(key), received),
             Err(done) => {
@@ -187,7 +187,7 @@ impl RdmaDriver {
 
     /// A chunk came back, with what the peer at `key` sent.
     pub(super) fn received(&mut self, key: Option<Key>, received: Received) {
-        let counters = &self.device.counters;
+        let counters = &self.counters;
         add(&counters.rx_total_wc, 1);
         let Received { chunk, len, status, .. } = received;
         let runs_short = self.runs_short(key);
@@ -231,7 +231,7 @@ impl RdmaDriver {
     pub(super) fn grow(&mut self) -> io::Result<()> {
         let len = self.device.options.buffer_size;
         let chunks = grow(&self.device, len, &mut self.registered, self.most_registered)?;
-        add(&self.device.counters.rx_bufs_total, chunks.len());
+        add(&self.counters.rx_bufs_total, chunks.len());
         self.receives.extend(chunks);
         Ok(())
     }

@@ -66,8 +66,8 @@ impl RdmaDriver {
             }
         };
         device.set_max_inline(queue.options().max_inline);
-        device.counters.created_queue_pair.fetch_add(1, Ordering::Relaxed);
-        device.counters.active_queue_pair.fetch_add(1, Ordering::Relaxed);
+        self.counters.created_queue_pair.fetch_add(1, Ordering::Relaxed);
+        self.counters.active_queue_pair.fetch_add(1, Ordering::Relaxed);
         self.queues.insert(queue.id(), key);
         self.numbers.insert(queue.number(), key);
         socket.queue = Some(queue);

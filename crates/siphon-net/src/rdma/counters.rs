@@ -1,15 +1,16 @@
+use std::ops::Add;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 macro_rules! counters {
     (counters { $($name:ident $doc:literal,)* } gauges { $($gauge:ident $gauge_doc:literal,)* }) => {
-        /// Shared by the workers of a stack.
+        /// Of a worker. A chunk may be given back by another thread.
         #[derive(Debug, Default)]
         pub(super) struct RdmaCounters {
             $(pub(super) $name: AtomicU64,)*
             $(pub(super) $gauge: AtomicI64,)*
         }
 
-        /// What an RDMA stack did until a time: `AsyncMessenger::RDMADispatcher` and `RDMAWorker` of
+        /// What an RDMA stack, or one of its workers, did until a time: `AsyncMessenger::RDMADispatcher` and `RDMAWorker` of
         /// Ceph, whose names these are where Ceph has them.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
@@ -23,6 +24,17 @@ macro_rules! counters {
                 RdmaCounts {
                     $($name: self.$name.load(Ordering::Relaxed),)*
                     $($gauge: self.$gauge.load(Ordering::Relaxed),)*
+                }
+            }
+        }
+
+        impl Add for RdmaCounts {
+            type Output = Self;
+
+            fn add(self, other: Self) -> Self {
+                Self {
+                    $($name: self.$name + other.$name,)*
+                    $($gauge: self.$gauge + other.$gauge,)*
                 }
             }
         }

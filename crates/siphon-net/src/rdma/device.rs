@@ -14,7 +14,7 @@ use siphon_verbs::{
 };
 
 use super::connector::Connector;
-use super::counters::RdmaCounters;
+use super::counters::{RdmaCounters, RdmaCounts};
 
 /// Pieces of memory of one send: headers and data of some messages.
 const MAX_PIECES: u32 = 16;
@@ -138,7 +138,8 @@ pub(super) struct Device {
     pub(super) port: PortInfo,
     /// None where addresses are RDMA-CM's business.
     pub(super) gid: Option<GidEntry>,
-    pub(super) counters: Arc<RdmaCounters>,
+    /// By worker.
+    counters: Mutex<BTreeMap<usize, Arc<RdmaCounters>>>,
     pub(super) connector: Connector,
     inline: AtomicUsize,
     news: Mutex<News>,
@@ -173,8 +174,7 @@ impl Device {
         let options = fit(options, &limits, &name);
         let domain = ProtectionDomain::new(&context)?;
         tracing::info!(device = %name, gid = gid.as_ref().map(|it| it.gid.to_string()), "RDMA");
-        let counters = Arc::default();
-        let (connector, inline, news, heard, regions) = Default::default();
+        let (counters, connector, inline, news, heard, regions) = Default::default();
         Ok(Self {
             context,
             domain,
@@ -189,6 +189,21 @@ impl Device {
             heard,
             regions,
         })
+    }
+
+    /// A worker's.
+    pub(super) fn counters_of(&self, worker: usize) -> Arc<RdmaCounters> {
+        Arc::clone(self.lock_counters().entry(worker).or_default())
+    }
+
+    /// What all workers have counted until now, those included that have ended.
+    pub(super) fn counts(&self) -> RdmaCounts {
+        let all = self.lock_counters();
+        all.values().fold(RdmaCounts::default(), |sum, counters| sum + counters.counts())
+    }
+
+    fn lock_counters(&self) -> MutexGuard<'_, BTreeMap<usize, Arc<RdmaCounters>>> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Registers chunks, which are found by [`region_of`](Self::region_of) from then on.

@@ -16,7 +16,7 @@ use siphon_wire::buf::Rope;
 
 use super::connecting::new_id;
 use super::connector::Connected;
-use super::counters::add;
+use super::counters::{RdmaCounters, add};
 use super::device::{Device, RdmaConnect};
 use super::dying::{Dying, Ending};
 use super::pool::{ReceivePool, SendPool};
@@ -63,6 +63,7 @@ const TOKEN_OTHERS: u64 = 3;
 pub struct RdmaDriver {
     pub(super) posix: PosixDriver,
     pub(super) device: Arc<Device>,
+    pub(super) counters: Arc<RdmaCounters>,
     pub(super) completions: CompletionQueue,
     pub(super) shared: Option<SharedReceiveQueue>,
     pub(super) receives: Arc<ReceivePool>,
@@ -130,8 +131,9 @@ enum Inner {
 }
 
 impl RdmaDriver {
-    pub(super) fn new(device: Arc<Device>) -> io::Result<Self> {
+    pub(super) fn new(device: Arc<Device>, worker: usize) -> io::Result<Self> {
         let mut posix = PosixDriver::new()?;
+        let counters = device.counters_of(worker);
         let depth = COMPLETIONS.min(device.limits.max_cqe);
         let completions = CompletionQueue::new(&device.context, depth)?;
         let depth = device.options.receive_queue_len;
@@ -155,17 +157,19 @@ impl RdmaDriver {
         let wake = Arc::new(WakeFlag::new(posix.waker()));
         let is_first = device.add_worker(Waker::from(Arc::clone(&wake))) == 0;
         let waker = Waker::from(Arc::clone(&wake));
-        let receives = ReceivePool::new(waker, Arc::clone(&device.counters));
+        let receives = ReceivePool::new(waker, Arc::clone(&counters));
         // Where /sys cannot be seen it tells nothing.
         let looks = (is_first && device.context.is_offered()).then(|| posix.now() + LOOKS);
+        let sends = SendPool::new(&device, Arc::clone(&counters))?;
         let mut driver = Self {
             posix,
+            counters,
             completions,
             shared,
             receives: Arc::new(receives),
             registered: 0,
             most_registered: device.options.receive_buffers as usize,
-            sends: SendPool::new(&device)?,
+            sends,
             sockets: Slab::new(),
             count: 0,
             dying: Vec::new(),
@@ -233,7 +237,7 @@ impl RdmaDriver {
     pub(super) fn fail(&mut self, key: Key, error: io::Error) {
         if let Some(socket) = self.sockets.get_mut(key) {
             if !matches!(socket.stage, Stage::Open) {
-                add(&self.device.counters.handshake_errors, 1);
+                add(&self.counters.handshake_errors, 1);
             }
             socket.fail(error);
             self.queue_turn(key);
@@ -323,7 +327,7 @@ impl RdmaDriver {
                 self.device.forget(number);
                 pieces.into_iter().for_each(|piece| recycle(piece, &mut self.sends));
                 self.receives.extend(chunks);
-                self.device.counters.active_queue_pair.fetch_sub(1, Ordering::Relaxed);
+                self.counters.active_queue_pair.fetch_sub(1, Ordering::Relaxed);
             } else {
                 at += 1;
             }
@@ -381,7 +385,7 @@ impl RdmaDriver {
             std::thread::yield_now();
         }
         self.polls_until = None;
-        add(&self.device.counters.polling, 1);
+        add(&self.counters.polling, 1);
         if let Err(error) = self.completions.arm() {
             self.lose_device(&error.into());
         }
@@ -686,7 +690,7 @@ impl Driver for RdmaDriver {
 impl Drop for RdmaDriver {
     fn drop(&mut self) {
         let active = self.dying.len() + self.queues.len();
-        self.device.counters.active_queue_pair.fetch_sub(active as i64, Ordering::Relaxed);
+        self.counters.active_queue_pair.fetch_sub(active as i64, Ordering::Relaxed);
     }
 }
 

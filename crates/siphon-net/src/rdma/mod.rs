@@ -45,7 +45,12 @@ impl RdmaDevice {
 
     /// What was counted until now, by all workers.
     pub fn counts(&self) -> RdmaCounts {
-        self.device.counters.counts()
+        self.device.counts()
+    }
+
+    /// The same, by one of them, whose number is that of its thread.
+    pub fn worker_counts(&self, worker: usize) -> RdmaCounts {
+        self.device.counters_of(worker).counts()
     }
 
     /// A registered buffer of `len` bytes, to send from without a copy.
@@ -58,7 +63,7 @@ impl RdmaDevice {
         self.buffers.take(&self.device, len)
     }
 
-    pub(crate) fn driver(&self) -> io::Result<RdmaDriver> {
-        RdmaDriver::new(Arc::clone(&self.device))
+    pub(crate) fn driver(&self, worker: usize) -> io::Result<RdmaDriver> {
+        RdmaDriver::new(Arc::clone(&self.device), worker)
     }
 }

@@ -122,7 +122,8 @@ pub(super) fn grow(
 pub(super) struct SendPool {
     small: Chunks,
     large: Chunks,
-    counters: Arc<RdmaCounters>,
+    /// Its worker's.
+    pub(super) counters: Arc<RdmaCounters>,
 }
 
 impl SendPool {
@@ -131,14 +132,14 @@ impl SendPool {
     /// # Errors
     ///
     /// What the system says, with what to do: later there would be nobody to tell.
-    pub(super) fn new(device: &Device) -> io::Result<Self> {
+    pub(super) fn new(device: &Device, counters: Arc<RdmaCounters>) -> io::Result<Self> {
         let (most, len) = (device.options.send_buffers as usize, device.options.buffer_size);
         // Chunks that are small anyway are of one length.
         let smalls = if len > SMALL { most } else { 0 };
         let mut pool = Self {
             small: Chunks::new(SMALL, SMALL_SLAB, smalls),
             large: Chunks::new(len, usize::MAX, most),
-            counters: Arc::clone(&device.counters),
+            counters,
         };
         pool.small.grow(device)?;
         pool.large.grow(device)?;

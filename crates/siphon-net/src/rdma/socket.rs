@@ -387,9 +387,9 @@ impl Socket {
                 waiting = next;
             }
             match batch.post() {
-                Ok(posted) => add(&device.counters.tx_wr, posted),
+                Ok(posted) => add(&pool.counters.tx_wr, posted),
                 Err(unsent) => {
-                    add(&device.counters.tx_failed_post, 1);
+                    add(&pool.counters.tx_failed_post, 1);
                     unsent.pieces.into_iter().for_each(|piece| recycle(piece, pool));
                     self.fail(unsent.error.into());
                     return;
@@ -397,7 +397,7 @@ impl Socket {
             }
         }
         if self.starved {
-            add(&device.counters.tx_parital_mem, 1);
+            add(&pool.counters.tx_parital_mem, 1);
         }
     }
 }
@@ -418,15 +418,14 @@ fn gather(
     let mut pieces = SmallVec::new();
     let most_pieces = device.max_pieces();
     let (segments, offset) = outgoing.segments();
-    let counters = &device.counters;
     if outgoing.remaining() <= device.max_inline() && segments.len() <= most_pieces {
         let mut offset = offset;
         for segment in segments {
             pieces.push(Piece::Inline(segment.slice(offset..)));
             offset = 0;
         }
-        add(&counters.tx_inline_bytes, outgoing.remaining());
-        add(&counters.tx_bytes, outgoing.remaining());
+        add(&pool.counters.tx_inline_bytes, outgoing.remaining());
+        add(&pool.counters.tx_bytes, outgoing.remaining());
         let all = outgoing.remaining();
         outgoing.advance(all);
         return Some(pieces);
@@ -448,12 +447,12 @@ fn gather(
             break;
         };
         let copied = copy_run(outgoing, &mut chunk[..], run);
-        add(&counters.tx_copied_bytes, copied);
+        add(&pool.counters.tx_copied_bytes, copied);
         pieces.push(Piece::Chunk(chunk, copied));
         (room, bytes) = (room - copied, bytes + copied);
     }
-    add(&counters.tx_chunks, pieces.len());
-    add(&counters.tx_bytes, bytes);
+    add(&pool.counters.tx_chunks, pieces.len());
+    add(&pool.counters.tx_bytes, bytes);
     if pieces.is_empty() { None } else { Some(pieces) }
 }
 
