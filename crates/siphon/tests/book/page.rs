@@ -51,8 +51,8 @@ pub(crate) struct Block {
 pub(crate) enum Directive {
     /// `cluster`: a real cluster, which /etc/ceph/ceph.conf is of.
     Cluster,
-    /// `ceph`: Ceph's own command line.
-    Ceph,
+    /// `needs PROGRAM`: a program that is installed, as Ceph's own `ceph`.
+    Needs(String),
     /// `rdma`: RDMA devices, which are in the machine of `cargo xtask rdma-vm`.
     Rdma,
     /// `terminal`: it runs on a terminal, and is ended by the key q.
@@ -78,9 +78,9 @@ impl Directive {
         let rest = rest.trim().to_owned();
         match (word, rest.is_empty()) {
             ("cluster", true) => Ok(Self::Cluster),
-            ("ceph", true) => Ok(Self::Ceph),
             ("rdma", true) => Ok(Self::Rdma),
             ("terminal", true) => Ok(Self::Terminal),
+            ("needs", false) => Ok(Self::Needs(rest)),
             ("background", false) => Ok(Self::Background(rest)),
             ("save", false) => Ok(Self::Save(rest)),
             ("program", false) => Ok(Self::Program(rest)),
