@@ -109,7 +109,7 @@ impl Block {
         }
         for directive in &self.directives {
             let missing = match directive {
-                Directive::Cluster if !world.has_cluster() => "a real cluster",
+                Directive::Cluster if !world.has_cluster() => "cluster",
                 Directive::Needs(program) if !world.has_program(program) => program,
                 _ => continue,
             };
