@@ -13,11 +13,18 @@ pub(crate) fn root() -> &'static Path {
 
 /// The pages whose blocks are run: README.md, and all of the book.
 pub(crate) fn pages() -> Vec<Page> {
-    let docs = fs::read_dir(root().join("docs")).expect("there is a folder docs");
-    let docs = docs.map(|entry| entry.expect("it can be read").path());
-    let mut paths: Vec<_> =
-        docs.filter(|path| path.extension().is_some_and(|it| it == "md")).collect();
-    paths.push(root().join("README.md"));
+    let mut paths = vec![root().join("README.md")];
+    let mut folders = vec![root().join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("docs and all below can be read") {
+            let path = entry.expect("it can be read").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == "md") {
+                paths.push(path);
+            }
+        }
+    }
     paths.sort();
     paths.into_iter().map(Page::read).collect()
 }
