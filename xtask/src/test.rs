@@ -38,6 +38,7 @@ pub(crate) fn run(advisories: bool) -> Result<()> {
     steps.step("loom", |_| ["siphon-net", "siphon-proto"].into_iter().try_for_each(loom))?;
     steps.step("sim", |_| simulate(&["--seeds".to_owned(), SIMULATED_SEEDS.to_owned()]))?;
     steps.step("instructions", bench::instructions::step)?;
+    steps.step("operated", |_| bench::operated_briefly())?;
     steps.step("fuzz", fuzz::briefly)?;
     steps.step("deny", |steps| {
         if !deny.wait()? {

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
@@ -45,7 +46,13 @@ struct Inner {
 struct Observers {
     next_id: u64,
     all: Vec<Observer>,
+    /// Of the monitors' configuration, what could not be taken and was told of.
+    refused: BTreeMap<String, String>,
 }
+
+/// Options that no monitor says, as it takes them to come to one (`FLAG_NO_MON_UPDATE` of Ceph's
+/// `common/options.cc`).
+const NOT_OF_MONITORS: [&str; 6] = ["host", "fsid", "mon_host", "key", "keyfile", "keyring"];
 
 struct Observer {
     id: u64,
@@ -146,6 +153,64 @@ impl Context {
         Ok(())
     }
 
+    /// Takes the monitors' central configuration, by name, in place of what they said before: weaker than a
+    /// file, stronger than defaults. Options that they say no more fall back. Names that Siphon does not
+    /// honour are passed over, and so are those by which monitors are found.
+    ///
+    /// Returns what could not be taken, each once as long as they say the same: an option that is not read
+    /// again ([`ConfigError::NeedsRestart`]), or a bad value.
+    ///
+    /// ```
+    /// use siphon_common::Context;
+    ///
+    /// let context = Context::default();
+    /// let central = |value: &str| [("ms_tcp_rcvbuf".to_owned(), value.to_owned())];
+    /// assert!(context.set_central(central("64K")).is_empty());
+    /// assert_eq!(context.config().ms_tcp_rcvbuf, 65536);
+    /// assert_eq!(context.set_central(central("much")).len(), 1);
+    /// context.set_central([]);
+    /// assert_eq!(context.config().ms_tcp_rcvbuf, 0);
+    /// ```
+    pub fn set_central(
+        &self,
+        values: impl IntoIterator<Item = (String, String)>,
+    ) -> Vec<ConfigError> {
+        let values: BTreeMap<_, _> = values.into_iter().collect();
+        let is_said = |option: &OptionInfo| values.contains_key(option.name);
+        let before = self.config();
+        let said_before = Config::options().filter(|option| {
+            before.settings(option.name).iter().any(|it| it.source == Source::Mon)
+        });
+        let mut refused = Vec::new();
+        for option in said_before.filter(|option| !is_said(option)) {
+            let unset = self.change(option, |config| {
+                config.unset(Source::Mon, option);
+                Ok(())
+            });
+            refused.extend(unset.err().map(|error| (option.name, "", error)));
+        }
+        for (name, value) in &values {
+            let Some(option) = Config::option(name) else { continue };
+            if !NOT_OF_MONITORS.contains(&option.name)
+                && let Err(error) =
+                    self.change(option, |config| config.put(Source::Mon, option, value, None))
+            {
+                refused.push((option.name, value, error));
+            }
+        }
+        let mut observers = self.inner.lock();
+        let told = std::mem::take(&mut observers.refused);
+        let (new, all): (Vec<_>, Vec<_>) = refused
+            .into_iter()
+            .map(|(name, value, error)| {
+                let is_new = told.get(name).is_none_or(|told| told != value);
+                (is_new.then_some(error), (name.to_owned(), value.to_owned()))
+            })
+            .unzip();
+        observers.refused = all.into_iter().collect();
+        new.into_iter().flatten().collect()
+    }
+
     fn change(
         &self,
         option: &'static OptionInfo,
@@ -162,7 +227,7 @@ impl Context {
         };
         let changed: Vec<_> = Config::options()
             .filter(|other| may_change(other))
-            .filter(|other| before.value(other.name) != after.value(other.name))
+            .filter(|other| before.value_of(other) != after.value_of(other))
             .collect();
         let is_observed = || observers.all.iter().any(|it| it.names.contains(&option.name));
         if changed.iter().any(|it| it.name == option.name) && !option.runtime && !is_observed() {
@@ -274,6 +339,41 @@ mod tests {
         assert_eq!(context.set_option("ms_async_op_threads", "5").unwrap_err().errno(), 1);
         assert_eq!(context.set_option("osd_data", "x").unwrap_err().errno(), 2);
         assert_eq!(context.set_option("ms_crc_data", "x").unwrap_err().errno(), 22);
+    }
+
+    #[test]
+    fn the_monitors_say_less_than_a_file_and_more_than_the_table() {
+        let mut config = Config::default();
+        let option = Config::option("ms_max_backoff").unwrap();
+        config.put(Source::File, option, "3", None).unwrap();
+        let context = Context::new(config);
+        let central = |values: &[(&str, &str)]| {
+            let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+            let errors = context.set_central(values.iter().map(owned));
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let told = central(&[
+            ("ms_max_backoff", "4"),
+            ("debug_ms", "1/5"),
+            ("keyring", "/elsewhere"),
+            ("osd_no_such", "1"),
+            ("ms_async_op_threads", "7"),
+        ]);
+        assert!(told.len() == 1 && told[0].contains("ms_async_op_threads may not be"), "{told:?}");
+        let config = context.config();
+        assert_eq!((config.ms_max_backoff.as_secs(), config.debug_ms.log), (3, 1));
+        assert_eq!((config.ms_async_op_threads, config.settings("keyring").len()), (3, 0));
+        let diff: Vec<_> = config.diff().map(|it| it.to_json()).collect();
+        assert_eq!(diff[0]["mon"], "1/5", "{diff:?}");
+        assert_eq!((&diff[1]["mon"], &diff[1]["file"]), (&"4".into(), &"3".into()));
+        context.set_option("debug_ms", "2").unwrap();
+        let threads = ("ms_async_op_threads", "7");
+        assert_eq!(central(&[threads, ("debug_ms", "9")]), Vec::<String>::new(), "told before");
+        assert_eq!(context.config().debug_ms.log, 2);
+        context.unset_option("debug_ms").unwrap();
+        assert_eq!(context.config().debug_ms.log, 9);
+        assert!(central(&[]).is_empty() && context.config().debug_ms.log == 0);
+        assert_eq!(central(&[threads]).len(), 1, "said anew");
     }
 
     #[test]

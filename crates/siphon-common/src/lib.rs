@@ -1,5 +1,5 @@
 //! What every mechanism crate and tool shares: configuration, logging, perf counters and the admin socket
-//! under Ceph's names, and one thread for the deadlines of a client.
+//! under Ceph's names, one thread for the deadlines of a client, and tasks that need no thread.
 //!
 //! There is no global. A [`Context`] is made once by the program, from a [`Config`], and passed to
 //! whatever needs it; two contexts with different options live side by side in one process. The one
@@ -13,9 +13,13 @@ pub mod config;
 mod context;
 pub mod logging;
 pub mod perf_counters;
+mod pid_file;
 pub mod prometheus;
+mod task;
 mod timer;
 
 pub use config::{Config, ConfigError};
 pub use context::{Context, Observation};
+pub use pid_file::{PidFile, PidFileError};
+pub use task::Task;
 pub use timer::{Deadline, Tick, Timer};

@@ -11,7 +11,7 @@ use siphon_common::{Context, Deadline, Tick, Timer};
 use siphon_messages::{MAuthReply, TypedMessage};
 use siphon_msgr::{CloseReason, Connection, Messenger};
 use siphon_proto::{Message, Protocol, ProtocolError};
-use siphon_wire::types::{AuthName, EntityName, EntityType};
+use siphon_wire::types::{AuthName, ByteString, EntityName, EntityType};
 
 use crate::auth::{Authenticator, Step};
 use crate::core::{Action, Answer, Core, SessionId, Taken};
@@ -37,6 +37,13 @@ pub(crate) struct State {
     connections: BTreeMap<SessionId, Connection>,
     /// By the connections' numbers.
     sessions: HashMap<u64, SessionId>,
+}
+
+/// What is done without the lock: others' code runs.
+#[derive(Default)]
+struct Done {
+    answers: Vec<(Waiter, Result<Answer, MonError>)>,
+    central: Option<BTreeMap<ByteString, ByteString>>,
 }
 
 impl Inner {
@@ -71,7 +78,7 @@ impl Inner {
     }
 
     fn run_at<T>(&self, call: impl FnOnce(&mut State, Instant) -> T) -> T {
-        let mut done = Vec::new();
+        let mut done = Done::default();
         let result = {
             let mut state = self.lock();
             let result = call(&mut state, Instant::now());
@@ -81,18 +88,25 @@ impl Inner {
             self.deadline.set(state.core.poll_timeout());
             result
         };
-        for (waiter, answer) in done {
+        if let Some(central) = done.central {
+            self.configure(central);
+        }
+        for (waiter, answer) in done.answers {
             let _ = waiter.send(answer); // whoever asked may have given up
         }
         result
     }
 
-    fn act(
-        &self,
-        state: &mut State,
-        action: Action<Waiter>,
-        done: &mut Vec<(Waiter, Result<Answer, MonError>)>,
-    ) {
+    /// Has the context take the monitors' configuration.
+    fn configure(&self, central: BTreeMap<ByteString, ByteString>) {
+        let text = |it: &ByteString| String::from_utf8_lossy(it).into_owned();
+        let values = central.iter().map(|(name, value)| (text(name), text(value)));
+        for error in self.context.set_central(values) {
+            tracing::warn!("the monitors' configuration: {error}");
+        }
+    }
+
+    fn act(&self, state: &mut State, action: Action<Waiter>, done: &mut Done) {
         match action {
             Action::Open { session, kind, addrs } => {
                 let connection = self.messenger.connect_anonymously(kind, addrs);
@@ -121,7 +135,8 @@ impl Inner {
                 self.renew_tickets(state, session);
             }
             Action::RenewTickets(session) => self.renew_tickets(state, session),
-            Action::Done(waiter, answer) => done.push((waiter, answer)),
+            Action::Configure(central) => done.central = Some(central),
+            Action::Done(waiter, answer) => done.answers.push((waiter, answer)),
         }
     }
 

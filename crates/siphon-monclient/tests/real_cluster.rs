@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use common::{HUNG, client, config};
-use serde_json::Value;
+use serde_json::{Value, json};
 use siphon_messages::{
     MGetPoolStats, MGetPoolStatsReply, MOSDMap, MPoolOp, MPoolOpReply, MStatfs, MStatfsReply,
     PoolOpCode, TypedMessage,
@@ -31,7 +31,7 @@ impl Dispatcher for Maps {
     }
 }
 
-fn json(mon: &MonClient, command: Command) -> Value {
+fn ask(mon: &MonClient, command: Command) -> Value {
     let output = pollster::block_on(mon.command(command.json(), Some(HUNG))).unwrap();
     assert_eq!(output.code, 0, "{}", output.status);
     output.json().unwrap()
@@ -51,7 +51,7 @@ fn follow_osdmap(mon: &MonClient, cluster: &Cluster) {
     mon.got("osdmap", have);
     let pool = Command::new("osd pool create").arg("pool", "followed").arg("pg_num", 1);
     assert_eq!(pollster::block_on(mon.command(pool, Some(HUNG))).unwrap().code, 0);
-    while json(mon, Command::new("osd dump"))["epoch"].as_u64().unwrap() > have {
+    while ask(mon, Command::new("osd dump"))["epoch"].as_u64().unwrap() > have {
         let map = maps.recv_timeout(HUNG).unwrap();
         assert_eq!(u64::from(map.first().0), have + 1, "what changed since");
         assert!(map.maps.is_empty());
@@ -71,7 +71,7 @@ fn ask_by_messages(mon: &MonClient) {
     let question = MGetPoolStats { fsid, pools, ..Default::default() };
     let stats: MGetPoolStatsReply = pollster::block_on(mon.request(question, Some(HUNG))).unwrap();
     assert_eq!(stats.fsid, fsid);
-    let dump = json(mon, Command::new("osd dump"));
+    let dump = ask(mon, Command::new("osd dump"));
     let pools = dump["pools"].as_array().unwrap();
     let pool = pools.iter().find(|pool| pool["pool_name"] == "followed").unwrap();
     let id = u32::try_from(pool["pool"].as_u64().unwrap()).unwrap();
@@ -79,7 +79,7 @@ fn ask_by_messages(mon: &MonClient) {
     let question = MPoolOp { fsid, pool: id, op, name, ..Default::default() };
     let done: MPoolOpReply = pollster::block_on(mon.request(question, Some(HUNG))).unwrap();
     assert_eq!(done.reply_code, 0);
-    let dump = json(mon, Command::new("osd dump"));
+    let dump = ask(mon, Command::new("osd dump"));
     let pools = dump["pools"].as_array().unwrap();
     let pool = pools.iter().find(|pool| pool["pool"] == id).unwrap();
     assert_eq!(pool["pool_snaps"][0]["name"], "today");
@@ -102,6 +102,50 @@ fn ask_the_manager(mon: &MonClient, cluster: &Cluster) {
     assert_eq!(mon.mgrmap().unwrap().active_name, "x");
 }
 
+/// Options are as the monitors' configuration says, at the time it says it.
+fn heed_the_monitors(mon: &MonClient, cluster: &Cluster) {
+    let context = mon.context();
+    let (sender, changes) = channel();
+    let _observed = context.observe(["ms_max_backoff", "ms_tcp_rcvbuf"], move |config, name| {
+        let _ = sender.send((name, config.value(name).unwrap()));
+    });
+    let next = || changes.recv_timeout(HUNG).unwrap();
+    let daemon = |command: Value| -> Value {
+        serde_json::from_str(&context.commands().execute(&command.to_string()).unwrap()).unwrap()
+    };
+    let set = |who: &str, name: &str, value: &str| {
+        let command = Command::new("config set").arg("who", who);
+        let command = command.arg("name", name).arg("value", value);
+        assert_eq!(pollster::block_on(mon.command(command, Some(HUNG))).unwrap().code, 0);
+    };
+    let remove = |who: &str, name: &str| {
+        let command = Command::new("config rm").arg("who", who).arg("name", name);
+        assert_eq!(pollster::block_on(mon.command(command, Some(HUNG))).unwrap().code, 0);
+    };
+    cluster.ceph(&["config", "set", "client", "ms_max_backoff", "8"]).unwrap();
+    assert_eq!(next(), ("ms_max_backoff", "8.000000".to_owned()));
+    let diff = daemon(json!({ "prefix": "config diff" }));
+    let diff = &diff["diff"]["ms_max_backoff"];
+    assert_eq!((&diff["mon"], &diff["final"]), (&"8.000000".into(), &"8.000000".into()), "{diff}");
+    // What somebody says at the admin socket is stronger, and falls back to it.
+    context.set_option("ms_max_backoff", "7").unwrap();
+    assert_eq!(next(), ("ms_max_backoff", "7.000000".to_owned()));
+    context.unset_option("ms_max_backoff").unwrap();
+    assert_eq!(next(), ("ms_max_backoff", "8.000000".to_owned()));
+    // What cannot change now does not.
+    set("client", "ms_async_op_threads", "5");
+    set("global", "ms_tcp_rcvbuf", "65536");
+    assert_eq!(next(), ("ms_tcp_rcvbuf", "65536".to_owned()));
+    assert_eq!(context.config().ms_async_op_threads, 1);
+    // A section that names us better counts more; what is removed falls back to what is left.
+    set("client", "ms_tcp_rcvbuf", "32768");
+    assert_eq!(next(), ("ms_tcp_rcvbuf", "32768".to_owned()));
+    remove("client", "ms_tcp_rcvbuf");
+    assert_eq!(next(), ("ms_tcp_rcvbuf", "65536".to_owned()));
+    remove("client", "ms_max_backoff");
+    assert_eq!(next(), ("ms_max_backoff", "15.000000".to_owned()));
+}
+
 fn every_answer_of(release: Release) {
     let Some(cluster) = require(Cluster::start(release, &ClusterOptions::default())) else {
         return;
@@ -111,7 +155,7 @@ fn every_answer_of(release: Release) {
     assert_eq!(mon.fsid().unwrap().to_string(), cluster.ceph(&["fsid"]).unwrap().trim());
     assert!(mon.global_id() > 0);
     assert_eq!(mon.messenger().name().num as u64, mon.global_id());
-    assert!(json(&mon, Command::new("version"))["version"].to_string().contains(cluster.version()));
+    assert!(ask(&mon, Command::new("version"))["version"].to_string().contains(cluster.version()));
 
     let output =
         pollster::block_on(mon.command(Command::new("osd no-such-thing"), Some(HUNG))).unwrap();
@@ -142,6 +186,7 @@ fn every_answer_of(release: Release) {
         assert!(started.elapsed() < HUNG, "the central configuration does not come");
         std::thread::yield_now();
     }
+    heed_the_monitors(&mon, &cluster);
     pollster::block_on(mon.shutdown());
     let error = pollster::block_on(mon.command(Command::new("status"), None)).unwrap_err();
     assert_eq!(error.to_string(), "the monitor client was shut down");

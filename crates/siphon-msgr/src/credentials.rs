@@ -1,11 +1,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{error, fmt};
 
+use rand::TryRngCore as _;
+use rand::rngs::OsRng;
 use siphon_auth::{
     AuthEnv, CephxClient, CryptoKey, KeyError, Keyring, KeyringError, ModeError, Modes,
 };
@@ -28,8 +30,9 @@ impl AuthEnv for SystemEnv {
     }
 
     fn fill(&self, bytes: &mut [u8]) {
-        // aws-lc's generator ends the process rather than fail.
-        aws_lc_rs::rand::fill(bytes).expect("the system has random numbers");
+        // The kernel's own: a generator of our own would have to be seeded first, which takes aws-lc's
+        // 20 ms of each process.
+        OsRng.try_fill_bytes(bytes).expect("the system has random numbers");
     }
 }
 
@@ -77,7 +80,15 @@ pub enum CredentialsError {
 impl fmt::Display for CredentialsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File { path, .. } => write!(f, "{}", path.display()),
+            Self::File { path, source } => {
+                write!(f, "{}", path.display())?;
+                match source.kind() {
+                    io::ErrorKind::PermissionDenied => f.write_str(
+                        " is not for this user: run as its owner, or choose another (--keyring FILE)",
+                    ),
+                    _ => Ok(()),
+                }
+            }
             Self::NoKeyring { searched } => {
                 let searched: Vec<_> = searched.iter().map(|it| it.display().to_string()).collect();
                 let searched = searched.join(", ");
@@ -200,10 +211,23 @@ fn keyring_files(config: &Config, name: &AuthName) -> Vec<PathBuf> {
     files.split([',', ';']).map(str::trim).filter(|it| !it.is_empty()).map(PathBuf::from).collect()
 }
 
+/// A key that every user can read is everybody's; of who may by a group, somebody has thought.
+fn warn_of_readers(path: &Path, mode: u32) {
+    const OTHERS: u32 = 0o004;
+    if mode & OTHERS != 0 {
+        let (path, mode) = (path.display(), mode & 0o7777);
+        tracing::warn!(
+            "{path} has a key, and every user of this host may read it (mode {mode:04o}): chmod o-r {path}"
+        );
+    }
+}
+
 fn read_text(path: &Path) -> Result<Zeroizing<String>, CredentialsError> {
     let fail = |source| CredentialsError::File { path: path.to_owned(), source };
     let file = File::open(path).map_err(fail)?;
-    let len = file.metadata().map_err(fail)?.len().min(MAX_KEYRING);
+    let metadata = file.metadata().map_err(fail)?;
+    warn_of_readers(path, metadata.mode());
+    let len = metadata.len().min(MAX_KEYRING);
     // One buffer, so that none is left behind as it grows.
     let mut bytes = Zeroizing::new(Vec::with_capacity(len as usize + 1));
     file.take(MAX_KEYRING).read_to_end(&mut bytes).map_err(fail)?;

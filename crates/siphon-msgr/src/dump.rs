@@ -46,7 +46,7 @@ fn dump(messenger: &Arc<Shared>, tcp_info: bool) -> Value {
     let mut connections = Vec::new();
     let mut silent = workers;
     while let Ok(some) = tells.recv_timeout(PATIENCE) {
-        connections.extend(some);
+        connections.extend(some.iter().map(Described::to_json));
         silent -= 1;
         if silent == 0 {
             break;
@@ -67,26 +67,26 @@ fn dump(messenger: &Arc<Shared>, tcp_info: bool) -> Value {
     })
 }
 
-/// A connection as its worker knows it.
-pub(crate) struct Described<'a> {
+/// A connection as its worker knows it. Whoever asked makes text of it: the worker has messages to move.
+pub(crate) struct Described {
     pub(crate) worker: usize,
     pub(crate) conn_id: u64,
     pub(crate) accepted: bool,
     pub(crate) paused: bool,
     pub(crate) sending: bool,
     pub(crate) target: EntityAddr,
-    pub(crate) peer: Option<&'a PeerInfo>,
+    pub(crate) peer: Option<Arc<PeerInfo>>,
     pub(crate) state: SessionState,
     pub(crate) outgoing_bytes: u64,
     pub(crate) tcp_info: Option<TcpInfo>,
 }
 
-impl Described<'_> {
-    pub(crate) fn to_json(&self) -> Value {
+impl Described {
+    fn to_json(&self) -> Value {
         let state = &self.state;
         let ago = |time: Duration| format!("{:.6}s", time.as_secs_f64());
         json!({
-            "addrvec": self.peer.map_or_else(|| json!([addr(&self.target)]), |it| addrs(&it.addrs)["addrvec"].clone()),
+            "addrvec": self.peer.as_ref().map_or_else(|| json!([addr(&self.target)]), |it| addrs(&it.addrs)["addrvec"].clone()),
             "async_connection": {
                 "state": state.stage,
                 "conn_id": self.conn_id,
@@ -94,14 +94,14 @@ impl Described<'_> {
                 "status": { "connected": state.connected, "loopback": false },
                 "accepted": self.accepted,
                 "target_addr": addr(&self.target),
-                "peer": self.peer.map(|peer| json!({
+                "peer": self.peer.as_ref().map(|peer| json!({
                     "entity_name": peer.name.to_string(),
                     "type": peer.name.kind.to_string(),
                     "global_id": peer.global_id,
                     "addr": addrs(&peer.addrs),
                     "features": format!("{:#018x}", peer.features.0),
                 })),
-                "protocol": self.peer.map(|peer| json!({
+                "protocol": self.peer.as_ref().map(|peer| json!({
                     "version": peer.protocol.to_string(),
                     "con_mode": peer.mode.to_string(),
                     "compression": peer.compression.map(|it| it.to_string()),

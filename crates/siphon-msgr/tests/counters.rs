@@ -2,15 +2,16 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
 use common::{HUNG, bound, client, context, next_message, osd};
 use serde_json::{Value, json};
 use siphon_common::Context;
-use siphon_msgr::{Messenger, Stack};
-use siphon_proto::{MessageHeader, OutMessage, Payload, Policy, Throttle, Throttles};
+use siphon_msgr::{Connection, Dispatcher, Messenger, Stack};
+use siphon_proto::{Message, MessageHeader, OutMessage, Payload, Policy, Throttle, Throttles};
 use siphon_wire::types::{EntityName, EntityType};
 
 /// The sum of a counter over the workers of a context.
@@ -81,11 +82,75 @@ fn a_throttle_with_a_name_is_counted() {
         (&json!(50), &json!(payload), &json!(50))
     );
     assert_eq!(counters("throttle-osd_client_messages")["get_sum"], 50);
+    // Each message asks both throttles once, and passes at once or after a wait.
+    for name in ["throttle-osd_client_bytes", "throttle-osd_client_messages"] {
+        let all = counters(name);
+        let [success, fail] =
+            ["get_or_fail_success", "get_or_fail_fail"].map(|it| all[it].as_u64().unwrap());
+        assert_eq!((success + fail, &all["wait"]["avgcount"]), (50, &json!(fail)), "{all:#}");
+    }
     assert!(context.perf().reset("throttle-osd_client_bytes"));
     assert_eq!(counters("throttle-osd_client_bytes")["get"], 0);
     pollster::block_on(osd.shutdown());
     drop(osd);
     assert_eq!(counters("throttle-osd_client_bytes"), Value::Null);
+}
+
+/// Hands messages on, whole.
+struct Keep(Mutex<Sender<Message>>);
+
+impl Dispatcher for Keep {
+    fn can_fast_dispatch(&self, _: &Message) -> bool {
+        true
+    }
+
+    fn fast_dispatch(&self, _: &Connection, message: Message) {
+        let _ = self.0.lock().unwrap().send(message); // a test that has ended wants none
+    }
+}
+
+/// A server that keeps what it got lets no more in than its throttle has room for, and what waits is counted
+/// by how often and how long.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "what is counted is time")]
+fn a_throttle_tells_how_long_messages_waited() {
+    const MESSAGES: u64 = 8;
+    let context = context(|_| {});
+    let stack = Stack::new(&context).unwrap();
+    let (sender, received) = std::sync::mpsc::channel();
+    let throttles =
+        Throttles { bytes: None, messages: Some(Throttle::new("osd_client_messages", 1)) };
+    let osd = Messenger::builder(&context, &stack, EntityName::new(EntityType::OSD, 0))
+        .default_policy(Policy::STATELESS_SERVER)
+        .throttles(EntityType::CLIENT, throttles)
+        .dispatcher_tail(Arc::new(Keep(Mutex::new(sender))))
+        .start()
+        .unwrap();
+    let addrs = bound(&osd, &["v2:127.0.0.1:0/0"]);
+    let client = client(&context, &stack);
+    let began = Instant::now();
+    let connection = client.connect_to(EntityType::OSD, addrs);
+    (1..=MESSAGES).for_each(|tid| connection.send(common::message(42, tid)).unwrap());
+    let name = "throttle-osd_client_messages";
+    let counters = || context.perf().dump(Some(name), None)[name].clone();
+    for already in 0..MESSAGES {
+        let message = received.recv_timeout(HUNG).unwrap();
+        // The next one has come, and waits for this one.
+        let waiting = u64::from(already + 1 < MESSAGES);
+        while counters()["get_or_fail_fail"].as_u64().unwrap() < already + waiting {
+            assert!(began.elapsed() < HUNG, "{:#}", counters());
+            std::thread::yield_now();
+        }
+        drop(message);
+    }
+    let all = counters();
+    let sum = |of: &str| all[of].as_u64().unwrap();
+    assert_eq!((sum("get"), sum("get_sum")), (MESSAGES, MESSAGES), "{all:#}");
+    assert_eq!((sum("get_or_fail_success"), sum("get_or_fail_fail")), (1, MESSAGES - 1));
+    assert_eq!(all["wait"]["avgcount"], MESSAGES - 1);
+    let waited = all["wait"]["sum"].as_f64().unwrap();
+    assert!(waited > 0.0 && waited < began.elapsed().as_secs_f64(), "{all:#}");
+    pollster::block_on(osd.shutdown());
 }
 
 #[test]

@@ -1,11 +1,19 @@
 //! Mail to a worker: the only path by which another thread reaches what the worker owns.
 
+use std::any::Any;
+use std::cell::RefCell;
 use std::fmt;
 use std::mem;
+use std::rc::Rc;
 use std::sync::{OnceLock, PoisonError};
 use std::task::Waker;
 
-use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, thread_local};
+
+thread_local! {
+    /// The own mail of whoever is at work on this thread.
+    static AT_WORK: RefCell<Option<AtWork>> = const { RefCell::new(None) };
+}
 
 /// A mailbox and a sender to it.
 ///
@@ -23,10 +31,15 @@ use crate::sync::{Arc, Mutex, MutexGuard};
 /// drop(mailbox);
 /// assert!(sender.is_closed());
 /// ```
-pub fn mailbox<M>() -> (MailSender<M>, Mailbox<M>) {
+pub fn mailbox<M: 'static>() -> (MailSender<M>, Mailbox<M>) {
     let state = State { mail: Vec::new(), asleep: false, closed: false };
-    let shared = Arc::new(Shared { state: Mutex::new(state), waker: OnceLock::new() });
-    (MailSender { shared: Arc::clone(&shared) }, Mailbox { shared })
+    let shared = Arc::new(Shared {
+        state: Mutex::new(state),
+        has_mail: AtomicBool::new(false),
+        waker: OnceLock::new(),
+    });
+    let sender = MailSender { shared: Arc::clone(&shared) };
+    (sender, Mailbox { shared, announced: false })
 }
 
 /// The sending end; may be cloned and used from any thread.
@@ -35,12 +48,37 @@ pub struct MailSender<M> {
 }
 
 /// The receiving end, which belongs to a worker. Dropping it drops the mail it holds.
-pub struct Mailbox<M> {
+pub struct Mailbox<M: 'static> {
     shared: Arc<Shared<M>>,
+    /// That it sleeps was announced, and not yet taken back.
+    announced: bool,
+}
+
+/// A mailbox owner's mail to itself, which takes no lock. It goes before what the mailbox has: of that,
+/// nothing was there when it was sent.
+pub(crate) struct OwnMail<M: 'static> {
+    shared: Arc<Shared<M>>,
+    mail: Rc<RefCell<Vec<M>>>,
+}
+
+/// What [`AT_WORK`] has of somebody's own mail.
+struct AtWork {
+    /// Of which mailbox, by where its shared part is.
+    place: usize,
+    /// A `RefCell<Vec<M>>`.
+    mail: Rc<dyn Any>,
+}
+
+/// As long as this is there, mail that this thread sends to the mailbox is its owner's own.
+pub(crate) struct Work {
+    /// Whoever works within whose work, as in a simulator.
+    before: Option<AtWork>,
 }
 
 struct Shared<M> {
     state: Mutex<State<M>>,
+    /// Whether `state` has mail: changed with the lock held, looked at without it.
+    has_mail: AtomicBool,
     /// Set once, before the receiver first sleeps.
     waker: OnceLock<Waker>,
 }
@@ -53,12 +91,16 @@ struct State<M> {
     closed: bool,
 }
 
-impl<M> MailSender<M> {
-    /// Sends; the worker is woken if it sleeps. Mail of one sender stays in order.
+impl<M: 'static> MailSender<M> {
+    /// Sends; the worker is woken if it sleeps. Mail of one sender stays in order, and so does that of
+    /// two of which one knows what the other has sent.
     ///
     /// Mail to a worker that has ended is dropped, as is mail that the worker ends without having
     /// taken: what waits for an answer puts into its mail something whose drop tells.
     pub fn send(&self, mail: M) {
+        let Some(mail) = self.send_own(mail) else {
+            return;
+        };
         let mut state = self.shared.lock();
         if state.closed {
             // With the lock free, since dropping mail may run anything, and send mail here.
@@ -66,11 +108,29 @@ impl<M> MailSender<M> {
             return drop(mail);
         }
         state.mail.push(mail);
+        self.shared.has_mail.store(true, Ordering::Release);
         let wake = mem::take(&mut state.asleep);
         drop(state);
         if wake && let Some(waker) = self.shared.waker.get() {
             waker.wake_by_ref();
         }
+    }
+
+    /// Sends, if the mailbox's owner does so itself; else gives the mail back. It must not overtake what
+    /// came from elsewhere: with such mail there, it goes the same way.
+    fn send_own(&self, mail: M) -> Option<M> {
+        let mut mail = Some(mail);
+        // It fails where the thread ends and drops what it has.
+        let _ = AT_WORK.try_with(|at_work| {
+            if let Some(AtWork { place, mail: own }) = &*at_work.borrow()
+                && *place == self.shared.place()
+                && !self.shared.has_mail.load(Ordering::Acquire)
+                && let Some(own) = own.downcast_ref::<RefCell<Vec<M>>>()
+            {
+                own.borrow_mut().extend(mail.take());
+            }
+        });
+        mail
     }
 
     /// Whether both send to the same mailbox.
@@ -84,19 +144,31 @@ impl<M> MailSender<M> {
     }
 }
 
-impl<M> Mailbox<M> {
+impl<M: 'static> Mailbox<M> {
+    /// Where its owner's mail to itself goes.
+    pub(crate) fn own_mail(&self) -> OwnMail<M> {
+        OwnMail { shared: Arc::clone(&self.shared), mail: Rc::default() }
+    }
+
     /// Says how this mailbox's owner is woken. Only the first one counts.
     pub fn set_waker(&self, waker: Waker) {
         let _ = self.shared.waker.set(waker);
     }
 
-    /// Swaps the mail that came for `batch`, which must be empty and whose allocation is used for
-    /// the next mail. Whether there was any. From now on the owner counts as awake.
+    /// Moves the mail that came behind what is in `batch`; the allocation of an empty one is used for the
+    /// next mail. Whether there is any in it. From now on the owner counts as awake.
     pub fn take(&mut self, batch: &mut Vec<M>) -> bool {
-        debug_assert!(batch.is_empty());
-        let mut state = self.shared.lock();
-        state.asleep = false;
-        mem::swap(&mut state.mail, batch);
+        if self.announced || self.shared.has_mail.load(Ordering::Acquire) {
+            self.announced = false;
+            let mut state = self.shared.lock();
+            state.asleep = false;
+            self.shared.has_mail.store(false, Ordering::Release);
+            if batch.is_empty() {
+                mem::swap(&mut state.mail, batch);
+            } else {
+                batch.append(&mut state.mail);
+            }
+        }
         !batch.is_empty()
     }
 
@@ -106,11 +178,36 @@ impl<M> Mailbox<M> {
     pub fn prepare_sleep(&mut self) -> bool {
         let mut state = self.shared.lock();
         state.asleep = state.mail.is_empty();
+        self.announced |= state.asleep;
         state.asleep
     }
 }
 
-impl<M> Drop for Mailbox<M> {
+impl<M: 'static> OwnMail<M> {
+    /// Its owner is at work on this thread, until what this returns is dropped.
+    pub(crate) fn work(&self) -> Work {
+        let own = AtWork { place: self.shared.place(), mail: Rc::clone(&self.mail) as Rc<dyn Any> };
+        Work { before: AT_WORK.with(|at_work| at_work.replace(Some(own))) }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.mail.borrow().is_empty()
+    }
+
+    /// Swaps the mail for `batch`, which must be empty.
+    pub(crate) fn take(&self, batch: &mut Vec<M>) {
+        debug_assert!(batch.is_empty());
+        mem::swap(&mut *self.mail.borrow_mut(), batch);
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        AT_WORK.with(|at_work| at_work.replace(self.before.take()));
+    }
+}
+
+impl<M: 'static> Drop for Mailbox<M> {
     fn drop(&mut self) {
         let mail = {
             let mut state = self.shared.lock();
@@ -123,6 +220,11 @@ impl<M> Drop for Mailbox<M> {
 }
 
 impl<M> Shared<M> {
+    /// What tells it from others, as long as it is there.
+    fn place(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     /// The state is whole even where a holder panicked: nothing in the locked parts stops halfway.
     fn lock(&self) -> MutexGuard<'_, State<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -141,7 +243,7 @@ impl<M> fmt::Debug for MailSender<M> {
     }
 }
 
-impl<M> fmt::Debug for Mailbox<M> {
+impl<M: 'static> fmt::Debug for Mailbox<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mailbox").finish_non_exhaustive()
     }
@@ -185,6 +287,56 @@ mod tests {
         assert!(!mailbox.take(&mut batch));
         sender.send(4);
         assert_eq!(count(), 1, "awake again, without mail");
+    }
+
+    #[test]
+    fn the_owners_own_mail_stays_behind_what_it_may_know_of() {
+        let (sender, mut mailbox) = mailbox();
+        let (other, mut batch) = (sender.clone(), Vec::new());
+        let send_elsewhere = |mail| {
+            std::thread::scope(|scope| {
+                let other = &other;
+                scope.spawn(move || other.send(mail));
+            });
+        };
+        let own = mailbox.own_mail();
+        let work = own.work();
+        sender.send(1);
+        send_elsewhere(2);
+        sender.send(3);
+        own.take(&mut batch);
+        assert_eq!(batch, [1]);
+        assert!(mailbox.take(&mut batch));
+        assert_eq!(batch.split_off(0), [1, 2, 3]);
+        assert!(own.is_empty() && !mailbox.take(&mut batch));
+        sender.send(4);
+        drop(work);
+        sender.send(5);
+        own.take(&mut batch);
+        assert!(mailbox.take(&mut batch));
+        assert_eq!(batch.split_off(0), [4, 5], "from outside, behind what was sent at work");
+        assert!(mailbox.prepare_sleep());
+    }
+
+    #[test]
+    fn one_may_work_within_the_work_of_another() {
+        let ((sender, mut mailbox), (inner_sender, inner)) = (mailbox(), mailbox());
+        let (own, inner) = (mailbox.own_mail(), inner.own_mail());
+        let mut batch = Vec::new();
+        let work = own.work();
+        sender.send(1);
+        {
+            let _inner_work = inner.work();
+            inner_sender.send(7);
+            sender.send(2);
+            inner.take(&mut batch);
+            assert_eq!(batch.split_off(0), [7]);
+        }
+        sender.send(3);
+        own.take(&mut batch);
+        mailbox.take(&mut batch);
+        assert_eq!(batch, [1, 2, 3]);
+        drop(work);
     }
 
     /// Mail whose drop sends mail, as a connection's handle may.
@@ -261,6 +413,30 @@ mod loom_tests {
             for thread in threads {
                 thread.join().unwrap();
             }
+        });
+    }
+
+    /// Mail of another thread, and then, by somebody who knows of it, mail of the owner's.
+    #[test]
+    fn loom_finds_no_mail_of_the_owner_before_what_it_follows() {
+        loom::model(|| {
+            let (sender, mut mailbox) = mailbox();
+            let sent = std::sync::Arc::new(AtomicBool::new(false));
+            let (other, tell) = (sender.clone(), std::sync::Arc::clone(&sent));
+            let thread = thread::spawn(move || {
+                other.send(1);
+                tell.store(true, Ordering::Release);
+            });
+            let own = mailbox.own_mail();
+            let work = own.work();
+            let follows = sent.load(Ordering::Acquire);
+            sender.send(2);
+            drop(work);
+            thread.join().unwrap();
+            let mut batch = Vec::new();
+            own.take(&mut batch);
+            mailbox.take(&mut batch);
+            assert!(batch == [1, 2] || (!follows && batch == [2, 1]), "{batch:?}");
         });
     }
 

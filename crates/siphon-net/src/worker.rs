@@ -14,19 +14,20 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use crate::center::EventCenter;
 use crate::driver::{Completion, Wait};
 use crate::error::{WorkerError, WorkerFailure};
-use crate::mailbox::{MailSender, Mailbox, mailbox};
+use crate::mailbox::{MailSender, Mailbox, OwnMail, mailbox};
 use crate::stack::NetworkStack;
 
 /// Most times that a turn takes mail that came while it worked, before it looks at the sockets
 /// again. A handler that mails itself in each round would else never return to them.
 const MAIL_ROUNDS: usize = 4;
-/// Steps without work after which a worker that polls lets others run, who may be what it waits for.
+/// Turns without work after which a worker that polls lets others run, who may be what it waits for.
 const STEPS_BETWEEN_YIELDS: u32 = 16;
 
 /// What a worker runs: state machines that are fed, and then drained.
 ///
-/// In each turn of the worker's loop come any number of `handle_*` calls, which change state only,
-/// and then at least one [`drain`](Self::drain), which does everything that has become possible.
+/// In each turn of the worker's loop come any number of `handle_*` calls, which change state only;
+/// then [`dispatch`](Self::dispatch), which tells the application what has come of it; then the mail
+/// that this led to; and then [`drain`](Self::drain), which does everything that has become possible.
 /// The first turn does not wait, so that a new handler is drained at once.
 pub trait Handler {
     /// What other threads tell it.
@@ -41,6 +42,9 @@ pub trait Handler {
     /// A mail came.
     fn handle_mail(&mut self, now: Instant, mail: Self::Mail);
 
+    /// Tells the application what it should know, so that its answers are there when all is drained.
+    fn dispatch(&mut self, _center: &mut EventCenter) {}
+
     /// Polls every state machine to its end, then submits one batch of ops.
     fn drain(&mut self, center: &mut EventCenter);
 
@@ -54,10 +58,11 @@ pub struct Worker<H: Handler> {
     handler: H,
     center: EventCenter,
     mailbox: Mailbox<H::Mail>,
+    own_mail: OwnMail<H::Mail>,
     batch: Vec<H::Mail>,
     started: bool,
     busy_poll: Duration,
-    /// Steps without work since the last with some, and when that was.
+    /// Turns without work since the last with some, and when that was.
     idle_steps: u32,
     last_work: Instant,
 }
@@ -69,16 +74,33 @@ impl<H: Handler> Worker<H> {
         let last_work = center.now();
         let (batch, started, idle_steps) = (Vec::new(), false, 0);
         let busy_poll = Duration::ZERO;
-        Self { handler, center, mailbox, batch, started, busy_poll, idle_steps, last_work }
+        let own_mail = mailbox.own_mail();
+        Self {
+            handler,
+            center,
+            mailbox,
+            own_mail,
+            batch,
+            started,
+            busy_poll,
+            idle_steps,
+            last_work,
+        }
     }
 
     /// One turn of the loop: waits, to `limit` at most; applies completions, timers and mail;
-    /// drains, and drains again where mail came meanwhile. Gives the number of things applied.
+    /// dispatches and drains, and does both again where mail came meanwhile. Gives the number of things applied.
     ///
     /// # Errors
     ///
     /// Those of [`Driver::wait`](crate::Driver::wait): the worker is at its end.
     pub fn step(&mut self, limit: Wait) -> io::Result<usize> {
+        let _work = self.own_mail.work();
+        self.turn(limit)
+    }
+
+    /// A step of who is known to be at work.
+    fn turn(&mut self, limit: Wait) -> io::Result<usize> {
         let limit = self.patience(limit);
         let mut applied = 0;
         let handler = &mut self.handler;
@@ -92,14 +114,15 @@ impl<H: Handler> Worker<H> {
             self.handler.handle_timer(now, token);
         }
         applied += self.apply_mail(now);
-        self.handler.drain(&mut self.center);
-        for _ in 0..MAIL_ROUNDS {
-            let mails = self.apply_mail(now);
+        for round in 0..=MAIL_ROUNDS {
+            self.handler.dispatch(&mut self.center);
+            applied += self.apply_mail(now);
+            self.handler.drain(&mut self.center);
+            let mails = if round < MAIL_ROUNDS { self.apply_mail(now) } else { 0 };
             if mails == 0 {
                 break;
             }
             applied += mails;
-            self.handler.drain(&mut self.center);
         }
         Ok(applied)
     }
@@ -110,11 +133,12 @@ impl<H: Handler> Worker<H> {
     ///
     /// As [`step`](Self::step).
     pub fn run(&mut self) -> io::Result<()> {
+        let _work = self.own_mail.work();
         while !self.handler.is_done() {
             if self.busy_poll.is_zero() {
-                self.step(Wait::Forever)?;
+                self.turn(Wait::Forever)?;
             } else {
-                self.step_busily()?;
+                self.turn_busily()?;
             }
         }
         Ok(())
@@ -135,11 +159,11 @@ impl<H: Handler> Worker<H> {
         &self.center
     }
 
-    /// A step that sleeps only after a time without work. Who sends mail meanwhile wakes nobody.
-    fn step_busily(&mut self) -> io::Result<()> {
+    /// A turn that sleeps only after a time without work. Who sends mail meanwhile wakes nobody.
+    fn turn_busily(&mut self) -> io::Result<()> {
         let idle = self.center.now() - self.last_work;
         let limit = if idle < self.busy_poll { Wait::Poll } else { Wait::Forever };
-        if self.step(limit)? > 0 {
+        if self.turn(limit)? > 0 {
             self.last_work = self.center.now();
             self.idle_steps = 0;
         } else {
@@ -154,13 +178,15 @@ impl<H: Handler> Worker<H> {
     /// How long this turn may sleep: not at all in the first, nor with mail there.
     fn patience(&mut self, limit: Wait) -> Wait {
         let first = !std::mem::replace(&mut self.started, true);
-        if first || limit == Wait::Poll || !self.mailbox.prepare_sleep() {
-            return Wait::Poll;
-        }
-        limit
+        let may_sleep = !first
+            && limit != Wait::Poll
+            && self.own_mail.is_empty()
+            && self.mailbox.prepare_sleep();
+        if may_sleep { limit } else { Wait::Poll }
     }
 
     fn apply_mail(&mut self, now: Instant) -> usize {
+        self.own_mail.take(&mut self.batch);
         if !self.mailbox.take(&mut self.batch) {
             return 0;
         }
@@ -181,7 +207,7 @@ impl<H: Handler> fmt::Debug for Worker<H> {
 /// The running workers of a stack.
 ///
 /// Dropping it leaves them running, each until its handler is done.
-pub struct Workers<M> {
+pub struct Workers<M: 'static> {
     senders: Arc<[MailSender<M>]>,
     threads: Vec<JoinHandle<io::Result<()>>>,
 }

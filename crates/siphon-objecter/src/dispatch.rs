@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use crate::core::{Core, SessionId};
 use crate::objecter::Shared;
+use crate::update::MapUpdate;
 
 /// Replies and what else OSDs say in a session is taken on the connection's worker; maps, which take longer,
 /// on the thread for such.
@@ -60,8 +61,12 @@ impl Dispatcher for Shared {
             return Some(message);
         }
         if let Some(maps) = read::<MOSDMap>(connection, &message) {
+            let mut update = MapUpdate::from(&maps);
+            // A large one takes a while, which operations need not wait for.
+            let have = self.lock().core.map().epoch;
+            update.read_after(have);
             self.with(|core, now| {
-                core.handle_map(&maps, now);
+                core.handle_map(update, now);
                 // Before it is said what is wanted next.
                 self.mon.got("osdmap", core.map().epoch.0.into());
             });

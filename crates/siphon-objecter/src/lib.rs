@@ -40,6 +40,7 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod budget;
 mod core;
 mod dispatch;
 mod error;
@@ -51,8 +52,10 @@ mod op;
 mod placement;
 mod pools;
 mod ticket;
+mod update;
 mod watch;
 
+pub use budget::{Budget, Reserve};
 pub use error::{BadReply, ObjecterError, OpError};
 pub use future::{CommandFuture, MapFuture, OpFuture, Watch};
 pub use objecter::{Objecter, ObjecterConfig};

@@ -16,6 +16,7 @@ use siphon_proto::{OutMessage, Priority};
 use siphon_wire::types::{ByteString, EntityType, Epoch, PgId, Utime};
 use smallvec::SmallVec;
 
+use crate::budget::{Budget, Reserve};
 use crate::core::{CommandTarget, Core, CoreConfig, Output, SessionId, Then};
 use crate::error::ObjecterError;
 use crate::future::{Begun, CommandFuture, MapFuture, OpFuture, Watch};
@@ -220,6 +221,38 @@ impl Objecter {
     /// object is done earlier.
     pub fn submit(&self, op: Op) -> OpFuture {
         self.shared.submit(op)
+    }
+
+    /// Waits until there is room for an operation of so many bytes among those under way
+    /// (`objecter_inflight_op_bytes`, `objecter_inflight_ops`), so that data for which there is none is not
+    /// made or read yet: what is submitted without room waits for it, and its data with it.
+    ///
+    /// ```no_run
+    /// # async fn copy(objecter: &siphon_objecter::Objecter) -> Result<(), Box<dyn std::error::Error>> {
+    /// use siphon_messages::osd::OsdOp;
+    /// use siphon_objecter::{Op, Target};
+    ///
+    /// let budget = objecter.reserve(4 << 20).await?;
+    /// let content = bytes::Bytes::from(std::fs::read("file")?);
+    /// let write = Op::write(Target::object(1, "name"), vec![OsdOp::write_full(content.into())]);
+    /// objecter.submit_within(budget, write).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reserve(&self, bytes: u64) -> Reserve {
+        let ticket = Ticket::new();
+        self.shared.with(|core, now| core.reserve(bytes, ticket.clone(), now));
+        Reserve::new(Arc::clone(&self.shared), ticket)
+    }
+
+    /// Sends an operation for which there is room. What it takes counts from now on, whether that is less
+    /// than was reserved or more. If others wait for room that were submitted before, it waits with them.
+    pub fn submit_within(&self, budget: Budget, op: Op) -> OpFuture {
+        let (ticket, id) = (Ticket::new(), budget.spend());
+        let then = Then::Reply(ticket.clone());
+        let op = dated(op);
+        self.shared.with(|core, now| core.submit_within(id, op, then, now));
+        OpFuture::new(Arc::clone(&self.shared), ticket)
     }
 
     /// The newest map that has come.

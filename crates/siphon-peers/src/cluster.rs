@@ -1,6 +1,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -219,6 +220,16 @@ impl Cluster {
         self.files.dir.path().join("keyring")
     }
 
+    /// The folder of all its files.
+    pub fn folder(&self) -> &Path {
+        self.files.dir.path()
+    }
+
+    /// A file of that folder, as the release's own programs see it.
+    pub fn inside(&self, file: &str) -> String {
+        format!("{}/{file}", self.files.inside)
+    }
+
     /// What the release's own `ceph` prints to a command, as `client.admin`.
     ///
     /// # Errors
@@ -413,7 +424,8 @@ impl Files {
                 std::os::unix::fs::symlink(target, dir.join("modules").join(&name))?;
             }
         }
-        fs::write(dir.join("keyring"), "")?;
+        let mut keyring = fs::OpenOptions::new();
+        keyring.write(true).create(true).mode(0o600).open(dir.join("keyring"))?;
         let text = format!(
             "[global]\nfsid = {fsid}\nmon_host = {addrs}\nkeyring = {inside}/keyring\n\
              run_dir = {inside}/run\ncrash_dir = {inside}/run\n\

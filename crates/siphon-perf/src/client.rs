@@ -140,6 +140,11 @@ impl Client {
         Ok(Self { server, jobs: connected, protocol, mode, compression, content })
     }
 
+    /// Connections that it has.
+    pub fn jobs(&self) -> usize {
+        self.jobs.len()
+    }
+
     /// The protocol that was agreed on.
     pub fn protocol(&self) -> Protocol {
         self.protocol

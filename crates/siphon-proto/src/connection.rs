@@ -94,6 +94,8 @@ pub struct Connection {
     grants: Grants,
     /// A message waits until a throttle has room.
     throttled: bool,
+    /// Since when, for the throttle whose turn it is.
+    waits: Option<Instant>,
     /// When the attempt that is under way began.
     started: Instant,
     pub(crate) last_active: Instant,
@@ -177,6 +179,7 @@ impl Connection {
             throttles: Throttles::default(),
             grants: Grants::default(),
             throttled: false,
+            waits: None,
             started: now,
             last_active: now,
             backoff: Duration::ZERO,
@@ -428,6 +431,7 @@ impl Connection {
     /// there was nothing to send. A message is never split: the last one may exceed the budget. If
     /// this ends the connection, the reason is an event: poll those once more.
     pub fn poll_transmit(&mut self, now: Instant, transmit: &mut Transmit, budget: usize) -> bool {
+        transmit.more = false;
         if self.is_ready()
             && let Err(error) = self.transmit_session(now, transmit, budget)
         {
@@ -503,7 +507,8 @@ impl Connection {
         }
         loop {
             let (bytes, segments) = link.queued();
-            if bytes >= budget || segments >= MAX_SEGMENTS || link.holds_messages() {
+            transmit.more = bytes >= budget || segments >= MAX_SEGMENTS;
+            if transmit.more || link.holds_messages() {
                 return Ok(());
             }
             let acks = link.acks_by_messages();
@@ -556,7 +561,7 @@ impl Connection {
             && let Some(link) = &mut self.link
         {
             let Some(incoming) = link.feed(&mut input, &mut self.events)? else {
-                if self.admit_message() {
+                if self.admit_message(now) {
                     continue;
                 }
                 break;
@@ -582,7 +587,7 @@ impl Connection {
     }
 
     /// Lets the message in that asks, if there is one and the throttles have room for it.
-    fn admit_message(&mut self) -> bool {
+    fn admit_message(&mut self, now: Instant) -> bool {
         let Some(link) = &mut self.link else {
             return false;
         };
@@ -591,9 +596,22 @@ impl Connection {
         };
         let Throttles { bytes, messages } = &self.throttles;
         let waker = &self.config.waker;
-        let take = |throttle: &Option<Throttle>, amount, held: &mut Grant| match throttle {
+        let waits = &mut self.waits;
+        let mut take = |throttle: &Option<Throttle>, amount, held: &mut Grant| match throttle {
             Some(throttle) if held.amount() == 0 && amount > 0 => {
-                throttle.take(amount, waker).map(|grant| *held = grant).is_some()
+                match throttle.take(amount, waker) {
+                    Some(grant) => {
+                        *held = grant;
+                        if let Some(since) = waits.take() {
+                            throttle.add_wait(now.saturating_duration_since(since));
+                        }
+                        true
+                    }
+                    None => {
+                        waits.get_or_insert(now);
+                        false
+                    }
+                }
             }
             _ => true,
         };
@@ -718,6 +736,7 @@ impl Connection {
         self.knock = None;
         self.stash = Rope::new();
         self.grants = Grants::default();
+        self.waits = None;
         if std::mem::take(&mut self.throttled) {
             for throttle in [&self.throttles.bytes, &self.throttles.messages].into_iter().flatten()
             {

@@ -1,7 +1,7 @@
 //! One part of a message while it arrives.
 
 use bytes::{Bytes, BytesMut};
-use siphon_wire::buf::{Input, Rope, SegmentBuf, SegmentPool};
+use siphon_wire::buf::{Input, Rope, SegmentBuf, SegmentPool, take_short};
 
 /// A part with at least this much still to come is worth reading straight into its place.
 const MIN_DIRECT: usize = 16 << 10;
@@ -163,7 +163,7 @@ impl Part {
         } else if len >= MIN_DIRECT {
             Place::Large(pool.take(len))
         } else {
-            Place::Small(pool.take_short(len, page_aligned.then_some(0)))
+            Place::Small(take_short(len, page_aligned.then_some(0)))
         }
     }
 }

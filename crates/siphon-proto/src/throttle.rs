@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::PoisonError;
 use std::task::Waker;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -76,12 +77,25 @@ pub struct ThrottleCounters {
     pub given_back: u64,
     /// What that was together; Ceph's `put_sum`.
     pub given_back_sum: u64,
-    /// Calls of [`Throttle::take`] that entered the line; Ceph's `wait`.
+    /// Calls of [`Throttle::take`] that entered the line.
     pub waited: u64,
+    /// Those of them that were let pass in the end.
+    pub waited_and_taken: u64,
+    /// How long some of these waited, as [`Throttle::add_wait`] was told, in nanoseconds; Ceph's `wait`.
+    pub wait_nanos: u64,
+    /// How many of them it was told of.
+    pub waits_told: u64,
     /// Calls of [`Throttle::try_take`] that were refused; Ceph's `get_or_fail_fail`.
     pub refused: u64,
     /// Times that a waiter was woken.
     pub woken: u64,
+}
+
+impl ThrottleCounters {
+    /// Times that something was let pass without having to wait; Ceph's `get_or_fail_success`.
+    pub fn at_once(&self) -> u64 {
+        self.taken.saturating_sub(self.waited_and_taken)
+    }
 }
 
 impl Throttle {
@@ -155,6 +169,14 @@ impl Throttle {
         let [given_back, given_back_sum] = both(&self.shared.passed.given_back);
         let counters = self.shared.lock().counters;
         ThrottleCounters { taken, taken_sum, given_back, given_back_sum, ..counters }
+    }
+
+    /// Somebody was let pass after having waited so long: a throttle has no clock of its own.
+    pub fn add_wait(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let counters = &mut self.shared.lock().counters;
+        counters.wait_nanos = counters.wait_nanos.saturating_add(nanos);
+        counters.waits_told += 1;
     }
 
     /// Waiters in the line, awake or asleep.
@@ -320,7 +342,10 @@ impl Shared {
         }
         let mut left = None;
         match (place, waker) {
-            (Some(place), _) if passes => left = line.waiters.remove(place),
+            (Some(place), _) if passes => {
+                line.counters.waited_and_taken += 1;
+                left = line.waiters.remove(place);
+            }
             (Some(place), _) => {
                 if let Some(waiter) = line.waiters.get_mut(place) {
                     waiter.amount = amount;

@@ -17,6 +17,8 @@ pub struct Transmit {
     pub messages: u64,
     /// Bytes of their frames.
     pub message_bytes: u64,
+    /// The budget ended it: there may be more to be sent.
+    pub more: bool,
     /// How long each message that is sent for the first time had waited for that.
     pub waits: Vec<Duration>,
 }

@@ -53,6 +53,6 @@ pub use op::{InvalidOp, ObjectOp, Out, Outputs, ReadOp, Reading, WriteOp, Writin
 pub use pool::{Kind, Operation, Pool};
 pub use siphon_messages::osd::ListObject;
 pub use siphon_monclient::{Command, CommandOutput};
-pub use siphon_objecter::{Notification, NotifyReply, SnapContext, Watch, WatchEvent};
+pub use siphon_objecter::{Budget, Notification, NotifyReply, SnapContext, Watch, WatchEvent};
 pub use siphon_osdmap::PoolSnap;
 pub use wait::Wait;

@@ -3,7 +3,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use siphon_messages::osd::OsdFlags;
-use siphon_objecter::{Op, OpFuture, SnapContext, Target};
+use siphon_objecter::{Budget, Op, OpFuture, SnapContext, Target};
 use siphon_wire::types::{ByteString, ObjectLocator, SnapId};
 
 use crate::{Cluster, Error, ObjectOp, Outputs, Reading, Writing};
@@ -215,7 +215,55 @@ impl Pool {
         Operation { state: self.submit(object.into(), op).map_err(|error| Some(Box::new(error))) }
     }
 
+    /// Waits until there is room for an operation of so many bytes among those under way
+    /// (`objecter_inflight_op_bytes`): who reads a file into objects reads no more of it than can be sent.
+    ///
+    /// # Errors
+    /// The cluster's handle was shut down.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: siphon_rados::Pool) -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = pool.reserve(4 << 20).await?;
+    /// let mut op = siphon_rados::WriteOp::new();
+    /// op.write_full(bytes::Bytes::from(std::fs::read("file")?));
+    /// pool.operate_within(budget, "object", op).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn reserve(&self, bytes: u64) -> Result<Budget, Error> {
+        Ok(self.cluster.objecter().reserve(bytes).await?)
+    }
+
+    /// As [`operate`](Self::operate), with room that was waited for before.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: siphon_rados::Pool) -> Result<(), siphon_rados::Error> {
+    /// let budget = pool.reserve(0).await?;
+    /// let mut op = siphon_rados::WriteOp::new();
+    /// op.remove();
+    /// pool.operate_within(budget, "object", op).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn operate_within<K: Kind>(
+        &self,
+        budget: Budget,
+        object: impl Into<ByteString>,
+        op: ObjectOp<K>,
+    ) -> Operation {
+        let request = self.request(object.into(), op);
+        let submit = |request| self.cluster.objecter().submit_within(budget, request);
+        Operation { state: request.map(submit).map_err(|error| Some(Box::new(error))) }
+    }
+
     fn submit<K: Kind>(&self, object: ByteString, op: ObjectOp<K>) -> Result<OpFuture, Error> {
+        Ok(self.cluster.objecter().submit(self.request(object, op)?))
+    }
+
+    fn request<K: Kind>(&self, object: ByteString, op: ObjectOp<K>) -> Result<Op, Error> {
         if K::FLAG.contains(OsdFlags::WRITE) && self.snap != SnapId::HEAD {
             return Err(Error::ReadOnly);
         }
@@ -228,7 +276,7 @@ impl Pool {
         if K::FLAG.contains(OsdFlags::WRITE) {
             request.snapc = self.snap_context.clone();
         }
-        Ok(self.cluster.objecter().submit(request))
+        Ok(request)
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use siphon_common::PidFile;
 use siphon_common::admin_socket::AdminSocket;
 use siphon_common::prometheus::Endpoint;
 use siphon_messages::{MPing, TypedMessage};
@@ -37,6 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let name = entity_name(&args.name)?;
     let context = args.stack.context()?;
     options::follow(&context);
+    let _pid_file = PidFile::of(&context)?;
     let _socket = AdminSocket::of(&context)?;
     let _metrics = Endpoint::of(&context, &args.name)?;
     let stack = Stack::new(&context)?;

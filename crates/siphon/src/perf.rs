@@ -1,4 +1,5 @@
 mod sweep;
+mod watch;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use siphon_auth::{AuthClient, ConnectionMode, CryptoKey, KeyType, ModeList, Modes, SharedSecret};
 use siphon_common::admin_socket::AdminSocket;
 use siphon_common::prometheus::Endpoint;
-use siphon_common::{Config, Context};
+use siphon_common::{Config, Context, PidFile};
 use siphon_msgr::{Messenger, Stack, SystemEnv};
 use siphon_net::{RdmaCounts, RdmaDevice};
 use siphon_perf::{
@@ -27,7 +28,7 @@ use siphon_wire::types::{AuthName, EntityAddrVec, EntityName, EntityType};
 
 use crate::size::Size;
 use crate::stack::StackArgs;
-use crate::{address, options};
+use crate::{address, options, top};
 
 /// Turns of messenger and plain sockets with `--baseline`.
 const ROUNDS: u32 = 5;
@@ -47,6 +48,8 @@ pub(crate) struct Args {
     seal: ModeArgs,
     #[command(flatten)]
     stack: StackArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
     /// Where the server listens; RDMA-CM needs an address of the device
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     listen: std::net::IpAddr,
@@ -72,6 +75,8 @@ enum Side {
         seal: ModeArgs,
         #[command(flatten)]
         stack: StackArgs,
+        #[command(flatten)]
+        watch: WatchArgs,
     },
     /// Measure against a server; Ceph's own ceph_perf_msgr_server can be the peer
     Client {
@@ -83,10 +88,19 @@ enum Side {
         seal: ModeArgs,
         #[command(flatten)]
         stack: StackArgs,
+        #[command(flatten)]
+        watch: WatchArgs,
     },
     /// Measure many sizes, depths, jobs, stacks and modes, each in turn with plain TCP sockets: a
     /// table, JSON, and a page with charts
     Sweep(sweep::Args),
+}
+
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct WatchArgs {
+    /// Show workers, connections and throttles as `siphon top` does, until it ends or q is pressed
+    #[arg(long)]
+    watch: bool,
 }
 
 /// How frames are protected.
@@ -217,17 +231,20 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     match args.side {
         None => run_both(&args),
         Some(Side::Sweep(args)) => return sweep::run(&args),
-        Some(Side::Server { addr, think_time, threads, seal, stack }) => {
+        Some(Side::Server { addr, think_time, threads, seal, stack, watch }) => {
             let think_time = Duration::from_micros(think_time);
-            serve(&addr, ServerOptions { threads, think_time }, &seal, &stack)
+            serve(&addr, ServerOptions { threads, think_time }, &seal, &stack, watch)
         }
-        Some(Side::Client { addr, work, seal, stack }) => run_client(&addr, &work, &seal, &stack),
+        Some(Side::Client { addr, work, seal, stack, watch }) => {
+            run_client(&addr, &work, &seal, &stack, watch)
+        }
     }?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn run_both(args: &Args) -> Result<()> {
-    let Args { work, seal, stack, baseline, listen, .. } = args;
+    let Args { work, seal, stack, baseline, listen, watch: WatchArgs { watch }, .. } = args;
+    watch::check(*watch)?;
     let workload = work.workload()?;
     let context = stack.context()?;
     options::follow(&context);
@@ -249,7 +266,10 @@ fn run_both(args: &Args) -> Result<()> {
         }
         false => None,
     };
-    let Measured { ours, raws, rdma } = measure(&client, &stack, raw.as_ref(), &workload)?;
+    let shows = Shows { bar: !watch };
+    let Measured { ours, raws, rdma } = watch::watched(*watch, &context, |stop| {
+        measure(&client, &stack, raw.as_ref(), &workload, shows, stop)
+    })?;
     let mut report = report(&client, &stack, &workload, &ours);
     report.rdma = rdma;
     if !raws.is_empty() {
@@ -260,7 +280,14 @@ fn run_both(args: &Args) -> Result<()> {
     print(&report, work.json)
 }
 
-fn run_client(addr: &str, work: &WorkArgs, seal: &ModeArgs, stack: &StackArgs) -> Result<()> {
+fn run_client(
+    addr: &str,
+    work: &WorkArgs,
+    seal: &ModeArgs,
+    stack: &StackArgs,
+    WatchArgs { watch }: WatchArgs,
+) -> Result<()> {
+    watch::check(watch)?;
     let workload = work.workload()?;
     let server = address::resolve(addr, None)?;
     let context = stack.context()?;
@@ -272,16 +299,26 @@ fn run_client(addr: &str, work: &WorkArgs, seal: &ModeArgs, stack: &StackArgs) -
     let secret = seal.secret(no_key)?;
     let options = work.options(seal, auth_client(secret.as_ref())?);
     let client = connect(&context, &stack, &server, &workload, options)?;
-    let Measured { ours, rdma, .. } = measure(&client, &stack, None, &workload)?;
+    let Measured { ours, rdma, .. } = watch::watched(watch, &context, |stop| {
+        measure(&client, &stack, None, &workload, Shows { bar: !watch }, stop)
+    })?;
     let mut report = report(&client, &stack, &workload, &ours);
     report.rdma = rdma;
     client.shutdown();
     print(&report, work.json)
 }
 
-fn serve(addr: &str, options: ServerOptions, seal: &ModeArgs, stack: &StackArgs) -> Result<()> {
+fn serve(
+    addr: &str,
+    options: ServerOptions,
+    seal: &ModeArgs,
+    stack: &StackArgs,
+    WatchArgs { watch }: WatchArgs,
+) -> Result<()> {
+    watch::check(watch)?;
     let context = stack.context()?;
     options::follow(&context);
+    let _pid_file = PidFile::of(&context)?;
     let _socket = AdminSocket::of(&context)?;
     let _metrics = Endpoint::of(&context, "osd.0")?;
     let stack = Stack::new(&context)?;
@@ -294,6 +331,11 @@ fn serve(addr: &str, options: ServerOptions, seal: &ModeArgs, stack: &StackArgs)
         Ok(key)
     })?;
     let server = start_server(&context, &stack, addr, options, seal, secret.as_ref())?;
+    if watch {
+        top::watch_own(&context, &|| false)?;
+        pollster::block_on(server.shutdown());
+        return Ok(());
+    }
     println!("answering the benchmark at {}, until interrupted", server.addrs());
     loop {
         std::thread::park();
@@ -348,7 +390,6 @@ fn connect(
     Ok(client)
 }
 
-/// Measures in rounds, in turn with the raw limit if there is one.
 /// Rounds of the messenger and of plain sockets, and what RDMA took for the former.
 struct Measured {
     ours: Vec<Measurement>,
@@ -356,11 +397,20 @@ struct Measured {
     rdma: Option<RdmaFigures>,
 }
 
+/// Whether a progress bar is drawn, on a terminal.
+#[derive(Clone, Copy)]
+struct Shows {
+    bar: bool,
+}
+
+/// Measures in rounds, in turn with the raw limit if there is one, until `stop` is set.
 fn measure(
     client: &Client,
     stack: &Stack,
     raw: Option<&(RawServer, RawPeers)>,
     workload: &Workload,
+    shows: Shows,
+    stop: &Arc<AtomicBool>,
 ) -> Result<Measured> {
     let rounds = if raw.is_some() { ROUNDS } else { 1 };
     let round = Workload { limit: divide(workload.limit, rounds), ..*workload };
@@ -374,10 +424,14 @@ fn measure(
     }
     let before = stack.rdma().map(RdmaDevice::counts);
     for _ in 0..rounds {
-        ours.push(shown("siphon", &round, |progress| Ok(client.measure(&round, progress)?))?);
+        let run = |progress: &_| Ok(client.measure(&round, progress)?);
+        ours.push(shown("siphon", &round, shows, stop, run)?);
         if let Some((server, peers)) = raw {
             let run = |progress: &_| Ok(server.measure(*peers, &round, progress)?);
-            raws.push(shown("plain TCP", &round, run)?);
+            raws.push(shown("plain TCP", &round, shows, stop, run)?);
+        }
+        if stop.load(Ordering::Acquire) {
+            break;
         }
     }
     let after = stack.rdma().map(RdmaDevice::counts);
@@ -402,10 +456,12 @@ fn rdma_figures(before: &RdmaCounts, after: &RdmaCounts, ops: u64) -> RdmaFigure
 fn shown(
     what: &'static str,
     workload: &Workload,
+    shows: Shows,
+    stop: &Arc<AtomicBool>,
     measure: impl FnOnce(&Arc<Progress>) -> Result<Measurement>,
 ) -> Result<Measurement> {
-    let progress = Arc::new(Progress::new(workload.jobs));
-    if !std::io::stderr().is_terminal() {
+    let progress = Arc::new(Progress::stopped_by(workload.jobs, Arc::clone(stop)));
+    if !shows.bar || !std::io::stderr().is_terminal() {
         return measure(&progress);
     }
     let (length, template) = match workload.limit {

@@ -9,14 +9,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
-use serde_json::Value;
-use siphon_common::admin_socket;
+use serde_json::{Value, json};
+use siphon_common::{Context, admin_socket};
 
 use self::model::{Model, Sample};
 use self::view::View;
 
 /// Where Ceph's daemons have their sockets.
 const RUN_DIR: &str = "/var/run/ceph";
+/// Between two looks at this process.
+const OWN_INTERVAL: Duration = Duration::from_secs(1);
+/// After which time it is seen that what is watched is over, without a key pressed.
+const GLANCE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -39,12 +43,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         true => sockets_of(Path::new(RUN_DIR))?,
         false => args.socket.clone(),
     };
+    let processes: Vec<_> = sockets.into_iter().map(Process::At).collect();
     let interval = Duration::from_secs_f64(args.interval);
     let mut model = Model::default();
-    model.add(look(&sockets), Instant::now());
+    model.add(look(&processes), Instant::now());
     if args.once {
         std::thread::sleep(interval);
-        model.add(look(&sockets), Instant::now());
+        model.add(look(&processes), Instant::now());
         print!("{}", view::text(&model));
         return match model.answers() {
             0 => bail!("{}", model.failures().join("; ")),
@@ -55,7 +60,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("the output is no terminal: --once prints text");
     }
     let mut terminal = ratatui::try_init()?;
-    let result = watch(&mut terminal, &sockets, interval, &mut model);
+    let result = watch(&mut terminal, &processes, interval, &mut model, &|| false);
+    ratatui::restore();
+    result
+}
+
+/// Watches this process, whose messengers have this context, until `is_over` or somebody has seen enough.
+///
+/// # Errors
+/// The terminal is gone.
+#[expect(clippy::disallowed_methods, reason = "rates are by the clock")]
+pub(crate) fn watch_own(context: &Context, is_over: &dyn Fn() -> bool) -> Result<()> {
+    let own = [Process::Own(context.clone())];
+    let mut model = Model::default();
+    model.add(look(&own), Instant::now());
+    let mut terminal = ratatui::try_init()?;
+    let result = watch(&mut terminal, &own, OWN_INTERVAL, &mut model, is_over);
     ratatui::restore();
     result
 }
@@ -63,15 +83,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 #[expect(clippy::disallowed_methods, reason = "rates are by the clock")]
 fn watch(
     terminal: &mut ratatui::DefaultTerminal,
-    sockets: &[PathBuf],
+    processes: &[Process],
     interval: Duration,
     model: &mut Model,
+    is_over: &dyn Fn() -> bool,
 ) -> Result<()> {
     let mut view = View::default();
     let mut next = Instant::now() + interval;
-    loop {
+    while !is_over() {
         terminal.draw(|frame| view.draw(frame, model))?;
-        if event::poll(next.saturating_duration_since(Instant::now()))? {
+        if event::poll(next.saturating_duration_since(Instant::now()).min(GLANCE))? {
             let Event::Key(key) = event::read()? else {
                 continue;
             };
@@ -84,34 +105,65 @@ fn watch(
             }
         }
         if Instant::now() >= next {
-            model.add(look(sockets), Instant::now());
+            model.add(look(processes), Instant::now());
             next = Instant::now() + interval;
         }
+    }
+    Ok(())
+}
+
+/// Whom to look at.
+#[derive(Debug)]
+enum Process {
+    /// Who answers at this admin socket.
+    At(PathBuf),
+    /// This one, which needs none.
+    Own(Context),
+}
+
+impl Process {
+    fn name(&self) -> String {
+        match self {
+            Self::At(socket) => {
+                socket.file_stem().map_or_else(String::new, |it| it.to_string_lossy().into())
+            }
+            Self::Own(_) => "perf".to_owned(),
+        }
+    }
+
+    fn ask(&self, request: &Value) -> Result<Value> {
+        let request = request.to_string();
+        let answer = match self {
+            Self::At(socket) => admin_socket::request(socket, &request)?,
+            Self::Own(context) => context.commands().execute(&request)?.into_bytes(),
+        };
+        Ok(serde_json::from_slice(&answer)?)
     }
 }
 
 /// What each process tells now.
-fn look(sockets: &[PathBuf]) -> Vec<Sample> {
-    let ask = |socket: &PathBuf, words: &[&str]| -> Result<Value> {
-        let answer = admin_socket::ask(socket, words, Some("json"))?;
-        Ok(serde_json::from_slice(&answer)?)
-    };
-    let sample = |socket: &PathBuf| {
-        let process = socket.file_stem().map_or_else(String::new, |it| it.to_string_lossy().into());
-        let perf = match ask(socket, &["perf", "dump"]) {
+fn look(processes: &[Process]) -> Vec<Sample> {
+    let sample = |it: &Process| {
+        let process = it.name();
+        let perf = match it.ask(&json!({ "prefix": "perf dump", "format": "json" })) {
             Ok(perf) => perf,
             Err(error) => {
                 return Sample { process, perf: Err(error.to_string()), dumps: Vec::new() };
             }
         };
         // Ceph has this from Tentacle on.
-        let names = ask(socket, &["messenger", "dump"]).unwrap_or_default();
-        let names = names["messengers"].as_array().cloned().unwrap_or_default();
-        let names = names.iter().filter_map(Value::as_str);
-        let dump = |name| ask(socket, &["messenger", "dump", name, "tcp_info=true"]).ok();
-        Sample { process, perf: Ok(perf), dumps: names.filter_map(dump).collect() }
+        let names = it.ask(&json!({ "prefix": "messenger dump", "format": "json" }));
+        let names = names.unwrap_or_default()["messengers"].as_array().cloned();
+        let dump = |name: &Value| {
+            let dump = json!({
+                "prefix": "messenger dump", "msgr": name, "tcp_info": true, "format": "json",
+            });
+            it.ask(&dump).ok()
+        };
+        let dumps = names.unwrap_or_default().iter().filter_map(dump).collect();
+        Sample { process, perf: Ok(perf), dumps }
     };
-    sockets.iter().map(sample).collect()
+    processes.iter().map(sample).collect()
 }
 
 fn sockets_of(folder: &Path) -> Result<Vec<PathBuf>> {

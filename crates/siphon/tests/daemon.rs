@@ -6,7 +6,7 @@ use std::path::Path;
 
 use common::{Listening, TIMEOUT, failure, siphon, stdout};
 use serde_json::Value;
-use siphon_peers::{CephMon, MonOptions, require, run};
+use siphon_peers::{CephMon, Cluster, ClusterOptions, MonOptions, Release, require, run};
 
 /// What the real `ceph daemon SOCKET COMMAND` prints.
 fn ceph_daemon(socket: &Path, command: &[&str]) -> String {
@@ -130,4 +130,122 @@ fn we_ask_a_real_monitor() {
     assert!(error.contains("No such file or directory"), "{error}");
     let error = failure(siphon(["daemon", path, "config", "sit"]));
     assert!(error.contains("no such command; there is config"), "{error}");
+}
+
+/// Every daemon of a release is asked by us and by its own `ceph`, and so are we by that `ceph`.
+fn both_ways(release: Release) {
+    let Some(cluster) = require(Cluster::start(release, &ClusterOptions::default())) else {
+        return;
+    };
+    // A socket's path may not be long.
+    let short = tempfile::tempdir().unwrap();
+    let link = short.path().join("run");
+    std::os::unix::fs::symlink(cluster.folder().join("run"), &link).unwrap();
+    for name in ["mon.a", "mgr.x", "osd.0"] {
+        a_daemon_of_theirs(name, &link.join(format!("ceph-{name}.asok")), release);
+    }
+    // What stands still we tell as their own tool does.
+    let file = "ceph-osd.0.asok";
+    for words in [&["perf", "schema"][..], &["config", "show"], &["config", "diff"], &["help"]] {
+        let ours = json(&siphon_daemon(&link.join(file), words));
+        assert_eq!(ours, json(&ceph_of(&cluster, "daemon", file, words)), "{words:?}");
+    }
+    let socket = link.join("ours.asok");
+    let option = format!("admin_socket={}", socket.display());
+    let log = short.path().join("ours.log");
+    let log_file = format!("log_file={}", log.display());
+    let echo = Listening::start(["echo", "ADDR", "--as", "osd.9", "-o", &option, "-o", &log_file]);
+    stdout(siphon(["perf", "client", &echo.addr.to_string(), "--ops", "100"]));
+    ours_by_theirs(&|words| ceph_of(&cluster, "daemon", "ours.asok", words), &log);
+    let show = json(&ceph_of(&cluster, "--admin-daemon", "ours.asok", &["config", "show"]));
+    assert_eq!(show["ms_type"], "async+posix");
+}
+
+/// What `ceph` of the cluster's release prints to a command at a socket in the cluster's folder of sockets.
+fn ceph_of(cluster: &Cluster, how: &str, socket: &str, words: &[&str]) -> String {
+    let mut ceph = cluster.program("ceph");
+    ceph.arg(how).arg(cluster.inside(&format!("run/{socket}"))).args(words);
+    String::from_utf8(run(ceph, TIMEOUT).unwrap().stdout).unwrap()
+}
+
+fn a_daemon_of_theirs(name: &str, socket: &Path, release: Release) {
+    let ours = |words: &[&str]| json(&siphon_daemon(socket, words));
+    for (words, told) in [
+        (&["config", "show"][..], "ms_type"),
+        (&["help"], "perf dump"),
+        (&["version"], "version"),
+        (&["config", "help", "ms_type"], "name"),
+    ] {
+        assert!(ours(words)[told].is_string(), "{name}: {words:?}");
+    }
+    let schema = ours(&["perf", "schema"]);
+    assert_eq!(schema["AsyncMessenger::Worker-0"]["msgr_recv_bytes"]["type"], 10, "{name}");
+    let dump = ours(&["perf", "dump"]);
+    let worker = &dump["AsyncMessenger::Worker-0"];
+    assert!(worker["msgr_created_connections"].is_u64(), "{name}: {dump:#}");
+    let one = ours(&["perf", "dump", "AsyncMessenger::Worker-0", "msgr_recv_bytes"]);
+    assert_eq!(one["AsyncMessenger::Worker-0"].as_object().unwrap().len(), 1, "{name}: {one:#}");
+    ours(&["config", "set", "debug_ms", "1/5"]);
+    assert_eq!(ours(&["config", "get", "debug_ms"])["debug_ms"], "1/5", "{name}");
+    let diff = &ours(&["config", "diff"])["diff"]["debug_ms"];
+    assert_eq!((&diff["override"], &diff["final"]), (&"1/5".into(), &"1/5".into()), "{name}");
+    let got = ours(&["config", "diff", "get", "debug_ms"]);
+    assert_eq!(&got["diff"]["debug_ms"], diff, "{name}");
+    ours(&["config", "unset", "debug_ms"]);
+    assert_ne!(ours(&["config", "get", "debug_ms"])["debug_ms"], "1/5", "{name}");
+    for words in [&["log", "flush"][..], &["log", "reopen"], &["perf", "histogram", "dump"]] {
+        siphon_daemon(socket, words);
+    }
+    if release == Release::Tentacle {
+        let names = ours(&["messenger", "dump"]);
+        let names = names["messengers"].as_array().unwrap();
+        assert!(!names.is_empty(), "{name}");
+        for messenger in names {
+            let dump = ours(&["messenger", "dump", messenger.as_str().unwrap()]);
+            assert_eq!(dump["name"], *messenger, "{name}: {dump:#}");
+            assert!(dump["messenger"]["connections"].is_array(), "{name}: {dump:#}");
+        }
+    }
+}
+
+/// All that a daemon's `ceph` is asked most, of ours.
+fn ours_by_theirs(ask: &dyn Fn(&[&str]) -> String, log: &Path) {
+    let asked = |words: &[&str]| json(&ask(words));
+    let dump = asked(&["perf", "dump"]);
+    let workers = dump.as_object().unwrap().values();
+    let received: u64 = workers.filter_map(|it| it["msgr_recv_messages"].as_u64()).sum();
+    assert_eq!(received, 100, "{dump:#}");
+    let schema = asked(&["perf", "schema"]);
+    assert_eq!(schema["AsyncMessenger::Worker-0"]["msgr_recv_bytes"]["units"], "bytes");
+    let show = asked(&["config", "show"]);
+    assert_eq!((&show["name"], &show["ms_type"]), (&"client.admin".into(), &"async+posix".into()));
+    assert_eq!(asked(&["config", "set", "debug_ms", "1/5"])["success"], "");
+    assert_eq!(asked(&["config", "get", "debug_ms"])["debug_ms"], "1/5");
+    let diff = &asked(&["config", "diff"])["diff"]["debug_ms"];
+    assert_eq!(
+        (&diff["default"], &diff["override"], &diff["final"]),
+        (&"0/0".into(), &"1/5".into(), &"1/5".into())
+    );
+    asked(&["config", "unset", "debug_ms"]);
+    assert_eq!(asked(&["config", "help", "ms_type"])["name"], "ms_type");
+    assert!(asked(&["help"])["log flush"].is_string());
+    assert!(asked(&["version"])["version"].is_string());
+    asked(&["log", "flush"]);
+    std::fs::rename(log, log.with_extension("moved")).unwrap();
+    asked(&["log", "reopen"]);
+    assert!(log.exists(), "opened again");
+    assert_eq!(asked(&["messenger", "dump"])["messengers"], serde_json::json!(["osd.9"]));
+    let dump = asked(&["messenger", "dump", "osd.9"]);
+    assert!(dump["messenger"]["connections"].is_array(), "{dump:#}");
+    asked(&["perf", "histogram", "dump"]);
+}
+
+#[test]
+fn pacific_and_we_ask_each_other() {
+    both_ways(Release::Pacific);
+}
+
+#[test]
+fn tentacle_and_we_ask_each_other() {
+    both_ways(Release::Tentacle);
 }

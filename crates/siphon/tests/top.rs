@@ -41,3 +41,48 @@ fn ours_and_a_real_monitor_are_watched() {
     let error = failure(siphon(["top", socket.to_str().unwrap()]));
     assert!(error.contains("--once prints text"), "{error}");
 }
+
+/// What `siphon perf` with these arguments draws on a terminal of 80 columns and 24 rows, and prints at its end.
+fn on_a_terminal(args: &str, keys: &str) -> String {
+    use std::io::Write as _;
+    let command = format!("stty rows 24 cols 80; {} perf {args}", env!("CARGO_BIN_EXE_siphon"));
+    let mut script = std::process::Command::new("script");
+    script.args(["-qec", &command, "/dev/null"]).env("TERM", "xterm").env_remove("SIPHON_LOG");
+    let (stdin, stdout) = (std::process::Stdio::piped(), std::process::Stdio::piped());
+    let mut script = script.stdin(stdin).stdout(stdout).spawn().unwrap();
+    let mut input = script.stdin.take().unwrap();
+    input.write_all(keys.as_bytes()).unwrap();
+    let mut drawn = Vec::new();
+    std::io::Read::read_to_end(&mut script.stdout.take().unwrap(), &mut drawn).unwrap();
+    drop(input); // to it, an end would be another key
+    let drawn = String::from_utf8_lossy(&drawn).into_owned();
+    assert!(script.wait().unwrap().success(), "{drawn}");
+    drawn
+}
+
+/// What is drawn, and what is printed when the terminal is as before.
+fn parts(drawn: &str) -> (&str, &str) {
+    const BACK: &str = "\x1b[?1049l";
+    drawn.rsplit_once(BACK).unwrap_or_else(|| panic!("no terminal was left: {drawn}"))
+}
+
+#[test]
+fn perf_is_watched_while_it_measures() {
+    let drawn = on_a_terminal("--watch --seconds 2.5 --size 4K --depth 4", "c");
+    let (shown, printed) = parts(&drawn);
+    for part in ["[Workers]", "Connections", "client.0", "retrans"] {
+        assert!(shown.contains(part), "{part}: {drawn}");
+    }
+    assert!(printed.contains("op/s"), "{printed}");
+    // A measurement that would take long ends with what it has.
+    let drawn = on_a_terminal("--watch --seconds 600 --json", "q");
+    let (_, printed) = parts(&drawn);
+    let at = printed.find('{').unwrap_or_else(|| panic!("no JSON: {printed}"));
+    let report: serde_json::Value =
+        serde_json::Deserializer::from_str(&printed[at..]).into_iter().next().unwrap().unwrap();
+    assert!(report["seconds"].as_f64().is_none_or(|it| it < 600.0), "{report}");
+    // A server is watched until somebody has seen enough.
+    on_a_terminal("server 127.0.0.1:0 --watch", "q");
+    let error = failure(siphon(["perf", "--watch", "--seconds", "0.1"]));
+    assert!(error.contains("--watch: the output is no terminal. Leave --watch out"), "{error}");
+}

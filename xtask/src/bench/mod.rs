@@ -53,6 +53,13 @@ pub(crate) struct Args {
     /// Measure `siphon rados bench` in turn with Ceph's own, against an OSD of 18.2.7 in memory
     #[arg(long, conflicts_with = "peer")]
     rados: bool,
+    /// Operate a messenger under load (options changed, counters dumped, the log opened again, a million
+    /// commands in all), and tell what that costs; takes half an hour
+    #[arg(long, conflicts_with_all = ["peer", "rados"])]
+    operated: bool,
+    /// With --rados: in turn with the crate `rados` of crates.io instead of Ceph's own
+    #[arg(long, requires = "rados")]
+    crate_rados: bool,
     /// Store the instructions that are counted now
     #[arg(long, conflicts_with = "peer")]
     bless: bool,
@@ -80,8 +87,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run_bench(args: &Args) -> Result<()> {
+    if args.crate_rados {
+        return rados::run_crate(args.rounds, RADOS_SECONDS);
+    }
     if args.rados {
         return rados::run_rados(args.rounds, RADOS_SECONDS);
+    }
+    if args.operated {
+        return operated(&[]);
     }
     if !args.peer {
         return instructions::run(args.bless);
@@ -99,6 +112,16 @@ pub(crate) fn run_bench(args: &Args) -> Result<()> {
         report::print(args, &cells);
     }
     Ok(())
+}
+
+/// What the verification runs of it: that nothing is lost.
+pub(crate) fn operated_briefly() -> Result<()> {
+    operated(&["--commands", "3000", "--rate", "0", "--round", "0.5"])
+}
+
+fn operated(args: &[&str]) -> Result<()> {
+    let run = ["run", "--release", "--locked", "--quiet", "-p", "siphon-perf", "--example"];
+    call(cargo(&run).args(["operated", "--"]).args(args))
 }
 
 fn theirs(keep_sleep: bool) -> Result<Tools> {

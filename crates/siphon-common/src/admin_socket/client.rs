@@ -9,6 +9,8 @@ use serde_json::{Map, Value, json};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of an answer at most.
 const MAX_ANSWER: u64 = 1 << 30;
+/// Bytes of an answer that there is room for before any has come.
+const AT_ONCE: u64 = 64 << 10;
 
 /// Why a process did not answer at its admin socket.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +73,7 @@ pub fn request(path: impl AsRef<Path>, text: &str) -> Result<Vec<u8>, AskError> 
         let mut len = [0; 4];
         stream.read_exact(&mut len)?;
         let len = u64::from(u32::from_be_bytes(len));
-        let mut answer = Vec::new();
+        let mut answer = Vec::with_capacity(len.min(AT_ONCE) as usize);
         stream.take(len.min(MAX_ANSWER)).read_to_end(&mut answer)?;
         match answer.len() as u64 == len {
             true => Ok(answer),

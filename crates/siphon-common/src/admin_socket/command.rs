@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// A command and what it takes.
@@ -59,7 +60,8 @@ pub struct CommandError {
     pub text: String,
 }
 
-type Handler = Arc<dyn Fn(&Request) -> Result<Value, CommandError> + Send + Sync>;
+/// Gives the answer in the format that is wanted.
+type Handler = Arc<dyn Fn(&Request, &str) -> Result<String, CommandError> + Send + Sync>;
 
 struct Command {
     spec: CommandSpec,
@@ -167,6 +169,23 @@ impl Commands {
         spec: CommandSpec,
         handler: impl Fn(&Request) -> Result<Value, CommandError> + Send + Sync + 'static,
     ) {
+        self.insert(spec, move |request, format| Ok(render(&handler(request)?, format)));
+    }
+
+    /// The same for what becomes text at once: who dumps every second wants no tree made of it before.
+    pub(super) fn register_dump<T: Serialize>(
+        &self,
+        spec: CommandSpec,
+        handler: impl Fn(&Request) -> T + Send + Sync + 'static,
+    ) {
+        self.insert(spec, move |request, format| Ok(to_text(&handler(request), format)));
+    }
+
+    fn insert(
+        &self,
+        spec: CommandSpec,
+        handler: impl Fn(&Request, &str) -> Result<String, CommandError> + Send + Sync + 'static,
+    ) {
         let handlers = Handlers::One(Arc::new(handler));
         self.lock().insert(spec.prefix, Command { spec, handlers });
     }
@@ -190,8 +209,9 @@ impl Commands {
         let mut number = 0;
         if let Handlers::Each { each, .. } = &mut command.handlers {
             number = each.last().map_or(1, |last| last.number + 1);
-            let (name, handler) = (Box::new(name), Arc::new(handler));
-            each.push(Each { number, name, handler });
+            let handler: Handler =
+                Arc::new(move |request, format| Ok(render(&handler(request)?, format)));
+            each.push(Each { number, name: Box::new(name), handler });
         }
         Registration { commands: self.downgrade(), prefix: spec.prefix, number }
     }
@@ -226,7 +246,7 @@ impl Commands {
                         let names = distinct(each);
                         let wanted = command.spec.args.first().and_then(|arg| named(arg.name));
                         let Some(wanted) = wanted else {
-                            return Ok(render(json!({ *list: names }), &format));
+                            return Ok(render(&json!({ *list: names }), &format));
                         };
                         let Some(at) = names.iter().position(|name| *name == wanted) else {
                             let text = format!("there is no {wanted}, but {}", names.join(", "));
@@ -242,7 +262,7 @@ impl Commands {
             }
         };
         // With the list free: a handler may add commands.
-        Ok(render(handler(&Request { args: request })?, &format))
+        handler(&Request { args: request }, &format)
     }
 
     pub(super) fn downgrade(&self) -> WeakCommands {
@@ -309,21 +329,23 @@ impl Drop for Registration {
     }
 }
 
-fn render(value: Value, format: &str) -> String {
-    match (value, format) {
-        (Value::String(text), _) => text,
-        (value, "json") => value.to_string(),
-        (value, _) => pretty(&value),
+fn render(value: &Value, format: &str) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        value => to_text(value, format),
     }
 }
 
-/// JSON for people, indented as Ceph's.
-fn pretty(value: &Value) -> String {
+/// JSON in a line; for people, who say no format, indented as Ceph's.
+fn to_text(value: &impl Serialize, format: &str) -> String {
     let mut text = Vec::new();
-    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
-    // Neither writing to memory nor a Value can fail.
-    let _ = serde::Serialize::serialize(value, &mut serializer);
+    // Neither writing to memory nor a map whose keys are strings can fail.
+    let _ = if format == "json" {
+        serde_json::to_writer(&mut text, value)
+    } else {
+        let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+        value.serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter))
+    };
     String::from_utf8(text).unwrap_or_default()
 }
 

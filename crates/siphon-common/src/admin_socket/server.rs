@@ -80,6 +80,9 @@ fn advice(error: &io::Error, path: &Path) -> String {
                 "; this user may not write to {folder}: change that, or choose another admin_socket"
             )
         }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            format!("; {folder} is mounted read-only: choose another admin_socket")
+        }
         _ => String::new(),
     }
 }
@@ -187,7 +190,6 @@ fn serve(listener: &UnixListener, stopped: &UnixStream, commands: &Commands) {
 }
 
 fn answer(mut stream: UnixStream, commands: &Commands) -> io::Result<()> {
-    stream.set_nonblocking(false)?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let answer = match read_request(&mut stream)? {
         Ok(text) => commands.execute(&text),

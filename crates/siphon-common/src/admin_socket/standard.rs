@@ -30,8 +30,8 @@ pub(crate) fn register(commands: &Commands, perf: &PerfCollection) {
     for prefix in ["perf dump", "perfcounters_dump", "1"] {
         let perf = perf.clone();
         let help = if prefix == "perf dump" { "dump perfcounters value" } else { "" };
-        commands.register(spec(prefix, LOGGER_AND_COUNTER, help), move |request| {
-            Ok(perf.dump(request.get("logger").as_deref(), request.get("counter").as_deref()))
+        commands.register_dump(spec(prefix, LOGGER_AND_COUNTER, help), move |request| {
+            perf.numbers(request.get("logger"), request.get("counter"))
         });
     }
     for prefix in ["perf schema", "perfcounters_schema", "2"] {
@@ -40,12 +40,9 @@ pub(crate) fn register(commands: &Commands, perf: &PerfCollection) {
         commands.register(spec(prefix, &[], help), move |_| Ok(perf.schema()));
     }
     let dumped = perf.clone();
-    commands.register(
+    commands.register_dump(
         spec("perf histogram dump", LOGGER_AND_COUNTER, "dump perf histogram values"),
-        move |request| {
-            let (logger, counter) = (request.get("logger"), request.get("counter"));
-            Ok(dumped.histogram_dump(logger.as_deref(), counter.as_deref()))
-        },
+        move |request| dumped.histograms(request.get("logger"), request.get("counter")),
     );
     let described = perf.clone();
     commands

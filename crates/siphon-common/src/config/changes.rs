@@ -152,7 +152,7 @@ impl Config {
     /// Notes what was assigned to fields as if the command line had said it.
     pub(super) fn absorb(&mut self) {
         for option in Self::options() {
-            let Some(shown) = self.value(option.name) else { continue };
+            let Some(shown) = self.value_of(option) else { continue };
             if shown != self.last_applied(option) {
                 let setting =
                     Setting { source: Source::CommandLine, text: shown.clone(), place: None };
@@ -171,7 +171,7 @@ impl Config {
 
     /// The value that counts, with its metavariables.
     pub(super) fn raw_of(&self, option: &OptionInfo) -> String {
-        match (self.value(option.name), self.values.strongest(option.name)) {
+        match (self.value_of(option), self.values.strongest(option.name)) {
             (Some(shown), _) if shown != self.last_applied(option) => shown,
             (_, Some(setting)) => setting.text.clone(),
             _ => option.default_text(self.identity.daemon).to_owned(),
@@ -206,7 +206,7 @@ impl Config {
     }
 
     fn shown(&self, option: &OptionInfo) -> String {
-        match self.value(option.name) {
+        match self.value_of(option) {
             Some(value) if option.name == SECRET && !value.is_empty() => HIDDEN.to_owned(),
             value => value.unwrap_or_default(),
         }

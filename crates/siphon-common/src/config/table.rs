@@ -276,6 +276,8 @@ options! {
         "How long a worker looks for work before it sleeps, in microseconds; a processor is busy then";
     host: String = String::new(), OptionKind::Text,
         "What $host stands for; if empty, the host's name up to its first dot", BASIC;
+    pid_file: String = String::new(), OptionKind::Text,
+        "File that has the process's id while it runs; if empty, there is none";
     run_dir: String = "/var/run/ceph".to_owned(), OptionKind::Text,
         "Folder of sockets and pid files";
     log_file: String = String::new(), OptionKind::Text,
@@ -352,7 +354,11 @@ impl Config {
 
     /// An option's value as text that [`Config::set`] takes; `None` if there is no such option.
     pub fn value(&self, name: &str) -> Option<String> {
-        let option = Self::option(name)?;
+        self.value_of(Self::option(name)?)
+    }
+
+    /// The same, of a row of the table.
+    pub(crate) fn value_of(&self, option: &OptionInfo) -> Option<String> {
         self.slot(option.name).map(|slot| slot.render(option.kind))
     }
 }

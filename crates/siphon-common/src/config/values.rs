@@ -9,6 +9,8 @@ use std::sync::Arc;
 pub enum Source {
     /// The table, or what the program has in its place.
     Default,
+    /// The monitors' central configuration.
+    Mon,
     /// A configuration file.
     File,
     /// The environment: `$CEPH_ARGS`, `$CEPH_KEYRING`.
@@ -24,6 +26,7 @@ impl Source {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Default => "default",
+            Self::Mon => "mon",
             Self::File => "file",
             Self::Env => "env",
             Self::CommandLine => "cmdline",

@@ -266,10 +266,12 @@ impl Shared {
     }
 
     fn configure(&self, config: &Config) {
-        self.levels.set(config);
+        let levels_changed = self.levels.set(config);
         self.lock_queue().max_new = config.log_max_new as usize;
         self.lock_sinks().configure(config, !self.by_directives);
-        self.ask_again();
+        if levels_changed {
+            self.ask_again();
+        }
     }
 
     /// Has tracing forget what it keeps of which lines are wanted. It asks the subscriber of the calling

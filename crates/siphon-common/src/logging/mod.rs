@@ -194,8 +194,8 @@ mod tests {
             .unwrap()
             .join()
             .unwrap();
-        let want =
-            "2026-11-23T15:40:01.123+0000 msgr-worker-0  warn siphon_msgr: gone peer=\"osd.0\"\n";
+        let stamp = Stamp(1_795_448_401_123_456);
+        let want = format!("{stamp} msgr-worker-0  warn siphon_msgr: gone peer=\"osd.0\"\n");
         assert_eq!(sink.text(), want);
     }
 

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions, metadata};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
@@ -218,10 +218,19 @@ impl LogFile {
     /// The file of that name, which may be another than before. If it cannot be had, the old one stays.
     fn reopen(&mut self) -> io::Result<()> {
         if !self.path.as_os_str().is_empty() {
-            self.file = Some(open(&self.path)?);
+            if !self.is_where_it_was() {
+                self.file = Some(open(&self.path)?);
+            }
             self.write_out();
         }
         Ok(())
+    }
+
+    /// The path still names the file that is open.
+    fn is_where_it_was(&self) -> bool {
+        let id = |file: Metadata| (file.dev(), file.ino());
+        let open = self.file.as_ref().and_then(|file| file.metadata().ok()).map(id);
+        open.is_some() && open == metadata(&self.path).ok().map(id)
     }
 
     fn add(&mut self, line: &str) {

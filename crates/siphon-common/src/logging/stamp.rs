@@ -1,6 +1,9 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+
 /// A clock: the time since 1970-01-01 in microseconds.
 pub(super) type Clock = fn() -> u64;
 
@@ -10,85 +13,67 @@ pub(super) fn system_clock() -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Microseconds since 1970-01-01, shown as `2026-11-23T15:40:01.123+0000`; with `{:#}`, all six digits.
+/// Microseconds since 1970-01-01, shown as Ceph shows them: in the time of the place and with its distance from
+/// UTC, `2026-11-23T15:40:01.123+0000`; with `{:#}`, all six digits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stamp(pub(super) u64);
 
 impl Stamp {
-    /// Year, month, day, hour, minute, second, microsecond.
-    fn parts(self) -> [u64; 7] {
-        const DAY_US: u64 = 24 * 3600 * 1_000_000;
-        let (days, us) = (self.0 / DAY_US, self.0 % DAY_US);
-        let (year, month, day) = civil(days);
-        let seconds = us / 1_000_000;
-        [year, month, day, seconds / 3600, seconds / 60 % 60, seconds % 60, us % 1_000_000]
+    /// By the clocks of this place.
+    fn here(self) -> Zoned {
+        self.at(TimeZone::system())
+    }
+
+    fn at(self, zone: TimeZone) -> Zoned {
+        let us = i64::try_from(self.0).unwrap_or(i64::MAX);
+        Timestamp::from_microsecond(us).unwrap_or(Timestamp::MAX).to_zoned(zone)
     }
 
     /// As in syslog's messages: `Nov 23 15:40:01`.
     pub(super) fn syslog(self) -> String {
-        const MONTHS: [&str; 12] =
-            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-        let [_, month, day, hour, minute, second, _] = self.parts();
-        let month = MONTHS.get(month as usize - 1).copied().unwrap_or_default();
-        format!("{month} {day:>2} {hour:02}:{minute:02}:{second:02}")
+        self.here().strftime("%b %e %H:%M:%S").to_string()
     }
 }
 
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [year, month, day, hour, minute, second, us] = self.parts();
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
-        match f.alternate() {
-            true => write!(f, ".{us:06}+0000"),
-            false => write!(f, ".{:03}+0000", us / 1000),
-        }
+        write(&self.here(), f.alternate(), f)
     }
 }
 
-/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar.
-///
-/// Years are counted from March, so that a leap day is a year's last day, and in eras of 400 years,
-/// which all have the same number of days.
-fn civil(days: u64) -> (u64, u64, u64) {
-    const ERA: u64 = 146_097; // days in 400 years
-    const EPOCH: u64 = 719_468; // days from 0000-03-01 to 1970-01-01
-    let day = days + EPOCH;
-    let (era, day_of_era) = (day / ERA, day % ERA);
-    let leaps = day_of_era / 1460 + day_of_era / (ERA - 1);
-    let year_of_era = (day_of_era + day_of_era / 36_524 - leaps) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // Months from March have 153 days in each five.
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+fn write(time: &Zoned, fine: bool, f: &mut impl fmt::Write) -> fmt::Result {
+    let (year, month, day) = (time.year(), time.month(), time.day());
+    let (hour, minute, second) = (time.hour(), time.minute(), time.second());
+    let us = time.subsec_nanosecond() / 1000;
+    write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.")?;
+    match fine {
+        true => write!(f, "{us:06}")?,
+        false => write!(f, "{:03}", us / 1000)?,
+    }
+    let minutes = time.offset().seconds() / 60;
+    let sign = if minutes < 0 { '-' } else { '+' };
+    write!(f, "{sign}{:02}{:02}", minutes.abs() / 60, minutes.abs() % 60)
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::tz::{Offset, offset};
+
     use super::*;
 
-    #[test]
-    fn a_stamp_has_milliseconds_or_microseconds() {
-        let stamp = Stamp(1_795_448_401_123_456);
-        assert_eq!(stamp.to_string(), "2026-11-23T15:40:01.123+0000");
-        assert_eq!(format!("{stamp:#}"), "2026-11-23T15:40:01.123456+0000");
-        assert_eq!(stamp.syslog(), "Nov 23 15:40:01");
+    fn written(stamp: Stamp, offset: Offset, fine: bool) -> String {
+        let mut text = String::new();
+        write(&stamp.at(TimeZone::fixed(offset)), fine, &mut text).unwrap();
+        text
     }
 
     #[test]
-    fn days_become_dates() {
-        for (days, date) in [
-            (0, (1970, 1, 1)),
-            (59, (1970, 3, 1)),
-            (11_016, (2000, 2, 29)),
-            (11_017, (2000, 3, 1)),
-            (19_782, (2024, 2, 29)),
-            (20_088, (2024, 12, 31)),
-            (47_540, (2100, 2, 28)),
-            (47_541, (2100, 3, 1)),
-        ] {
-            assert_eq!(civil(days), date);
-        }
+    fn a_stamp_has_milliseconds_or_microseconds_and_the_distance_from_utc() {
+        let stamp = Stamp(1_795_448_401_123_456);
+        assert_eq!(written(stamp, Offset::UTC, false), "2026-11-23T15:40:01.123+0000");
+        assert_eq!(written(stamp, Offset::UTC, true), "2026-11-23T15:40:01.123456+0000");
+        assert_eq!(written(stamp, offset(9), false), "2026-11-24T00:40:01.123+0900");
+        let west = Offset::from_seconds(-(3 * 3600 + 1800)).unwrap();
+        assert_eq!(written(stamp, west, false), "2026-11-23T12:10:01.123-0330");
     }
 }

@@ -84,11 +84,15 @@ pub(super) struct Levels {
 }
 
 impl Levels {
-    pub(super) fn set(&self, config: &Config) {
+    /// Takes what the options say; whether any is another than before.
+    pub(super) fn set(&self, config: &Config) -> bool {
+        let mut changed = false;
         for (subsystem, levels) in SUBSYSTEMS.iter().zip(&self.all) {
             let DebugLevels { log, gather } = (subsystem.levels)(config);
-            levels.store(u16::from_be_bytes([log, gather]), Ordering::Relaxed);
+            let now = u16::from_be_bytes([log, gather]);
+            changed |= levels.swap(now, Ordering::Relaxed) != now;
         }
+        changed
     }
 
     pub(super) fn of(&self, subsystem: SubsystemId) -> DebugLevels {

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::{CounterInfo, CounterValue, Histogram};
@@ -35,6 +36,59 @@ enum Part {
     Histograms,
 }
 
+impl Part {
+    fn has(self, info: &CounterInfo) -> bool {
+        info.is_histogram() == (self == Self::Histograms)
+    }
+}
+
+/// Counters by source, which are read as they are written.
+pub(crate) struct Dump {
+    sources: Vec<(String, Arc<dyn PerfSource>)>,
+    part: Part,
+    /// Of this source only.
+    logger: Option<String>,
+    /// This counter only.
+    counter: Option<String>,
+}
+
+impl Dump {
+    fn wants(&self, info: &CounterInfo) -> bool {
+        self.part.has(info) && self.counter.as_ref().is_none_or(|counter| counter == info.name)
+    }
+}
+
+impl Serialize for Dump {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut all = serializer.serialize_map(None)?;
+        for (name, source) in &self.sources {
+            let is_wanted = self.logger.as_ref().is_none_or(|logger| logger == name);
+            if is_wanted && source.infos().iter().any(|info| self.wants(info)) {
+                all.serialize_entry(name, &OfSource { dump: self, source: &**source })?;
+            }
+        }
+        all.end()
+    }
+}
+
+struct OfSource<'a> {
+    dump: &'a Dump,
+    source: &'a dyn PerfSource,
+}
+
+impl Serialize for OfSource<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let counters = self.source.infos().iter().zip(self.source.values());
+        let wanted = counters.filter(|(info, _)| self.dump.wants(info));
+        serializer.collect_map(wanted.map(|(info, value)| (info.name, value)))
+    }
+}
+
+/// A dump is a map whose keys are strings.
+fn to_value(dump: &Dump) -> Value {
+    serde_json::to_value(dump).unwrap_or_default()
+}
+
 impl PerfCollection {
     /// Adds a source, until the last `Arc` of it is gone.
     pub fn add(&self, source: Arc<dyn PerfSource>) {
@@ -45,24 +99,24 @@ impl PerfCollection {
 
     /// What `perf dump` tells: of all sources, or of the one named `logger`; all counters, or one.
     pub fn dump(&self, logger: Option<&str>, counter: Option<&str>) -> Value {
-        self.collect(Part::Numbers, logger, counter, |_, value| value.dump())
+        to_value(&self.numbers(logger.map(str::to_owned), counter.map(str::to_owned)))
     }
 
     /// What `perf schema` tells.
     pub fn schema(&self) -> Value {
-        self.collect(Part::Numbers, None, None, |info, _| info.schema())
+        self.describe(Part::Numbers, CounterInfo::schema)
     }
 
     /// What `perf histogram dump` tells.
     pub fn histogram_dump(&self, logger: Option<&str>, counter: Option<&str>) -> Value {
-        self.collect(Part::Histograms, logger, counter, |_, value| value.dump())
+        to_value(&self.histograms(logger.map(str::to_owned), counter.map(str::to_owned)))
     }
 
     /// What `perf histogram schema` tells.
     pub fn histogram_schema(&self) -> Value {
-        self.collect(Part::Histograms, None, None, |info, _| {
+        self.describe(Part::Histograms, |info| {
             let mut schema = info.schema();
-            schema["axes"] = Histogram::axes();
+            schema["axes"] = Histogram::axes().clone();
             schema
         })
     }
@@ -94,26 +148,22 @@ impl PerfCollection {
         named
     }
 
-    fn collect(
-        &self,
-        part: Part,
-        logger: Option<&str>,
-        counter: Option<&str>,
-        show: impl Fn(&CounterInfo, &CounterValue) -> Value,
-    ) -> Value {
+    /// A dump of numbers that is not made yet.
+    pub(crate) fn numbers(&self, logger: Option<String>, counter: Option<String>) -> Dump {
+        Dump { sources: self.named(), part: Part::Numbers, logger, counter }
+    }
+
+    /// A dump of histograms that is not made yet.
+    pub(crate) fn histograms(&self, logger: Option<String>, counter: Option<String>) -> Dump {
+        Dump { sources: self.named(), part: Part::Histograms, logger, counter }
+    }
+
+    fn describe(&self, part: Part, schema: impl Fn(&CounterInfo) -> Value) -> Value {
         let mut all = Map::new();
         for (name, source) in self.named() {
-            if logger.is_some_and(|logger| logger != name) {
-                continue;
-            }
-            let counters: Map<_, _> = source
-                .infos()
-                .iter()
-                .zip(source.values())
-                .filter(|(info, _)| info.is_histogram() == (part == Part::Histograms))
-                .filter(|(info, _)| counter.is_none_or(|counter| counter == info.name))
-                .map(|(info, value)| (info.name.to_owned(), show(info, &value)))
-                .collect();
+            let infos = source.infos().iter().filter(|info| part.has(info));
+            let counters: Map<_, _> =
+                infos.map(|info| (info.name.to_owned(), schema(info))).collect();
             if !counters.is_empty() {
                 all.insert(name, json!(counters));
             }

@@ -1,3 +1,4 @@
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -33,8 +34,13 @@ impl Histogram {
         if bucket == 0 { 0 } else { 1 << (bucket - 1) }
     }
 
-    /// Its axis, as Ceph tells the axes of its own.
-    pub(super) fn axes() -> Value {
+    /// Its axis, as Ceph tells the axes of its own: the same for all, and made once.
+    pub(super) fn axes() -> &'static Value {
+        static AXES: LazyLock<Value> = LazyLock::new(Histogram::make_axes);
+        &AXES
+    }
+
+    fn make_axes() -> Value {
         let ranges: Vec<_> = (0..BUCKETS)
             .map(|bucket| match bucket + 1 {
                 BUCKETS => json!({ "min": Self::lowest_us(bucket) }),
@@ -49,9 +55,5 @@ impl Histogram {
             "scale_type": "log2",
             "ranges": ranges,
         }])
-    }
-
-    pub(super) fn dump(&self) -> Value {
-        json!({ "axes": Self::axes(), "values": self.counts })
     }
 }

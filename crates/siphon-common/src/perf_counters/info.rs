@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Value, json};
 
 use super::Histogram;
@@ -129,17 +130,26 @@ impl CounterInfo {
     }
 }
 
-impl CounterValue {
-    /// As `perf dump` tells it.
-    pub(super) fn dump(&self) -> Value {
+/// As `perf dump` tells it.
+impl Serialize for CounterValue {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Integer(value) => json!(value),
-            Self::Time(time) => json!(time.as_secs_f64()),
+            Self::Integer(value) => serializer.serialize_u64(*value),
+            Self::Time(time) => serializer.serialize_f64(time.as_secs_f64()),
             Self::TimeAverage { count, sum } => {
                 let average = if *count == 0 { 0.0 } else { sum.as_secs_f64() / *count as f64 };
-                json!({ "avgcount": count, "sum": sum.as_secs_f64(), "avgtime": average })
+                let mut map = serializer.serialize_map(Some(3))?;
+                map.serialize_entry("avgcount", count)?;
+                map.serialize_entry("sum", &sum.as_secs_f64())?;
+                map.serialize_entry("avgtime", &average)?;
+                map.end()
             }
-            Self::Histogram(histogram) => histogram.dump(),
+            Self::Histogram(histogram) => {
+                let mut map = serializer.serialize_map(Some(2))?;
+                map.serialize_entry("axes", Histogram::axes())?;
+                map.serialize_entry("values", &histogram.counts)?;
+                map.end()
+            }
         }
     }
 }

@@ -46,7 +46,10 @@ impl<W> Core<W> {
                 self.read(session, message, |core, ack| core.subs.handle_ack(&ack));
             }
             (Role::Monitor, MConfig::TYPE) => {
-                self.read(session, message, |core, config: MConfig| core.config = config.config);
+                self.read(session, message, |core, config: MConfig| {
+                    core.config = config.config;
+                    core.actions.push_back(Action::Configure(core.config.clone()));
+                });
             }
             (Role::Monitor, MMgrMap::TYPE) => {
                 self.read(session, message, |core, map: MMgrMap| core.handle_mgr_map(map, now));

@@ -84,6 +84,8 @@ pub(crate) enum Action<W> {
     Keepalive(SessionId),
     /// Ask the monitor for tickets that are due, and then say when the next are: `set_renewal`.
     RenewTickets(SessionId),
+    /// Take the options that the monitors have for us.
+    Configure(BTreeMap<ByteString, ByteString>),
     /// Tell who asked.
     Done(W, Result<Answer, MonError>),
 }

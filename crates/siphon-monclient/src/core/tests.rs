@@ -31,6 +31,7 @@ struct Bench {
     sent: Vec<(SessionId, Message)>,
     keepalives: usize,
     renewals: usize,
+    central: Vec<BTreeMap<ByteString, ByteString>>,
     done: Vec<(&'static str, Result<Answer, MonError>)>,
 }
 
@@ -80,6 +81,7 @@ impl Bench {
             sent: Vec::new(),
             keepalives: 0,
             renewals: 0,
+            central: Vec::new(),
             done: Vec::new(),
         }
     }
@@ -100,6 +102,7 @@ impl Bench {
                 }
                 Action::Keepalive(_) => self.keepalives += 1,
                 Action::RenewTickets(_) => self.renewals += 1,
+                Action::Configure(central) => self.central.push(central),
                 Action::Done(waiter, result) => self.done.push((waiter, result)),
             }
         }
@@ -634,6 +637,7 @@ fn options_of_the_monitors_are_kept_and_strange_messages_are_for_others() {
     let config = [("debug_ms".into(), "1".into())].into();
     assert_eq!(bench.receive(session, &MConfig { config }, 0), Taken::Yes);
     assert_eq!(bench.core.central_config()[&"debug_ms".into()], "1");
+    assert_eq!(bench.central, [bench.core.central_config().clone()]);
     let maps = siphon_messages::MOSDMap::default();
     assert_eq!(bench.receive(session, &maps, 0), Taken::No);
     let mut broken = MMonMap::default().to_message(Features::ALL);

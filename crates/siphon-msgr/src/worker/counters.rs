@@ -144,18 +144,18 @@ impl WorkerCounters {
         self.received = true;
     }
 
-    /// A drain begins, of a turn that may have had some.
-    pub(crate) fn begin_drain(&mut self, center: &EventCenter) {
+    /// Dispatching begins, of a turn that may have had some before.
+    pub(crate) fn begin_dispatch(&mut self, center: &EventCenter) {
         let began = center.now();
-        let before = self.turn.replace(Turn { began, lap: began });
-        if let Some(turn) = before {
-            if turn.began == began {
-                self.turn = Some(turn);
-            } else {
+        match &self.turn {
+            Some(turn) if turn.began == began => return,
+            Some(turn) => {
                 let took = turn.lap.saturating_duration_since(turn.began);
                 self.counters.record(place::TURN_HISTOGRAM, took);
             }
+            None => {}
         }
+        self.turn = Some(Turn { began, lap: began });
         let time = self.end_lap(center);
         if std::mem::take(&mut self.received) {
             self.counters.add_time(place::RECV_TIME, time);

@@ -16,7 +16,6 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
-use serde_json::Value;
 use siphon_net::{
     Accepted, Completion, EventCenter, Handler, ListenOptions, ListenerId, MailSender, SocketId,
     SocketOptions,
@@ -30,6 +29,7 @@ pub(crate) use self::meet::Visitor;
 use self::remote::{Io, Pumped, Remote};
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatch_queue::Item;
+use crate::dump::Described;
 use crate::error::CloseReason;
 use crate::messenger::Shared;
 use crate::stack::{self, Load};
@@ -71,7 +71,7 @@ pub(crate) enum Mail {
     /// The last handle of a messenger is gone.
     Abandon(Arc<Shared>),
     /// Tell of a messenger's connections, and of what the kernel knows of them if that is wanted.
-    Describe(Arc<Shared>, bool, SyncSender<Vec<Value>>),
+    Describe(Arc<Shared>, bool, SyncSender<Vec<Described>>),
     Stop,
 }
 
@@ -452,26 +452,49 @@ impl MessengerWorker {
         }
     }
 
+    /// Does something with a connection, if it has a peer.
+    ///
     /// What the application runs here, encodings and methods of authentication, may panic: that is
     /// the end of its connection, and of no other.
-    fn pump(&mut self, center: &mut EventCenter, id: ConnectionId) -> Pumped {
+    fn with_remote(
+        &mut self,
+        center: &mut EventCenter,
+        id: ConnectionId,
+        act: impl FnOnce(&mut Remote, &mut Io<'_>) -> Pumped,
+    ) {
         let Some(Owned::Remote(remote)) = self.connections.get_mut(&id) else {
-            return Pumped::Idle;
+            return;
         };
-        remote.dirty = false;
         let mut io = Io {
-            center,
+            center: &mut *center,
             sockets: &mut self.sockets,
             transmit: &mut self.transmit,
             counters: &mut self.counters,
         };
         // What the panic leaves half done goes with the connection.
-        let pumped = catch_unwind(AssertUnwindSafe(|| remote.pump(&mut io)));
-        pumped.unwrap_or_else(|_| {
-            tracing::error!(peer = %remote.handle, "a panic; the connection ends");
-            self.transmit = Transmit::default();
-            Pumped::Ended(CloseReason::Panicked)
-        })
+        let acted = catch_unwind(AssertUnwindSafe(|| act(remote, &mut io)));
+        match acted {
+            Ok(Pumped::Idle) => {}
+            Ok(Pumped::Knocks) => self.knocked(center, id),
+            Ok(Pumped::Ended(reason)) => self.end(center, id, reason),
+            Err(_) => {
+                tracing::error!(peer = %remote.handle, "a panic; the connection ends");
+                self.transmit = Transmit::default();
+                self.end(center, id, CloseReason::Panicked);
+            }
+        }
+    }
+
+    /// Does what others asked for and needs the event center.
+    fn serve_requests(&mut self, center: &mut EventCenter) {
+        if self.requests.is_empty() {
+            return;
+        }
+        let mut requests = std::mem::take(&mut self.requests);
+        for mail in requests.drain(..) {
+            self.request(center, mail);
+        }
+        self.requests = requests;
     }
 
     fn connections_of(&self, messenger: &Arc<Shared>) -> Vec<ConnectionId> {
@@ -565,23 +588,23 @@ impl Handler for MessengerWorker {
         }
     }
 
-    fn drain(&mut self, center: &mut EventCenter) {
-        self.counters.begin_drain(center);
-        let mut requests = std::mem::take(&mut self.requests);
-        for mail in requests.drain(..) {
-            self.request(center, mail);
+    fn dispatch(&mut self, center: &mut EventCenter) {
+        self.counters.begin_dispatch(center);
+        self.serve_requests(center);
+        for next in 0..self.dirty.len() {
+            let id = self.dirty[next]; // they stay there, to be pumped
+            self.with_remote(center, id, Remote::dispatch);
         }
-        self.requests = requests;
+    }
+
+    fn drain(&mut self, center: &mut EventCenter) {
+        self.serve_requests(center);
         // One may make another dirty: a peer that comes by a new link has an older one.
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut next = 0;
         while let Some(id) = dirty.get(next).copied() {
             next += 1;
-            match self.pump(center, id) {
-                Pumped::Idle => {}
-                Pumped::Knocks => self.knocked(center, id),
-                Pumped::Ended(reason) => self.end(center, id, reason),
-            }
+            self.with_remote(center, id, Remote::pump);
             dirty.append(&mut self.dirty);
         }
         dirty.clear();

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_channel::oneshot;
-use serde_json::Value;
 use siphon_auth::{
     AuthError, AuthMethod, AuthServerAnswer, ClientExchange, ConnectionMode, PeerContext,
     ServerExchange,
@@ -258,8 +257,14 @@ impl Remote {
         }
     }
 
+    /// Tells the application what has come.
+    pub(crate) fn dispatch(&mut self, io: &mut Io<'_>) -> Pumped {
+        self.drain_events(io).map_or(Pumped::Idle, Pumped::Ended)
+    }
+
     /// Does everything that is to be done now; says what is left to others.
     pub(crate) fn pump(&mut self, io: &mut Io<'_>) -> Pumped {
+        self.dirty = false;
         self.release_held(io.center.now());
         loop {
             if let Some(reason) = self.drain_events(io) {
@@ -438,22 +443,25 @@ impl Remote {
     }
 
     /// What it is, for people.
-    pub(crate) fn describe(&self, center: &EventCenter, worker: usize, tcp_info: bool) -> Value {
+    pub(crate) fn describe(
+        &self,
+        center: &EventCenter,
+        worker: usize,
+        tcp_info: bool,
+    ) -> Described {
         let transport = self.transport.as_ref();
-        let peer = self.handle.peer();
-        let described = Described {
+        Described {
             worker,
             conn_id: self.handle.id().token(),
             accepted: self.accepted,
             paused: self.paused,
             sending: transport.is_some_and(|transport| transport.sending),
             target: self.addr,
-            peer: peer.as_deref(),
+            peer: self.handle.peer(),
             state: self.proto.state(center.now()),
             outgoing_bytes: self.handle.outgoing_bytes(),
             tcp_info: transport.filter(|_| tcp_info).and_then(|it| center.tcp_info(it.socket)),
-        };
-        described.to_json()
+        }
     }
 
     /// Whether a session is open over its socket.
@@ -549,6 +557,9 @@ impl Remote {
                 io.center.send(transport.socket, &mut io.transmit.out) == SendStatus::Pending;
             io.counters.sent(io.transmit, self.secure);
             io.counters.transmitted(io.center);
+            if !io.transmit.more && !transport.sending {
+                return self.wake_flushed();
+            }
         }
         if self.transport.as_ref().is_some_and(|transport| !transport.sending) {
             self.handle.continue_later();

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use siphon_messages::MOSDMap;
-use siphon_osdmap::{Incremental, MapFlags, OsdMap, PoolFlags};
+use siphon_osdmap::{MapFlags, OsdMap, PoolFlags};
 use siphon_wire::types::{Epoch, SnapId};
-use siphon_wire::{Decode, DecodeError};
 
 use super::{Core, Done, MapTicket, Output, Subject, Waiter, view};
 use crate::OpError;
 use crate::placement::Recalc;
+use crate::update::{MapUpdate, Step};
 
 /// How the next map came.
 enum Advance {
@@ -24,14 +23,15 @@ enum Advance {
 
 impl Core {
     /// Maps came, from a monitor or an OSD.
-    pub(crate) fn handle_map(&mut self, update: &MOSDMap, now: Instant) {
+    pub(crate) fn handle_map(&mut self, update: impl Into<MapUpdate>, now: Instant) {
+        let mut update = update.into();
         if update.fsid != self.config.fsid {
             tracing::warn!(fsid = %update.fsid, "maps of another cluster are not taken");
             return;
         }
         let before = self.map.epoch;
         while self.map.epoch < update.last() && !self.is_shut {
-            let skipped = match self.advance(update) {
+            let skipped = match self.advance(&mut update) {
                 Ok(Advance::Next) => false,
                 Ok(Advance::Skipped) => true,
                 Ok(Advance::Missing) => {
@@ -61,21 +61,15 @@ impl Core {
     }
 
     /// Makes the map the next one that there is.
-    fn advance(&mut self, update: &MOSDMap) -> Result<Advance, Box<dyn std::error::Error>> {
-        let next = Epoch(self.map.epoch.0.wrapping_add(1));
-        let have = self.map.epoch.0 != 0;
-        if have && let Some(bytes) = update.incremental_maps.get(&next) {
-            let incremental = Incremental::from_bytes(bytes)?;
-            Arc::make_mut(&mut self.map).apply(&incremental)?;
-            return Ok(Advance::Next);
+    fn advance(&mut self, update: &mut MapUpdate) -> Result<Advance, Box<dyn std::error::Error>> {
+        let have = self.map.epoch;
+        let Some((epoch, step)) = update.take_after(have)? else { return Ok(Advance::Missing) };
+        match step {
+            Step::Incremental(incremental) => Arc::make_mut(&mut self.map).apply(&incremental)?,
+            Step::Whole(map) => self.map = Arc::from(map),
         }
-        // The first map may be any; the newest is the one that is of use.
-        let whole =
-            if have { update.maps.range(next..).next() } else { update.maps.last_key_value() };
-        let Some((&epoch, bytes)) = whole else { return Ok(Advance::Missing) };
-        let map = decode_map(bytes, epoch)?;
-        self.map = Arc::new(map);
-        Ok(if have && epoch == next { Advance::Next } else { Advance::Skipped })
+        let next = have.0 != 0 && epoch.0 == have.0.wrapping_add(1);
+        Ok(if next { Advance::Next } else { Advance::Skipped })
     }
 
     /// Looks up all that is under way in the map.
@@ -240,14 +234,6 @@ impl Core {
         self.admit(now);
         self.check();
     }
-}
-
-fn decode_map(bytes: &bytes::Bytes, epoch: Epoch) -> Result<OsdMap, Box<dyn std::error::Error>> {
-    let map = OsdMap::from_bytes(bytes).map_err(|error: DecodeError| error)?;
-    if map.epoch != epoch {
-        return Err(format!("a map of epoch {} came as that of epoch {epoch}", map.epoch).into());
-    }
-    Ok(map)
 }
 
 /// Snapshots that this epoch removed are not written any more (`_prune_snapc`).

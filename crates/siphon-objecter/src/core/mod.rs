@@ -3,6 +3,7 @@
 //! After each call, all of [`Core::poll_output`] is to be done, in its order, and then a call of
 //! [`Core::handle_timeout`] is to come when [`Core::poll_timeout`] says so.
 
+mod budgets;
 mod commands;
 mod lingers;
 mod maps;
@@ -36,6 +37,8 @@ pub(crate) type CommandTicket = Ticket<Result<CommandOutput, OpError>>;
 pub(crate) type WatchTicket = Ticket<Result<(), OpError>>;
 /// Who waits until all have answered.
 pub(crate) type NotifyTicket = Ticket<Result<NotifyReply, OpError>>;
+/// Who waits for room.
+pub(crate) type BudgetTicket = Ticket<Result<(), OpError>>;
 /// Who waits for a map.
 pub(crate) type MapTicket = Ticket<Result<Arc<OsdMap>, OpError>>;
 
@@ -94,6 +97,7 @@ pub(crate) enum Done {
     Watch(WatchTicket, Result<(), OpError>),
     Notify(NotifyTicket, Result<NotifyReply, OpError>),
     Event(WatchQueue, WatchEvent),
+    Budget(BudgetTicket, Result<(), OpError>),
     Map(MapTicket, Result<Arc<OsdMap>, OpError>),
 }
 
@@ -105,6 +109,7 @@ impl Done {
             Self::Watch(ticket, result) => ticket.set(result),
             Self::Notify(ticket, result) => ticket.set(result),
             Self::Event(queue, event) => queue.push(event),
+            Self::Budget(ticket, result) => ticket.set(result),
             Self::Map(ticket, result) => ticket.set(result),
         }
     }
@@ -126,6 +131,9 @@ pub(crate) struct Core {
     ops: BTreeMap<u64, Box<ops::OpState>>,
     /// Those that wait for others to end.
     queued: BTreeSet<u64>,
+    /// Room that is wanted or had without an operation, and which of it is wanted, in order.
+    reservations: BTreeMap<u64, budgets::Reservation>,
+    reserving: BTreeSet<u64>,
     inflight_ops: u64,
     inflight_bytes: u64,
     admitting: bool,
@@ -159,6 +167,8 @@ impl Core {
             cache: PgCache::default(),
             ops: BTreeMap::new(),
             queued: BTreeSet::new(),
+            reservations: BTreeMap::new(),
+            reserving: BTreeSet::new(),
             inflight_ops: 0,
             inflight_bytes: 0,
             admitting: false,
@@ -219,6 +229,7 @@ impl Core {
     pub(crate) fn shut_down(&mut self) {
         self.is_shut = true;
         self.queued.clear();
+        self.refuse_reservations();
         for id in self.lingers.keys().copied().collect::<Vec<_>>() {
             self.fail_linger(id, OpError::Shutdown);
         }
@@ -297,11 +308,14 @@ impl Core {
     fn check(&self) {
         if cfg!(debug_assertions) {
             let under_way = self.ops.values().filter(|op| op.is_budgeted());
-            let (count, bytes) =
-                under_way.fold((0, 0), |(count, bytes), op| (count + 1, bytes + op.bytes));
+            let reserved = self.reservations.values().filter(|it| it.granted).map(|it| it.bytes);
+            let all = under_way.map(|op| op.bytes).chain(reserved);
+            let (count, bytes) = all.fold((0, 0), |(count, bytes), it| (count + 1, bytes + it));
             assert_eq!((self.inflight_ops, self.inflight_bytes), (count, bytes));
             let queued = self.ops.iter().filter(|(_, op)| op.queued).map(|(tid, _)| tid);
             assert!(queued.eq(self.queued.iter()));
+            let reserving = self.reservations.iter().filter(|(_, it)| !it.granted);
+            assert!(reserving.map(|(id, _)| id).eq(self.reserving.iter()));
             assert!(self.by_session.len() == self.sessions.len());
             for (osd, session) in &self.sessions {
                 assert_eq!(self.by_session.get(&session.id), Some(osd));

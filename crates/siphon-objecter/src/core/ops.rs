@@ -1,5 +1,6 @@
 //! Operations on objects, from submission to result.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -111,9 +112,18 @@ impl OpState {
 impl Core {
     /// Takes an operation. It is sent as soon as it can be; its result comes to `then`.
     pub(crate) fn submit(&mut self, op: Op, then: Then, now: Instant) {
+        if let Some(tid) = self.take(op, then, now) {
+            self.queued.insert(tid);
+            self.admit(now);
+        }
+        self.check();
+    }
+
+    /// Makes an operation's state, unless it cannot be sent.
+    pub(super) fn take(&mut self, op: Op, then: Then, now: Instant) -> Option<u64> {
         if let Err(error) = self.acceptable(&op) {
             self.tell(then, Err(error), now);
-            return;
+            return None;
         }
         let bytes = op.bytes();
         let timeout = op.timeout.or(self.config.timeout);
@@ -128,9 +138,7 @@ impl Core {
             op.timeout = Some((at, timeout));
             self.deadlines.insert((at, tid));
         }
-        self.queued.insert(tid);
-        self.admit(now);
-        self.check();
+        Some(tid)
     }
 
     pub(super) fn acceptable(&self, op: &Op) -> Result<(), OpError> {
@@ -207,23 +215,37 @@ impl Core {
         if std::mem::replace(&mut self.admitting, true) {
             return; // whoever does so now sees it as well
         }
-        while let Some(&tid) = self.queued.first() {
-            let bytes = self.ops.get(&tid).map_or(0, |op| op.bytes);
+        let first = |ids: &BTreeSet<u64>| ids.first().copied();
+        while let Some(id) =
+            [first(&self.queued), first(&self.reserving)].into_iter().flatten().min()
+        {
+            let bytes = match (self.ops.get(&id), self.reservations.get(&id)) {
+                (Some(op), _) => op.bytes,
+                (None, reservation) => reservation.map_or(0, |it| it.bytes),
+            };
             let fits = self.inflight_bytes.saturating_add(bytes) <= self.config.max_bytes;
             // One that is longer than all goes alone.
             let alone = self.inflight_ops == 0;
             if !alone && (!fits || self.inflight_ops >= self.config.max_ops) {
                 break;
             }
-            self.queued.pop_first();
-            self.inflight_ops += 1;
-            self.inflight_bytes += bytes;
-            self.start(tid, now);
+            if self.queued.remove(&id) {
+                self.count(id);
+                self.start(id, now);
+            } else {
+                self.grant(id);
+            }
         }
         self.admitting = false;
     }
 
-    fn start(&mut self, tid: u64, now: Instant) {
+    /// An operation is under way from now on.
+    pub(super) fn count(&mut self, tid: u64) {
+        self.inflight_ops += 1;
+        self.inflight_bytes += self.ops.get(&tid).map_or(0, |op| op.bytes);
+    }
+
+    pub(super) fn start(&mut self, tid: u64, now: Instant) {
         self.keep_ticking(now);
         if let Some(op) = self.ops.get_mut(&tid) {
             op.queued = false;

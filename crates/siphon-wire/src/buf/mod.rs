@@ -8,6 +8,6 @@ mod rope;
 
 pub use input::Input;
 pub use pool::{SegmentBuf, SegmentPool};
-pub use ring::ChunkRing;
 pub(crate) use ring::gathered;
+pub use ring::{ChunkRing, take_short};
 pub use rope::Rope;

@@ -1,16 +1,10 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Bytes, BytesMut};
-
-use super::ring::ChunkRing;
+use bytes::Bytes;
 
 /// Alignment of every segment, and the unit of their capacities, in bytes.
 const PAGE: usize = 4096;
-/// Chunks for short parts: bytes of each, and how many are kept that are still in use.
-const SHORT: (usize, usize) = (16 << 10, 16);
-/// The same for those that begin at a page: eight pages, and what it takes to find the first.
-const SHORT_PAGES: (usize, usize) = (9 * PAGE, 16);
 /// Largest capacity that is kept for reuse, in pages: 64 MiB.
 const MAX_CLASS_PAGES: usize = 1 << 14;
 
@@ -41,13 +35,6 @@ pub struct SegmentPool {
 struct Shared {
     max_retained: usize,
     free: Mutex<Free>,
-    short: Mutex<Short>,
-}
-
-/// Chunks that short buffers are cut from.
-struct Short {
-    any: ChunkRing,
-    pages: ChunkRing,
 }
 
 /// Invariant: `retained` is the sum of the capacities in `classes`, and at most `max_retained`.
@@ -73,21 +60,7 @@ pub struct SegmentBuf {
 impl SegmentPool {
     /// A pool that keeps at most `max_retained` bytes of segments that nobody uses.
     pub fn new(max_retained: usize) -> Self {
-        let short = Short {
-            any: ChunkRing::new(SHORT.0, SHORT.1),
-            pages: ChunkRing::new(SHORT_PAGES.0, SHORT_PAGES.1),
-        };
-        let shared = Shared { max_retained, free: Mutex::default(), short: Mutex::new(short) };
-        Self { shared: Arc::new(shared) }
-    }
-
-    /// An empty buffer that holds `len` bytes without moving, for what is short; if it is said which, one
-    /// of them begins a page. It shares a chunk of memory with others, which see [`ChunkRing`]; there
-    /// are at most 17 of 16 KiB, and as many of 36 KiB for those with a page.
-    pub fn take_short(&self, len: usize, page_at: Option<usize>) -> BytesMut {
-        let mut short = self.shared.short.lock().unwrap_or_else(PoisonError::into_inner);
-        let ring = if page_at.is_some() { &mut short.pages } else { &mut short.any };
-        ring.take(len, page_at)
+        Self { shared: Arc::new(Shared { max_retained, free: Mutex::default() }) }
     }
 
     /// A segment for `len` bytes. Its capacity is at most a quarter more, rounded up to a page.

@@ -91,32 +91,61 @@ impl fmt::Debug for ChunkRing {
     }
 }
 
-/// Chunks of what each thread encodes: 16 KiB each, and at most eight that are still in use.
-const ENCODED: (usize, usize) = (16 << 10, 8);
+/// Chunks for short buffers: bytes of each, and how many are kept that are still in use.
+const SHORT: (usize, usize) = (16 << 10, 16);
+/// The same for those that begin at a page: eight pages, and what it takes to find the first.
+const SHORT_PAGES: (usize, usize) = (9 * PAGE, 16);
 /// What is encoded and longer than this has memory of its own, in bytes.
 const MAX_SHARED: usize = 1024;
 
+/// What a thread cuts short buffers from.
+struct Short {
+    any: ChunkRing,
+    pages: ChunkRing,
+    /// Where it encodes.
+    scratch: BytesMut,
+}
+
 thread_local! {
-    /// Where a thread encodes, and what it cuts the results from: whoever encodes has no other place
-    /// to keep them.
-    static ENCODE: RefCell<(BytesMut, ChunkRing)> =
-        RefCell::new((BytesMut::new(), ChunkRing::new(ENCODED.0, ENCODED.1)));
+    /// Of the thread, and not of who takes: so nothing is locked, and whoever encodes has no other place
+    /// to keep it.
+    static SHORT_BUFFERS: RefCell<Short> = RefCell::new(Short {
+        any: ChunkRing::new(SHORT.0, SHORT.1),
+        pages: ChunkRing::new(SHORT_PAGES.0, SHORT_PAGES.1),
+        scratch: BytesMut::new(),
+    });
+}
+
+/// An empty buffer that holds `len` bytes without moving, for what is short; if it is said which, one of
+/// them begins a page. It shares a chunk of memory with others of its thread, which see [`ChunkRing`]: at
+/// most 17 of 16 KiB, and as many of 36 KiB for those with a page, and any thread may drop it.
+///
+/// ```
+/// let mut buffer = siphon_wire::buf::take_short(5, Some(0));
+/// buffer.extend_from_slice(b"bytes");
+/// assert_eq!(buffer.as_ptr() as usize % 4096, 0);
+/// ```
+pub fn take_short(len: usize, page_at: Option<usize>) -> BytesMut {
+    SHORT_BUFFERS.with_borrow_mut(|short| {
+        let ring = if page_at.is_some() { &mut short.pages } else { &mut short.any };
+        ring.take(len, page_at)
+    })
 }
 
 /// The bytes that `fill` appends to an empty buffer. In a steady state, short ones ask nothing of the
 /// allocator.
 pub(crate) fn gathered(fill: impl FnOnce(BytesMut) -> BytesMut) -> Bytes {
-    let scratch = ENCODE.with_borrow_mut(|(scratch, _)| std::mem::take(scratch));
+    let scratch = SHORT_BUFFERS.with_borrow_mut(|short| std::mem::take(&mut short.scratch));
     let mut filled = fill(scratch);
     if filled.len() > MAX_SHARED {
         return filled.freeze();
     }
-    ENCODE.with_borrow_mut(|(scratch, ring)| {
-        let mut short = ring.take(filled.len(), None);
-        short.extend_from_slice(&filled);
+    SHORT_BUFFERS.with_borrow_mut(|short| {
+        let mut own = short.any.take(filled.len(), None);
+        own.extend_from_slice(&filled);
         filled.clear();
-        *scratch = filled;
-        short.freeze()
+        short.scratch = filled;
+        own.freeze()
     })
 }
 

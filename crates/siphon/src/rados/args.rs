@@ -331,7 +331,7 @@ pub(super) enum LockVerb {
     },
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct BenchArgs {
     /// How long, in seconds
     pub(super) seconds: u32,

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use siphon_osdmap::{MapFlags, PoolFlags};
-use siphon_rados::{Change, Error, Pool, WriteOp};
+use siphon_rados::{Budget, Error, Operation, Pool, WriteOp};
 use siphon_wire::buf::Rope;
 use siphon_wire::types::{ByteString, Errno};
 
@@ -71,9 +71,12 @@ impl Session {
             bar: self.bar(length),
         };
         let mut any = false;
-        while let Some(block) = read_block(&mut *file, &words[1], self.block_size())? {
+        loop {
+            // A block is read when there is room for it.
+            let budget = pool.reserve(self.block_size() as u64).await?;
+            let Some(block) = read_block(&mut *file, &words[1], self.block_size())? else { break };
             any = true;
-            put.block(block).await?;
+            put.block(budget, block).await?;
         }
         if !any {
             put.nothing().await?;
@@ -124,19 +127,21 @@ struct Put<'a> {
     object: &'a ByteString,
     at: u64,
     replace: bool,
-    under_way: VecDeque<(Change, u64)>,
+    under_way: VecDeque<(Operation, u64)>,
     bar: ProgressBar,
 }
 
 impl Put<'_> {
     /// Sends a block; waits for the first of those under way if there are enough. They take effect in
     /// their order.
-    async fn block(&mut self, block: Bytes) -> Result<()> {
+    async fn block(&mut self, budget: Budget, block: Bytes) -> Result<()> {
         let length = block.len() as u64;
-        let change = match std::mem::take(&mut self.replace) {
-            true => self.pool.write_full(self.object.clone(), block),
-            false => self.pool.write(self.object.clone(), self.at, block),
+        let mut op = WriteOp::new();
+        match std::mem::take(&mut self.replace) {
+            true => op.write_full(block),
+            false => op.write(self.at, block),
         };
+        let change = self.pool.operate_within(budget, self.object.clone(), op);
         self.at += length;
         self.under_way.push_back((change, length));
         if self.under_way.len() >= WINDOW {

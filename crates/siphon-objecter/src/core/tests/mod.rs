@@ -1,3 +1,4 @@
+mod budgets;
 mod history;
 mod lasting;
 mod single;

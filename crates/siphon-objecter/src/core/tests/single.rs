@@ -17,10 +17,10 @@ use crate::ticket::Ticket;
 use crate::{Op, OpError, OpReply, Target};
 
 /// A core with the first map, whose outputs are looked at.
-struct Bench {
-    core: Core,
-    now: std::time::Instant,
-    sent: Vec<(SessionId, siphon_proto::Message)>,
+pub(super) struct Bench {
+    pub(super) core: Core,
+    pub(super) now: std::time::Instant,
+    pub(super) sent: Vec<(SessionId, siphon_proto::Message)>,
     opened: Vec<SessionId>,
     closed: Vec<SessionId>,
     wanted: Vec<(Epoch, bool)>,
@@ -28,7 +28,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(config: CoreConfig) -> Self {
+    pub(super) fn new(config: CoreConfig) -> Self {
         let world = World::new(config.clone());
         let mut bench = Self {
             core: Core::new(config),
@@ -44,7 +44,7 @@ impl Bench {
         bench
     }
 
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Open { session, .. } => self.opened.push(session),
@@ -57,7 +57,7 @@ impl Bench {
         }
     }
 
-    fn submit(&mut self, op: Op) -> Ticket<Result<OpReply, OpError>> {
+    pub(super) fn submit(&mut self, op: Op) -> Ticket<Result<OpReply, OpError>> {
         let ticket = Ticket::new();
         self.core.submit(op, Then::Reply(ticket.clone()), self.now);
         self.drain();
@@ -76,7 +76,7 @@ impl Bench {
     }
 
     /// Answers the request that was sent last.
-    fn answer(&mut self, result: i32) {
+    pub(super) fn answer(&mut self, result: i32) {
         let (session, tid, request) = self.last();
         self.reply(session, tid, MOSDOpReply::new(&request, result, OsdFlags::ONDISK));
     }
@@ -88,7 +88,7 @@ impl Bench {
     }
 }
 
-fn get(object: &str) -> Op {
+pub(super) fn get(object: &str) -> Op {
     Op::read(Target::object(REPLICATED, object), vec![OsdOp::read(0, 100)])
 }
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use siphon_wire::buf::{Input, Rope, SegmentBuf, SegmentPool};
+use siphon_wire::buf::{Input, Rope, SegmentBuf, SegmentPool, take_short};
 use siphon_wire::crc32c::crc32c;
 
 use super::header::MessageHeader2;
@@ -426,7 +426,7 @@ impl Disassembler {
                 Stage::Rest => sealed.finish_rest(first)?,
                 _ => {
                     let inline = sealed.inline(first);
-                    let mut bytes = self.pool.take_short(inline.len(), None);
+                    let mut bytes = take_short(inline.len(), None);
                     bytes.extend_from_slice(inline);
                     bytes.freeze()
                 }

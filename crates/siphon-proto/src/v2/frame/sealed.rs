@@ -2,7 +2,7 @@
 //! frame, and one or two sealed texts behind it.
 
 use bytes::{Bytes, BytesMut};
-use siphon_wire::buf::{Input, SegmentBuf, SegmentPool};
+use siphon_wire::buf::{Input, SegmentBuf, SegmentPool, take_short};
 
 use super::seal::{BLOCK, Forged, Opener, TAG, padded};
 use super::{FrameError, INLINE, MAX_SEGMENTS, PREAMBLE, Revision};
@@ -120,7 +120,7 @@ impl Sealed {
         let last = lengths.last().map_or(0, |len| padded(*len as usize));
         let data_at = wanted - BLOCK - TAG - last;
         if wanted < MIN_DIRECT {
-            let mut bytes = pool.take_short(wanted, page_aligned.then_some(data_at));
+            let mut bytes = take_short(wanted, page_aligned.then_some(data_at));
             bytes.extend_from_slice(&self.head[..before]);
             self.text = Text::Small { bytes, wanted };
             return wanted - before;

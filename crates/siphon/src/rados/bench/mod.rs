@@ -22,7 +22,7 @@ use super::args::{BenchArgs, BenchOperation, CleanupArgs};
 use super::copying::BLOCK;
 use super::{Failed, Session, say};
 use content::Content;
-use plan::Plan;
+use plan::{Plan, Running};
 use table::Table;
 
 const LAST_RUN: &str = "benchmark_last_metadata";
@@ -147,10 +147,8 @@ impl Session {
         let mut report = Map::new();
         self.head(args, &plan, &mut report)?;
         let mut table = Table::start(args.show_time, self.json().is_some(), &plan.run);
-        let counted = match args.operation {
-            BenchOperation::Write => plan.write(args, &table).await,
-            BenchOperation::Seq | BenchOperation::Rand => plan.read(args, &table).await,
-        };
+        let run = plan.run.clone();
+        let counted = Running::new(plan, args.clone(), table.counter()).to_end().await;
         let (took, lines) = table.stop();
         let wrong = counted?;
         let (summary, finished) = {
@@ -165,7 +163,7 @@ impl Session {
         }
         if write {
             let ops = u32::try_from(finished).unwrap_or(u32::MAX);
-            let run = LastRun { ops, ..plan.run.clone() };
+            let run = LastRun { ops, ..run };
             pool.write_full(meta.clone(), run.to_bytes()).await?;
             if !args.no_cleanup {
                 let started = Instant::now();

@@ -1,17 +1,18 @@
 //! What a run does: writes, or reads and compares.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use futures_util::future::try_join_all;
+use siphon_common::Task;
 use siphon_messages::osd::AllocHintFlags;
-use siphon_rados::{Error, Pool, WriteOp};
-use siphon_wire::buf::Rope;
+use siphon_rados::{Pool, WriteOp};
 use siphon_wire::types::ByteString;
 
 use super::content::Content;
-use super::table::Table;
+use super::table::Counter;
 use super::{LastRun, object_name};
 use crate::rados::args::{BenchArgs, BenchOperation};
 
@@ -37,13 +38,6 @@ impl Plan {
         number % self.run.per_object() * self.run.op_size
     }
 
-    /// Whether operation `number` is still to be begun.
-    fn goes_on(&self, table: &Table, number: u64) -> bool {
-        number < self.depth
-            || (table.stats().elapsed() < self.deadline
-                && self.most.is_none_or(|most| number < most))
-    }
-
     fn write_op(&self, args: &BenchArgs, number: u64) -> WriteOp {
         let (data, offset) = (self.content.of(number), self.offset(number));
         let mut op = WriteOp::new();
@@ -66,80 +60,96 @@ impl Plan {
         }
         op
     }
-
-    /// Writes until the time is over; no write is wrong.
-    pub(super) async fn write(&self, args: &BenchArgs, table: &Table) -> Result<u64> {
-        let begin = |number| {
-            let operation = self.pool.operate(self.name(number), self.write_op(args, number));
-            timed(operation)
-        };
-        let mut under_way = FuturesUnordered::new();
-        let mut next = 0;
-        while self.goes_on(table, next) && next < self.depth {
-            under_way.push(begin(next));
-            table.stats().started += 1;
-            next += 1;
-        }
-        while let Some((result, latency)) = under_way.next().await {
-            result?;
-            table.stats().finish(latency);
-            if self.goes_on(table, next) {
-                under_way.push(begin(next));
-                table.stats().started += 1;
-                next += 1;
-            }
-        }
-        Ok(0)
-    }
-
-    /// Reads until the time is over, or all was read once in its order; returns how many reads were
-    /// not what was written.
-    pub(super) async fn read(&self, args: &BenchArgs, table: &Table) -> Result<u64> {
-        let written = u64::from(self.run.ops);
-        if written == 0 {
-            bail!("the run before has written nothing");
-        }
-        let random = args.operation == BenchOperation::Rand;
-        let begin = |number: u64| {
-            let read = self.pool.read(self.name(number), self.offset(number), self.run.op_size);
-            async move { (timed(read).await, number) }
-        };
-        let mut seed = Lottery::new();
-        let mut choose =
-            |next: u64| if random && next >= self.depth { seed.below(written) } else { next };
-        let mut under_way = FuturesUnordered::new();
-        let (mut next, mut wrong) = (0, 0);
-        while next < self.depth && next < written {
-            under_way.push(begin(choose(next)));
-            table.stats().started += 1;
-            next += 1;
-        }
-        while let Some(((result, latency), number)) = under_way.next().await {
-            let data: Rope = result?;
-            table.stats().finish(latency);
-            if !args.no_verify && !self.content.is(number, &data) {
-                eprintln!("{} is not correct!", self.name(number));
-                wrong += 1;
-            }
-            let more = random || next < written;
-            if more && table.stats().elapsed() < self.deadline {
-                under_way.push(begin(choose(next)));
-                table.stats().started += 1;
-                next += 1;
-            }
-        }
-        Ok(wrong)
-    }
 }
 
-/// A future's result, and how long it took from now.
-fn timed<T>(
-    future: impl Future<Output = Result<T, Error>>,
-) -> impl Future<Output = (Result<T, Error>, Duration)> {
-    let started = Instant::now();
-    async move {
-        let result = future.await;
-        (result, started.elapsed())
+/// A run that goes on: each operation in flight is a task, which begins the next where its answer
+/// comes, on a worker of the messenger. So no thread has to be woken for an operation.
+pub(super) struct Running {
+    plan: Plan,
+    args: BenchArgs,
+    counter: Counter,
+    lottery: Mutex<Lottery>,
+}
+
+impl Running {
+    pub(super) fn new(plan: Plan, args: BenchArgs, counter: Counter) -> Arc<Self> {
+        Arc::new(Self { plan, args, counter, lottery: Mutex::new(Lottery::new()) })
+    }
+
+    /// Goes on until the time is over, or all is done; returns how many reads were not what was
+    /// written.
+    pub(super) async fn to_end(self: &Arc<Self>) -> Result<u64> {
+        let first = match self.args.operation {
+            BenchOperation::Write => self.plan.depth,
+            BenchOperation::Seq | BenchOperation::Rand => {
+                let written = u64::from(self.plan.run.ops);
+                if written == 0 {
+                    bail!("the run before has written nothing");
+                }
+                self.plan.depth.min(written)
+            }
+        };
+        let begin = |number| {
+            self.counter.stats().started += 1;
+            Task::spawn(Arc::clone(self).go_on_from(number))
+        };
+        let tasks: Vec<_> = (0..first).map(begin).collect();
+        Ok(try_join_all(tasks).await?.into_iter().sum())
+    }
+
+    /// One operation after the other, from operation `number` on.
+    async fn go_on_from(self: Arc<Self>, mut number: u64) -> Result<u64> {
+        let mut wrong = 0;
+        loop {
+            let started = Instant::now();
+            let data = match self.args.operation {
+                BenchOperation::Write => {
+                    let op = self.plan.write_op(&self.args, number);
+                    self.plan.pool.operate(self.plan.name(number), op).await?;
+                    None
+                }
+                BenchOperation::Seq | BenchOperation::Rand => {
+                    let (name, offset) = (self.plan.name(number), self.plan.offset(number));
+                    Some(self.plan.pool.read(name, offset, self.plan.run.op_size).await?)
+                }
+            };
+            let ended = Instant::now();
+            if let Some(data) = data
+                && !self.args.no_verify
+                && !self.plan.content.is(number, &data)
+            {
+                eprintln!("{} is not correct!", self.plan.name(number));
+                wrong += 1;
+            }
+            match self.next(started, ended) {
+                Some(next) => number = next,
+                None => return Ok(wrong),
+            }
+        }
+    }
+
+    /// Counts an operation that has ended; returns which is to be begun in its place.
+    fn next(&self, started: Instant, ended: Instant) -> Option<u64> {
+        let mut stats = self.counter.stats();
+        stats.finish(ended.saturating_duration_since(started));
+        let (next, written) = (stats.started, u64::from(self.plan.run.ops));
+        let more = match self.args.operation {
+            BenchOperation::Write => self.plan.most.is_none_or(|most| next < most),
+            BenchOperation::Seq => next < written,
+            BenchOperation::Rand => true,
+        };
+        if !more || stats.until(ended) >= self.plan.deadline {
+            return None;
+        }
+        stats.started += 1;
+        drop(stats);
+        match self.args.operation {
+            BenchOperation::Rand => {
+                let lottery = self.lottery.lock();
+                Some(lottery.unwrap_or_else(PoisonError::into_inner).below(written))
+            }
+            BenchOperation::Write | BenchOperation::Seq => Some(next),
+        }
     }
 }
 

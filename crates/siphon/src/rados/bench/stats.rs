@@ -99,6 +99,11 @@ impl Stats {
         self.start.elapsed()
     }
 
+    /// How long the run had gone on then.
+    pub(super) fn until(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.start)
+    }
+
     fn latency_mean(&self) -> f64 {
         self.latency.mean
     }

@@ -25,6 +25,16 @@ struct Shared {
     ended: Condvar,
 }
 
+/// What a run counts, for those who count.
+#[derive(Clone)]
+pub(super) struct Counter(Arc<Shared>);
+
+impl Counter {
+    pub(super) fn stats(&self) -> MutexGuard<'_, Stats> {
+        lock(&self.0.stats)
+    }
+}
+
 impl Table {
     /// Begins the counting. In JSON the lines are kept for the end.
     pub(super) fn start(show_time: bool, json: bool, run: &LastRun) -> Self {
@@ -40,6 +50,10 @@ impl Table {
 
     pub(super) fn stats(&self) -> MutexGuard<'_, Stats> {
         lock(&self.shared.stats)
+    }
+
+    pub(super) fn counter(&self) -> Counter {
+        Counter(Arc::clone(&self.shared))
     }
 
     /// Ends the table: how long the run took, and its lines for JSON.

@@ -1,0 +1,86 @@
+//! Room for operations that are yet to be made.
+
+use std::time::Instant;
+
+use super::{BudgetTicket, Core, Done, Then};
+use crate::{Op, OpError};
+
+/// Room that someone waits for or has, and that no operation takes up yet. It counts as one operation.
+pub(super) struct Reservation {
+    pub(super) bytes: u64,
+    pub(super) granted: bool,
+    ticket: BudgetTicket,
+}
+
+impl Core {
+    /// Wants room for an operation of `bytes`. Whoever came first gets it first, operations and
+    /// reservations alike.
+    pub(crate) fn reserve(&mut self, bytes: u64, ticket: BudgetTicket, now: Instant) {
+        if self.is_shut {
+            self.done(Done::Budget(ticket, Err(OpError::Shutdown)));
+            return;
+        }
+        let id = self.next_id();
+        ticket.set_id(id);
+        self.reservations.insert(id, Reservation { bytes, granted: false, ticket });
+        self.reserving.insert(id);
+        self.admit(now);
+        self.check();
+    }
+
+    /// The room of a reservation is not wanted, or not any more.
+    pub(crate) fn release(&mut self, id: u64, now: Instant) {
+        self.give_back(id);
+        self.admit(now);
+        self.check();
+    }
+
+    /// Takes an operation for which there is room: what was reserved, whatever it takes itself.
+    ///
+    /// Behind operations that wait it would overtake them, and they may be waiting for its room: then it
+    /// waits with them, like any other.
+    pub(crate) fn submit_within(&mut self, id: u64, op: Op, then: Then, now: Instant) {
+        self.give_back(id);
+        if !self.queued.is_empty() {
+            self.submit(op, then, now);
+            return;
+        }
+        if let Some(tid) = self.take(op, then, now) {
+            self.count(tid);
+            self.start(tid, now);
+        }
+        self.admit(now);
+        self.check();
+    }
+
+    fn give_back(&mut self, id: u64) {
+        if let Some(reservation) = self.reservations.remove(&id) {
+            if reservation.granted {
+                self.inflight_ops -= 1;
+                self.inflight_bytes -= reservation.bytes;
+            } else {
+                self.reserving.remove(&id);
+            }
+        }
+    }
+
+    /// It has room from now on.
+    pub(super) fn grant(&mut self, id: u64) {
+        let Some(reservation) = self.reservations.get_mut(&id) else { return };
+        self.reserving.remove(&id);
+        reservation.granted = true;
+        self.inflight_ops += 1;
+        self.inflight_bytes += reservation.bytes;
+        let ticket = reservation.ticket.clone();
+        self.done(Done::Budget(ticket, Ok(())));
+    }
+
+    /// Who waits for room waits no more. What has room keeps it until it is dropped.
+    pub(super) fn refuse_reservations(&mut self) {
+        for id in std::mem::take(&mut self.reserving) {
+            if let Some(reservation) = self.reservations.remove(&id) {
+                self.done(Done::Budget(reservation.ticket, Err(OpError::Shutdown)));
+            }
+        }
+    }
+}

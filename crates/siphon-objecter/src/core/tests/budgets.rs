@@ -1,0 +1,103 @@
+//! Room that is had before there is an operation for it.
+
+use super::single::{Bench, get};
+use super::world::config;
+use crate::OpError;
+use crate::core::{BudgetTicket, CoreConfig, Then};
+use crate::ticket::Ticket;
+
+/// `get` counts 100 bytes.
+fn bench() -> Bench {
+    Bench::new(CoreConfig { max_ops: 3, max_bytes: 250, ..config() })
+}
+
+impl Bench {
+    fn reserve(&mut self, bytes: u64) -> BudgetTicket {
+        let ticket = Ticket::new();
+        self.core.reserve(bytes, ticket.clone(), self.now);
+        self.drain();
+        ticket
+    }
+
+    fn submit_within(&mut self, budget: &BudgetTicket) {
+        self.core.submit_within(budget.id(), get("object"), Then::Nobody, self.now);
+        self.drain();
+    }
+
+    fn release(&mut self, budget: &BudgetTicket) {
+        self.core.release(budget.id(), self.now);
+        self.drain();
+    }
+
+    fn inflight(&self) -> (u64, u64) {
+        (self.core.inflight_ops, self.core.inflight_bytes)
+    }
+}
+
+#[test]
+fn operations_and_reservations_get_room_in_one_line() {
+    let mut bench = bench();
+    let (first, second) = (bench.reserve(200), bench.reserve(100));
+    let third = bench.submit(get("third"));
+    assert!(first.take().is_some() && second.take().is_none());
+    assert_eq!((bench.inflight(), bench.sent.len()), ((1, 200), 0));
+    // What it turns out to take counts: there is room for the second.
+    bench.release(&first);
+    assert!(second.take().is_some());
+    assert_eq!((bench.inflight(), bench.sent.len()), ((2, 200), 1), "the third needs no more");
+    // One that nobody waits for leaves the line; what is longer than all goes alone.
+    let (fourth, long) = (bench.reserve(100), bench.reserve(1000));
+    bench.release(&fourth);
+    bench.answer(0);
+    assert!(third.take().is_some() && long.take().is_none());
+    bench.release(&second);
+    assert!(fourth.take().is_none() && long.take().is_some());
+    assert_eq!(bench.inflight(), (1, 1000));
+    bench.release(&long);
+    bench.release(&long); // nothing, for it is gone
+    assert_eq!(bench.inflight(), (0, 0));
+}
+
+#[test]
+fn an_operation_takes_its_own_bytes_of_what_was_reserved() {
+    let mut bench = bench();
+    let budget = bench.reserve(250);
+    let waits = bench.reserve(150);
+    assert!(budget.take().is_some() && waits.take().is_none());
+    bench.submit_within(&budget);
+    assert_eq!((bench.inflight(), bench.sent.len()), ((2, 250), 1), "its rest is the other's");
+    bench.answer(0);
+    assert_eq!(bench.inflight(), (1, 150));
+    // More than was reserved counts as well, and waits for nothing.
+    let tiny = bench.reserve(1);
+    bench.submit_within(&tiny);
+    assert_eq!((bench.inflight(), bench.sent.len()), ((2, 250), 2));
+}
+
+/// What was submitted first is done first, and who holds room that others wait for lets go of it.
+#[test]
+fn none_overtakes_an_operation_that_waits() {
+    let mut bench = bench();
+    let budget = bench.reserve(200);
+    let waits = bench.submit(get("object"));
+    assert!(budget.take().is_some() && bench.sent.is_empty());
+    bench.submit_within(&budget);
+    assert_eq!(bench.sent.len(), 2);
+    let order: Vec<_> = bench.sent.iter().map(|(_, message)| message.header.tid).collect();
+    assert!(order[0] == waits.id() && order[0] < order[1]);
+    assert_eq!(bench.inflight(), (2, 200));
+}
+
+#[test]
+fn a_shutdown_refuses_who_waits_for_room() {
+    let mut bench = bench();
+    let (had, waits) = (bench.reserve(250), bench.reserve(1));
+    assert_eq!(had.take(), Some(Ok(())));
+    bench.core.shut_down();
+    bench.drain();
+    assert_eq!(waits.take(), Some(Err(OpError::Shutdown)));
+    assert_eq!(bench.reserve(1).take(), Some(Err(OpError::Shutdown)));
+    bench.submit_within(&had);
+    bench.release(&had);
+    assert_eq!((bench.inflight(), bench.sent.len()), ((0, 0), 0));
+}

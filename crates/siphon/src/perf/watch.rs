@@ -1,0 +1,42 @@
+//! `--watch`: the view of `siphon top` on this process, while it measures.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use siphon_common::Context;
+
+use crate::top;
+
+/// Refuses to watch where nobody would see it.
+pub(super) fn check(watch: bool) -> Result<()> {
+    if watch && !std::io::stdout().is_terminal() {
+        bail!(
+            "--watch: the output is no terminal. Leave --watch out, or give the process an \
+             --admin_socket and watch that with `siphon top` on a terminal"
+        );
+    }
+    Ok(())
+}
+
+/// Runs something, and shows the process meanwhile if that is wanted. Who has seen enough (`q`) sets the flag
+/// that is given, upon which it is to end with what it has.
+pub(super) fn watched<T: Send>(
+    watch: bool,
+    context: &Context,
+    run: impl FnOnce(&Arc<AtomicBool>) -> Result<T> + Send,
+) -> Result<T> {
+    let enough = Arc::new(AtomicBool::new(false));
+    if !watch {
+        return run(&enough);
+    }
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| run(&enough));
+        let shown = top::watch_own(context, &|| running.is_finished());
+        enough.store(true, Ordering::Release);
+        let result = running.join().map_err(|_| anyhow!("the measurement ended by a panic"))?;
+        shown.context("cannot show it on the terminal")?;
+        result
+    })
+}
