@@ -13,11 +13,18 @@ pub(crate) fn root() -> &'static Path {
 
 /// The pages whose blocks are run: README.md, and all of the book.
 pub(crate) fn pages() -> Vec<Page> {
-    let docs = fs::read_dir(root().join("docs")).expect("there is a folder docs");
-    let docs = docs.map(|entry| entry.expect("it can be read").path());
-    let mut paths: Vec<_> =
-        docs.filter(|path| path.extension().is_some_and(|it| it == "md")).collect();
-    paths.push(root().join("README.md"));
+    let mut paths = vec![root().join("README.md")];
+    let mut folders = vec![root().join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("docs and all below can be read") {
+            let path = entry.expect("it can be read").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == "md") {
+                paths.push(path);
+            }
+        }
+    }
     paths.sort();
     paths.into_iter().map(Page::read).collect()
 }
@@ -51,8 +58,8 @@ pub(crate) struct Block {
 pub(crate) enum Directive {
     /// `cluster`: a real cluster, which /etc/ceph/ceph.conf is of.
     Cluster,
-    /// `ceph`: Ceph's own command line.
-    Ceph,
+    /// `needs PROGRAM`: a program that is installed, as Ceph's own `ceph`.
+    Needs(String),
     /// `rdma`: RDMA devices, which are in the machine of `cargo xtask rdma-vm`.
     Rdma,
     /// `terminal`: it runs on a terminal, and is ended by the key q.
@@ -78,9 +85,9 @@ impl Directive {
         let rest = rest.trim().to_owned();
         match (word, rest.is_empty()) {
             ("cluster", true) => Ok(Self::Cluster),
-            ("ceph", true) => Ok(Self::Ceph),
             ("rdma", true) => Ok(Self::Rdma),
             ("terminal", true) => Ok(Self::Terminal),
+            ("needs", false) => Ok(Self::Needs(rest)),
             ("background", false) => Ok(Self::Background(rest)),
             ("save", false) => Ok(Self::Save(rest)),
             ("program", false) => Ok(Self::Program(rest)),

@@ -71,19 +71,25 @@ pub(crate) struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    /// A world, which has a cluster if the page wants one; `None` if this machine cannot have that.
-    pub(crate) fn new(clusters: &'a Clusters, with_cluster: bool) -> Option<Self> {
-        let cluster = match with_cluster {
-            true => Some(clusters.get()?),
-            false => None,
-        };
+    /// A world, which has a cluster if the page wants one, and this machine can have it.
+    pub(crate) fn new(clusters: &'a Clusters, with_cluster: bool) -> Self {
+        let cluster = with_cluster.then(|| clusters.get()).flatten();
         let folder = tempfile::tempdir().expect("there is a place for it");
         let ports: [u16; PORTS] = free_ports();
         let free = RefCell::new(ports.into());
         let (ports, program) = Default::default();
         let world = Self { folder, cluster, free, ports, program };
         world.prepare().expect("a new folder can be written to");
-        Some(world)
+        world
+    }
+
+    pub(crate) fn has_cluster(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    /// Whether the shell finds a program of this name.
+    pub(crate) fn has_program(&self, name: &str) -> bool {
+        self.shell(&format!("command -v {name}")).output().is_ok_and(|it| it.status.success())
     }
 
     fn prepare(&self) -> std::io::Result<()> {
