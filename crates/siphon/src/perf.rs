@@ -25,6 +25,7 @@ use siphon_proto::v2::BannerFeatures;
 use siphon_proto::v2::compression::{Algorithm, CompressionOptions};
 use siphon_wire::types::{AuthName, EntityAddrVec, EntityName, EntityType};
 
+use crate::interrupt::{Ending, Interrupt};
 use crate::size::Size;
 use crate::stack::StackArgs;
 use crate::{address, options};
@@ -213,20 +214,27 @@ struct WorkArgs {
     json: bool,
 }
 
+impl Args {
+    /// Whether this is the side that answers.
+    pub(crate) fn serves(&self) -> bool {
+        matches!(self.side, Some(Side::Server { .. }))
+    }
+}
+
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     match args.side {
         None => run_both(&args),
-        Some(Side::Sweep(args)) => return sweep::run(&args),
+        Some(Side::Sweep(args)) => sweep::run(&args),
         Some(Side::Server { addr, think_time, threads, seal, stack }) => {
             let think_time = Duration::from_micros(think_time);
-            serve(&addr, ServerOptions { threads, think_time }, &seal, &stack)
+            serve(&addr, ServerOptions { threads, think_time }, &seal, &stack)?;
+            Ok(ExitCode::SUCCESS)
         }
         Some(Side::Client { addr, work, seal, stack }) => run_client(&addr, &work, &seal, &stack),
-    }?;
-    Ok(ExitCode::SUCCESS)
+    }
 }
 
-fn run_both(args: &Args) -> Result<()> {
+fn run_both(args: &Args) -> Result<ExitCode> {
     let Args { work, seal, stack, baseline, listen, .. } = args;
     let workload = work.workload()?;
     let context = stack.context()?;
@@ -249,18 +257,16 @@ fn run_both(args: &Args) -> Result<()> {
         }
         false => None,
     };
-    let Measured { ours, raws, rdma } = measure(&client, &stack, raw.as_ref(), &workload)?;
-    let mut report = report(&client, &stack, &workload, &ours);
-    report.rdma = rdma;
-    if !raws.is_empty() {
-        report.comparison = Some(compare(&ours, &raws, workload.size));
-    }
+    let interrupt = Interrupt::listen()?;
+    let measured = measure(&client, &stack, raw.as_ref(), &workload, &interrupt)?;
+    let report = report(&client, &stack, &workload, &measured, &interrupt);
     client.shutdown();
     pollster::block_on(server.shutdown());
-    print(&report, work.json)
+    print(&report, work.json)?;
+    Ok(interrupt.exit_code())
 }
 
-fn run_client(addr: &str, work: &WorkArgs, seal: &ModeArgs, stack: &StackArgs) -> Result<()> {
+fn run_client(addr: &str, work: &WorkArgs, seal: &ModeArgs, stack: &StackArgs) -> Result<ExitCode> {
     let workload = work.workload()?;
     let server = address::resolve(addr, None)?;
     let context = stack.context()?;
@@ -272,11 +278,12 @@ fn run_client(addr: &str, work: &WorkArgs, seal: &ModeArgs, stack: &StackArgs) -
     let secret = seal.secret(no_key)?;
     let options = work.options(seal, auth_client(secret.as_ref())?);
     let client = connect(&context, &stack, &server, &workload, options)?;
-    let Measured { ours, rdma, .. } = measure(&client, &stack, None, &workload)?;
-    let mut report = report(&client, &stack, &workload, &ours);
-    report.rdma = rdma;
+    let interrupt = Interrupt::listen()?;
+    let measured = measure(&client, &stack, None, &workload, &interrupt)?;
+    let report = report(&client, &stack, &workload, &measured, &interrupt);
     client.shutdown();
-    print(&report, work.json)
+    print(&report, work.json)?;
+    Ok(interrupt.exit_code())
 }
 
 fn serve(addr: &str, options: ServerOptions, seal: &ModeArgs, stack: &StackArgs) -> Result<()> {
@@ -293,11 +300,22 @@ fn serve(addr: &str, options: ServerOptions, seal: &ModeArgs, stack: &StackArgs)
         siphon_msgr::save_secret(path, key.to_base64().as_bytes())?;
         Ok(key)
     })?;
+    let ending = Ending::listen()?;
     let server = start_server(&context, &stack, addr, options, seal, secret.as_ref())?;
     println!("answering the benchmark at {}, until interrupted", server.addrs());
-    loop {
-        std::thread::park();
-    }
+    ending.wait()?;
+    pollster::block_on(server.shutdown());
+    let [messages, connections] =
+        ["msgr_recv_messages", "msgr_created_connections"].map(|name| counted(&context, name));
+    println!("interrupted: {messages} messages came over {connections} connections");
+    Ok(())
+}
+
+/// A counter's sum over all workers.
+fn counted(context: &Context, name: &str) -> u64 {
+    let dump = context.perf().dump(None, None);
+    let loggers = dump.as_object().into_iter().flat_map(|loggers| loggers.values());
+    loggers.filter_map(|logger| logger[name].as_u64()).sum()
 }
 
 fn start_server(
@@ -348,7 +366,6 @@ fn connect(
     Ok(client)
 }
 
-/// Measures in rounds, in turn with the raw limit if there is one.
 /// Rounds of the messenger and of plain sockets, and what RDMA took for the former.
 struct Measured {
     ours: Vec<Measurement>,
@@ -356,28 +373,37 @@ struct Measured {
     rdma: Option<RdmaFigures>,
 }
 
+/// Measures in rounds, in turn with the raw limit if there is one, until the end or the first signal: the
+/// round of the messenger that it cuts short is kept, one of plain sockets is not.
 fn measure(
     client: &Client,
     stack: &Stack,
     raw: Option<&(RawServer, RawPeers)>,
     workload: &Workload,
+    interrupt: &Interrupt,
 ) -> Result<Measured> {
     let rounds = if raw.is_some() { ROUNDS } else { 1 };
     let round = Workload { limit: divide(workload.limit, rounds), ..*workload };
     let warm_up = Workload { limit: Limit::Time(WARM_UP), ..*workload };
     let (mut ours, mut raws) = (Vec::new(), Vec::new());
     if matches!(workload.limit, Limit::Time(_)) {
-        client.measure(&warm_up, &Arc::new(Progress::new(workload.jobs)))?;
+        let progress = Arc::new(Progress::stopped_by(workload.jobs, interrupt.flag()));
+        client.measure(&warm_up, &progress)?;
         if let Some((server, peers)) = raw {
-            server.measure(*peers, &warm_up, &Arc::new(Progress::new(workload.jobs)))?;
+            server.measure(*peers, &warm_up, &progress)?;
         }
     }
     let before = stack.rdma().map(RdmaDevice::counts);
     for _ in 0..rounds {
-        ours.push(shown("siphon", &round, |progress| Ok(client.measure(&round, progress)?))?);
-        if let Some((server, peers)) = raw {
+        let run = |progress: &_| Ok(client.measure(&round, progress)?);
+        ours.push(shown("siphon", &round, interrupt, run)?);
+        if let Some((server, peers)) = raw.filter(|_| !interrupt.is_set()) {
             let run = |progress: &_| Ok(server.measure(*peers, &round, progress)?);
-            raws.push(shown("plain TCP", &round, run)?);
+            raws.push(shown("plain TCP", &round, interrupt, run)?);
+        }
+        if interrupt.is_set() {
+            raws.truncate(ours.len() - 1);
+            break;
         }
     }
     let after = stack.rdma().map(RdmaDevice::counts);
@@ -402,9 +428,10 @@ fn rdma_figures(before: &RdmaCounts, after: &RdmaCounts, ops: u64) -> RdmaFigure
 fn shown(
     what: &'static str,
     workload: &Workload,
+    interrupt: &Interrupt,
     measure: impl FnOnce(&Arc<Progress>) -> Result<Measurement>,
 ) -> Result<Measurement> {
-    let progress = Arc::new(Progress::new(workload.jobs));
+    let progress = Arc::new(Progress::stopped_by(workload.jobs, interrupt.flag()));
     if !std::io::stderr().is_terminal() {
         return measure(&progress);
     }
@@ -442,15 +469,27 @@ fn shown(
     })
 }
 
-fn report(client: &Client, stack: &Stack, workload: &Workload, rounds: &[Measurement]) -> Report {
+fn report(
+    client: &Client,
+    stack: &Stack,
+    workload: &Workload,
+    measured: &Measured,
+    interrupt: &Interrupt,
+) -> Report {
     let protocol = client.protocol().to_string();
     let kind = stack.kind().map_or("other", |kind| kind.name());
     let mode = client.mode().to_string();
-    let mut report = Report::new(kind.to_owned(), protocol, mode, workload, &sum(rounds));
+    let Measured { ours, raws, rdma } = measured;
+    let mut report = Report::new(kind.to_owned(), protocol, mode, workload, &sum(ours));
+    report.interrupted = interrupt.is_set();
     report.compression = client.compression().map(|algorithm| Compression {
         algorithm: algorithm.to_string(),
         ratio: client.content().compressed(workload.size, algorithm),
     });
+    report.rdma = rdma.clone();
+    if !raws.is_empty() {
+        report.comparison = Some(compare(ours, raws, workload.size));
+    }
     report
 }
 

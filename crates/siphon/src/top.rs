@@ -14,9 +14,12 @@ use siphon_common::admin_socket;
 
 use self::model::{Model, Sample};
 use self::view::View;
+use crate::interrupt::Interrupt;
 
 /// Where Ceph's daemons have their sockets.
 const RUN_DIR: &str = "/var/run/ceph";
+/// How long a signal may go unheeded: no key is waited for longer at once.
+const SIGNAL_CHECK: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -54,8 +57,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !std::io::stdout().is_terminal() {
         bail!("the output is no terminal: --once prints text");
     }
+    let interrupt = Interrupt::listen()?;
     let mut terminal = ratatui::try_init()?;
-    let result = watch(&mut terminal, &sockets, interval, &mut model);
+    let result = watch(&mut terminal, &sockets, interval, &mut model, &interrupt);
     ratatui::restore();
     result
 }
@@ -66,12 +70,13 @@ fn watch(
     sockets: &[PathBuf],
     interval: Duration,
     model: &mut Model,
+    interrupt: &Interrupt,
 ) -> Result<()> {
     let mut view = View::default();
     let mut next = Instant::now() + interval;
-    loop {
+    while !interrupt.is_set() {
         terminal.draw(|frame| view.draw(frame, model))?;
-        if event::poll(next.saturating_duration_since(Instant::now()))? {
+        if wait_for_key(next, interrupt)? {
             let Event::Key(key) = event::read()? else {
                 continue;
             };
@@ -86,6 +91,22 @@ fn watch(
         if Instant::now() >= next {
             model.add(look(sockets), Instant::now());
             next = Instant::now() + interval;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until a key is there, or until `end`, or for a signal: then there is no key.
+#[expect(clippy::disallowed_methods, reason = "rates are by the clock")]
+fn wait_for_key(end: Instant, interrupt: &Interrupt) -> Result<bool> {
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if interrupt.is_set() {
+            return Ok(false);
+        } else if event::poll(left.min(SIGNAL_CHECK))? {
+            return Ok(true);
+        } else if left <= SIGNAL_CHECK {
+            return Ok(false);
         }
     }
 }

@@ -13,6 +13,7 @@ use siphon_wire::types::ByteString;
 use super::content::Content;
 use super::table::Table;
 use super::{LastRun, object_name};
+use crate::interrupt::Interrupt;
 use crate::rados::args::{BenchArgs, BenchOperation};
 
 /// What a run does.
@@ -26,6 +27,8 @@ pub(super) struct Plan {
     pub(super) depth: u64,
     /// Operations in all, if there is a limit.
     pub(super) most: Option<u64>,
+    /// Nothing is begun any more when this is set.
+    pub(super) interrupt: Interrupt,
 }
 
 impl Plan {
@@ -39,9 +42,10 @@ impl Plan {
 
     /// Whether operation `number` is still to be begun.
     fn goes_on(&self, table: &Table, number: u64) -> bool {
-        number < self.depth
-            || (table.stats().elapsed() < self.deadline
-                && self.most.is_none_or(|most| number < most))
+        !self.interrupt.is_set()
+            && (number < self.depth
+                || table.stats().elapsed() < self.deadline
+                    && self.most.is_none_or(|most| number < most))
     }
 
     fn write_op(&self, args: &BenchArgs, number: u64) -> WriteOp {
@@ -67,7 +71,7 @@ impl Plan {
         op
     }
 
-    /// Writes until the time is over; no write is wrong.
+    /// Writes until the time is over, or a signal comes; no write is wrong.
     pub(super) async fn write(&self, args: &BenchArgs, table: &Table) -> Result<u64> {
         let begin = |number| {
             let operation = self.pool.operate(self.name(number), self.write_op(args, number));
@@ -92,7 +96,7 @@ impl Plan {
         Ok(0)
     }
 
-    /// Reads until the time is over, or all was read once in its order; returns how many reads were
+    /// Reads until the time is over, a signal comes, or all was read once in its order; returns how many reads were
     /// not what was written.
     pub(super) async fn read(&self, args: &BenchArgs, table: &Table) -> Result<u64> {
         let written = u64::from(self.run.ops);
@@ -109,7 +113,7 @@ impl Plan {
             |next: u64| if random && next >= self.depth { seed.below(written) } else { next };
         let mut under_way = FuturesUnordered::new();
         let (mut next, mut wrong) = (0, 0);
-        while next < self.depth && next < written {
+        while next < self.depth && next < written && !self.interrupt.is_set() {
             under_way.push(begin(choose(next)));
             table.stats().started += 1;
             next += 1;
@@ -122,7 +126,7 @@ impl Plan {
                 wrong += 1;
             }
             let more = random || next < written;
-            if more && table.stats().elapsed() < self.deadline {
+            if more && !self.interrupt.is_set() && table.stats().elapsed() < self.deadline {
                 under_way.push(begin(choose(next)));
                 table.stats().started += 1;
                 next += 1;
