@@ -1,11 +1,13 @@
 //! The project's chores: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask bench`,
-//! `cargo xtask sim`, `cargo xtask fuzz`, `cargo xtask peers`, `cargo xtask rdma-vm`.
+//! `cargo xtask deb`, `cargo xtask sim`, `cargo xtask fuzz`, `cargo xtask sanitize`, `cargo xtask peers`, `cargo xtask rdma-vm`.
 #![allow(clippy::disallowed_methods, reason = "tells how long its steps take")]
 
 mod bench;
+mod deb;
 mod fuzz;
 mod install;
 mod rdma_vm;
+mod sanitize;
 mod steps;
 mod test;
 mod tidy;
@@ -39,8 +41,12 @@ enum Chore {
     },
     /// Feed the decoders what a fuzzer makes up, and print how much of it they took
     Fuzz(fuzz::Args),
+    /// Make the Debian package
+    Deb(deb::Args),
     /// Install and unpack the real Ceph peers of tests and benchmarks
     Peers,
+    /// Run tests under a sanitizer of the compiler
+    Sanitize(sanitize::Args),
     /// Run a command in a virtual machine with RDMA devices
     RdmaVm(rdma_vm::Args),
 }
@@ -52,6 +58,8 @@ fn main() -> ExitCode {
         Chore::Bench(args) => bench::run_bench(&args),
         Chore::Sim { args } => test::simulate(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
+        Chore::Deb(args) => deb::run(&args),
+        Chore::Sanitize(args) => sanitize::run(&args),
         Chore::Peers => install::peers().map(|skipped| {
             skipped.iter().for_each(|reason| println!("not available: {reason}"));
         }),
