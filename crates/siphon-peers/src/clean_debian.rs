@@ -41,6 +41,21 @@ impl CleanDebian {
         if !is_root() {
             return Err(Missing::Root("a clean Debian is changed into").into());
         }
+        // A container's root may not.
+        let mut mounts = Command::new("unshare");
+        mounts.args([
+            "--mount",
+            "--propagation",
+            "private",
+            "mount",
+            "-t",
+            "tmpfs",
+            "none",
+            "/mnt",
+        ]);
+        if !mounts.output().is_ok_and(|tried| tried.status.success()) {
+            return Err(Missing::Root("a clean Debian has its own file systems mounted").into());
+        }
         let folder = folder();
         fs::create_dir_all(&folder)
             .map_err(PeerError::system(format!("make the folder {}", folder.display())))?;

@@ -35,9 +35,10 @@ pub(crate) struct Args {
 
 /// Makes the package, and prints where it is.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    let debian = args.check.then(check::debian).transpose()?;
     let package = build(args, CargoDeb::begin()?)?;
     println!("{}", package.file.display());
-    if args.check { check::run(&package, check::debian()?) } else { Ok(()) }
+    debian.map_or(Ok(()), |debian| check::run(&package, debian))
 }
 
 /// Makes a package of what tests have built already, and tries it.
