@@ -66,6 +66,13 @@ pub(crate) fn valgrind() -> Result<Vec<String>> {
     packages(&[("valgrind", "valgrind")])
 }
 
+/// Installs what a Debian package is made with.
+pub(crate) fn packaging() -> Result<()> {
+    let missing = packages(&[("dpkg-shlibdeps", "dpkg-dev"), ("strip", "binutils")])?;
+    ensure!(missing.is_empty(), "{}", missing.join("; "));
+    Ok(())
+}
+
 /// Installs what modules of a version of Debian's kernel are built with.
 pub(crate) fn kernel_headers(version: &str) -> Result<()> {
     let makefile = format!("/usr/src/linux-headers-{version}/Makefile");
@@ -128,6 +135,41 @@ impl Deny {
             Self::Present => Ok(true),
             Self::Building(mut child) => Ok(child.wait()?.success()),
         }
+    }
+}
+
+/// The installation of cargo-deb, which goes on beside the other steps: below `target/`, as that of
+/// cargo-fuzz.
+pub(crate) struct CargoDeb {
+    program: PathBuf,
+    building: Option<Child>,
+}
+
+impl CargoDeb {
+    /// What the package's description was written for.
+    const VERSION: &str = "3.8.0";
+
+    /// Begins the installation, if it is needed.
+    pub(crate) fn begin() -> Result<Self> {
+        let tools = root().join("target/tools/cargo-deb").join(Self::VERSION);
+        let program = tools.join("bin/cargo-deb");
+        if program.is_file() {
+            return Ok(Self { program, building: None });
+        }
+        println!("cargo-deb is not installed: building it");
+        let mut install = cargo(&["install", "--locked", "--quiet", "--no-default-features"]);
+        install.args(["cargo-deb", "--version", Self::VERSION, "--root"]).arg(tools);
+        let mut command = Command::new("nice");
+        command.arg(install.get_program()).args(install.get_args());
+        Ok(Self { program, building: Some(command.stdin(Stdio::null()).spawn()?) })
+    }
+
+    /// Waits for the end of the installation.
+    pub(crate) fn wait(self) -> Result<PathBuf> {
+        if let Some(mut child) = self.building {
+            ensure!(child.wait()?.success(), "cargo-deb cannot be installed");
+        }
+        Ok(self.program)
     }
 }
 

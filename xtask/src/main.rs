@@ -1,12 +1,15 @@
 //! The project's chores: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask bench`,
-//! `cargo xtask sim`, `cargo xtask fuzz`, `cargo xtask book`, `cargo xtask peers`, `cargo xtask rdma-vm`.
+//! `cargo xtask deb`, `cargo xtask sim`, `cargo xtask fuzz`, `cargo xtask book`, `cargo xtask sanitize`,
+//! `cargo xtask peers`, `cargo xtask rdma-vm`.
 #![allow(clippy::disallowed_methods, reason = "tells how long its steps take")]
 
 mod bench;
 mod book;
+mod deb;
 mod fuzz;
 mod install;
 mod rdma_vm;
+mod sanitize;
 mod steps;
 mod test;
 mod tidy;
@@ -42,8 +45,12 @@ enum Chore {
     Fuzz(fuzz::Args),
     /// Make HTML of the book, in target/book
     Book(book::Args),
+    /// Make the Debian package
+    Deb(deb::Args),
     /// Install and unpack the real Ceph peers of tests and benchmarks
     Peers,
+    /// Run tests under a sanitizer of the compiler
+    Sanitize(sanitize::Args),
     /// Run a command in a virtual machine with RDMA devices
     RdmaVm(rdma_vm::Args),
 }
@@ -56,6 +63,8 @@ fn main() -> ExitCode {
         Chore::Sim { args } => test::simulate(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Book(args) => book::run(&args),
+        Chore::Deb(args) => deb::run(&args),
+        Chore::Sanitize(args) => sanitize::run(&args),
         Chore::Peers => install::peers().map(|skipped| {
             skipped.iter().for_each(|reason| println!("not available: {reason}"));
         }),

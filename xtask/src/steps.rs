@@ -70,6 +70,13 @@ pub(crate) fn call(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// The platform that the compiler runs on, as `x86_64-unknown-linux-gnu`.
+pub(crate) fn platform() -> Result<String> {
+    let version = output(Command::new("rustc").arg("-vV"))?;
+    let host = std::str::from_utf8(&version)?.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc does not tell its host")?.to_owned())
+}
+
 /// Runs a command and returns what it prints.
 pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
     let text = format!("{command:?}");

@@ -1,8 +1,8 @@
 use anyhow::Result;
 
-use crate::install::{self, Deny};
+use crate::install::{self, CargoDeb, Deny};
 use crate::steps::{Steps, call, cargo};
-use crate::{bench, fuzz, rdma_vm, tidy};
+use crate::{bench, deb, fuzz, rdma_vm, tidy};
 
 /// Seeds of each verification; a search has more.
 const SIMULATED_SEEDS: &str = "3000";
@@ -15,6 +15,7 @@ const URING_SCENARIOS: &[&str] =
 pub(crate) fn run(advisories: bool) -> Result<()> {
     let mut steps = Steps::default();
     let deny = Deny::begin()?;
+    let cargo_deb = CargoDeb::begin()?;
     steps.step("peers", |steps| {
         install::peers()?.into_iter().try_for_each(|reason| steps.skip(reason))
     })?;
@@ -33,6 +34,7 @@ pub(crate) fn run(advisories: bool) -> Result<()> {
     })?;
     // With the examples of the documentation.
     steps.step("test", |_| call(&mut cargo(&["test", "--workspace", "--locked"])))?;
+    steps.step("package", |steps| deb::step(steps, cargo_deb))?;
     steps.step("uring", |_| sessions_by_uring())?;
     steps.step("rdma", rdma_vm::step)?;
     steps.step("loom", |_| ["siphon-net", "siphon-proto"].into_iter().try_for_each(loom))?;

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use siphon_common::Context;
 use siphon_common::config::ConfigLoader;
+use siphon_version::Report;
 use siphon_wire::types::{EntityAddr, EntityAddrVec};
 
 /// A tool's positional arguments, with the options of Ceph around them taken out.
@@ -94,8 +95,13 @@ fn describe(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// Runs a tool, and prints why it failed.
+/// Runs a tool, and prints why it failed. Asked for its version, as Ceph's tools are by `--version` or
+/// `-v`, it tells that and how it was built instead.
 pub fn run(name: &str, tool: impl FnOnce() -> Result<(), String>) -> ExitCode {
+    if std::env::args().nth(1).is_some_and(|first| first == "--version" || first == "-v") {
+        print!("{}", Report::of(name));
+        return ExitCode::SUCCESS;
+    }
     let logging = siphon_common::logging::install(None).map_err(|error| error.to_string());
     match logging.and_then(|()| tool()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -435,7 +435,7 @@ impl Files {
              ms_bind_msgr1 = true\nms_bind_msgr2 = true\n\
              auth_allow_insecure_global_id_reclaim = false\n\
              mon_election_timeout = 1\npaxos_propose_interval = 0.05\npaxos_min_wait = 0.01\n\
-             mon_data_avail_warn = 2\nmon_data_avail_crit = 1\n\
+             mon_data_avail_warn = 1\nmon_data_avail_crit = 0\n\
              mon_allow_pool_size_one = true\nosd_pool_default_size = 1\n\
              osd_pool_default_min_size = 1\nosd_crush_chooseleaf_type = 0\n\
              osd_crush_update_on_start = false\nosd_class_update_on_start = false\n\

@@ -70,7 +70,7 @@ pub enum Missing {
     #[error("Debian's Ceph is not tried on {0}")]
     Architecture(&'static str),
     /// Unpacking did not work: no network, no rights.
-    #[error("cannot unpack Ceph's tools into {}: {reason}", .dir.display())]
+    #[error("cannot unpack Debian's packages into {}: {reason}", .dir.display())]
     Unpack {
         /// Where they were to be.
         dir: PathBuf,

@@ -6,6 +6,7 @@
 //! - [`Cluster`]: a throw-away cluster of one of four releases, with cephx: monitor, manager, OSDs.
 //! - [`ceph`]: the system's `ceph` command line.
 //! - [`Hosts`]: two hosts with a cable of a certain rate between them.
+//! - [`CleanDebian`]: a Debian 12 with nothing in it, to try a package on.
 //! - [`Leash`]: a process that ends, at the latest, when ours does.
 //!
 //! A peer that this machine cannot have is [`PeerError::Unavailable`]; one that it has but that does
@@ -25,6 +26,7 @@
 #![allow(clippy::disallowed_methods, reason = "waits for processes by the clock")]
 
 mod apt;
+mod clean_debian;
 mod cluster;
 mod error;
 mod hosts;
@@ -36,6 +38,7 @@ mod tree;
 
 use std::process::Command;
 
+pub use clean_debian::CleanDebian;
 pub use cluster::{Cluster, ClusterOptions};
 pub use error::{Missing, PeerError, require};
 pub use hosts::Hosts;

@@ -261,8 +261,8 @@ impl Files {
              mon_election_timeout = 1\n\
              paxos_propose_interval = 0.05\n\
              paxos_min_wait = 0.01\n\
-             mon_data_avail_warn = 2\n\
-             mon_data_avail_crit = 1\n\
+             mon_data_avail_warn = 1\n\
+             mon_data_avail_crit = 0\n\
              {}\n\
              [mon]\n\
              debug_ms = {debug_ms}\n\

@@ -315,7 +315,7 @@ impl PerfClient {
 }
 
 /// Where peers are kept.
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     if let Some(folder) = env::var_os("SIPHON_PEERS_DIR") {
         return folder.into();
     }
@@ -325,7 +325,7 @@ fn folder() -> PathBuf {
 }
 
 /// A lock among processes, let go when the file is dropped.
-fn lock(path: &Path) -> Result<fs::File, PeerError> {
+pub(crate) fn lock(path: &Path) -> Result<fs::File, PeerError> {
     let failed = || PeerError::system(format!("lock {}", path.display()));
     let file = fs::File::create(path).map_err(failed())?;
     file.lock().map_err(failed())?;
@@ -335,16 +335,27 @@ fn lock(path: &Path) -> Result<fs::File, PeerError> {
 /// Unpacks the package and all that it needs, runs none of their scripts, and moves the whole into
 /// place at once: a tree that is there is complete.
 fn unpack(release: Release, root: &Path) -> Result<(), PeerError> {
+    let options = ["--variant=extract".to_owned(), format!("--include={}", release.packages())];
+    debootstrap(&options, release.suite(), root, finish)
+}
+
+/// Unpacks a Debian, finishes it, and moves it into place.
+pub(crate) fn debootstrap(
+    options: &[String],
+    suite: &str,
+    root: &Path,
+    finish: fn(&Path) -> std::io::Result<()>,
+) -> Result<(), PeerError> {
     let mirror = apt::mirror()?;
     let mmdebstrap = apt::program("mmdebstrap", "mmdebstrap")?;
     let scratch = Scratch::new(root.parent(), "unpack")?;
     let tree = scratch.path().join("tree");
     let mut command = Command::new(mmdebstrap);
-    command.args(["--quiet", "--variant=extract"]).arg(format!("--include={}", release.packages()));
+    command.arg("--quiet").args(options);
     // A mirror may be a snapshot, whose lists are past their date.
     command.args(["--aptopt=Acquire::Check-Valid-Until \"false\""]);
     command.args(["--aptopt=Acquire::Check-Date \"false\""]);
-    command.arg(release.suite()).arg(&tree).arg(mirror);
+    command.arg(suite).arg(&tree).arg(mirror);
     run(command, UNPACK_TIMEOUT).map_err(|error| match error {
         PeerError::Failed { output, .. } | PeerError::TimedOut { output, .. } => {
             Missing::Unpack { dir: root.to_owned(), reason: output }.into()

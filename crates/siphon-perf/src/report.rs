@@ -26,6 +26,9 @@ pub struct Report {
     pub jobs: usize,
     /// Operations in flight on each.
     pub depth: usize,
+    /// Whether it was ended before its time, or before its operations were done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
     /// What the messenger reached.
     #[serde(flatten)]
     pub figures: Figures,
@@ -148,6 +151,7 @@ impl Report {
             size_bytes: workload.size,
             jobs: workload.jobs,
             depth: workload.depth,
+            interrupted: false,
             figures: Figures::new(measured, workload.size),
             comparison: None,
         }
@@ -169,6 +173,9 @@ impl fmt::Display for Report {
         )?;
         if let Some(Compression { algorithm, ratio }) = &self.compression {
             writeln!(f, "  compression     {algorithm}, to {:.1} % of the data", ratio * 100.0)?;
+        }
+        if self.interrupted {
+            writeln!(f, "  interrupted     these are the figures until then")?;
         }
         write!(f, "{}", self.figures)?;
         if let Some(rdma) = &self.rdma {

@@ -13,6 +13,7 @@ use siphon_perf::{Server, ServerOptions};
 use siphon_proto::{Message, Policy, Priority};
 use siphon_wire::types::{EntityAddrVec, EntityName, EntityType};
 
+use crate::interrupt::Ending;
 use crate::stack::StackArgs;
 use crate::{address, options};
 
@@ -41,6 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let _pid_file = PidFile::of(&context)?;
     let _socket = AdminSocket::of(&context)?;
     let _metrics = Endpoint::of(&context, &args.name)?;
+    let ending = Ending::listen()?;
     let stack = Stack::new(&context)?;
     let pong = Pong { name: args.name.clone(), started: Instant::now() };
     let messenger = Messenger::builder(&context, &stack, name)
@@ -55,9 +57,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let bound: EntityAddrVec = messenger.bind(&addrs)?;
     println!("{} answers at {bound}, until interrupted", args.name);
-    loop {
-        std::thread::park();
-    }
+    ending.wait()?;
+    pollster::block_on(messenger.shutdown());
+    Ok(())
 }
 
 /// An entity's name; an id that is no number, as monitors have, is number 0 on the wire.

@@ -7,6 +7,8 @@ mod commandline;
 mod config;
 mod daemon;
 mod echo;
+mod exit;
+mod interrupt;
 mod monitor;
 mod options;
 mod perf;
@@ -20,15 +22,18 @@ mod size;
 mod stack;
 mod top;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use siphon_common::logging::{self, Log};
 use siphon_common::{Config, Context};
+use siphon_version::Build;
 
 /// Measure, test and question the network of a Ceph cluster.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, max_term_width = 100, after_help = options::HELP)]
+#[command(version = Build::this().short(), propagate_version = true, max_term_width = 100)]
+#[command(after_help = options::HELP, after_long_help = format!("{}\n\n{}", options::HELP, exit::help()))]
 struct Cli {
     /// What to log on stderr: error, warn, info, debug, trace, or a filter as
     /// `siphon_msgr=debug,warn` [default: $SIPHON_LOG, else as Ceph's options say: --debug-ms 1]
@@ -82,11 +87,24 @@ enum Command {
         /// The folder, which is made if it is not there
         folder: std::path::PathBuf,
     },
+    /// What this command was built from, what it speaks, and which stacks work on this machine
+    Version,
     /// RDMA: the devices of this host
     Rdma {
         #[command(subcommand)]
         command: rdma::Command,
     },
+}
+
+impl Command {
+    /// Whether it answers others until it is interrupted.
+    fn serves(&self) -> bool {
+        match self {
+            Self::Perf(args) => args.serves(),
+            Self::Echo(_) => true,
+            _ => false,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -98,8 +116,8 @@ fn main() -> ExitCode {
         }
     };
     let cli = Cli::try_parse_from(args).unwrap_or_else(|error| usage(&error));
-    let log = start_log(&cli);
-    let result = log.and_then(|log| {
+    let result = start_log(&cli).and_then(|log| {
+        exit::end_with_the_reader();
         let result = run(cli.command);
         log.flush();
         result
@@ -124,7 +142,9 @@ fn start_log(cli: &Cli) -> anyhow::Result<Log> {
         Command::Config(_) => Config::default(), // which is what the command looks at
         _ => options::config()?,
     };
-    let reopens = !config.log_file.is_empty();
+    // A server without a terminal is told as a daemon is, with a log file or without.
+    let serves = cli.command.serves() && !std::io::stdin().is_terminal();
+    let reopens = serves || !config.log_file.is_empty();
     let builder = Log::builder(&Context::new(config));
     let log = match cli.log.clone().or_else(logging::directives_of_environment) {
         Some(directives) => builder.directives(directives).install()?,
@@ -166,6 +186,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Top(args) => top::run(&args),
         Command::Completions { shell } => commandline::completions(shell),
         Command::Man { folder } => commandline::man(&folder),
+        Command::Version => commandline::version(),
         Command::Rdma { command } => rdma::run(&command),
     }?;
     Ok(ExitCode::SUCCESS)

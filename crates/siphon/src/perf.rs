@@ -26,6 +26,7 @@ use siphon_proto::v2::BannerFeatures;
 use siphon_proto::v2::compression::{Algorithm, CompressionOptions};
 use siphon_wire::types::{AuthName, EntityAddrVec, EntityName, EntityType};
 
+use crate::interrupt::{Ending, Interrupt};
 use crate::size::Size;
 use crate::stack::StackArgs;
 use crate::{address, options, top};
@@ -227,22 +228,29 @@ struct WorkArgs {
     json: bool,
 }
 
+impl Args {
+    /// Whether this is the side that answers.
+    pub(crate) fn serves(&self) -> bool {
+        matches!(self.side, Some(Side::Server { .. }))
+    }
+}
+
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     match args.side {
         None => run_both(&args),
-        Some(Side::Sweep(args)) => return sweep::run(&args),
+        Some(Side::Sweep(args)) => sweep::run(&args),
         Some(Side::Server { addr, think_time, threads, seal, stack, watch }) => {
             let think_time = Duration::from_micros(think_time);
-            serve(&addr, ServerOptions { threads, think_time }, &seal, &stack, watch)
+            serve(&addr, ServerOptions { threads, think_time }, &seal, &stack, watch)?;
+            Ok(ExitCode::SUCCESS)
         }
         Some(Side::Client { addr, work, seal, stack, watch }) => {
             run_client(&addr, &work, &seal, &stack, watch)
         }
-    }?;
-    Ok(ExitCode::SUCCESS)
+    }
 }
 
-fn run_both(args: &Args) -> Result<()> {
+fn run_both(args: &Args) -> Result<ExitCode> {
     let Args { work, seal, stack, baseline, listen, watch: WatchArgs { watch }, .. } = args;
     watch::check(*watch)?;
     let workload = work.workload()?;
@@ -266,18 +274,16 @@ fn run_both(args: &Args) -> Result<()> {
         }
         false => None,
     };
+    let interrupt = Interrupt::listen()?;
     let shows = Shows { bar: !watch };
-    let Measured { ours, raws, rdma } = watch::watched(*watch, &context, |stop| {
-        measure(&client, &stack, raw.as_ref(), &workload, shows, stop)
+    let measured = watch::watched(*watch, &context, &interrupt, || {
+        measure(&client, &stack, raw.as_ref(), &workload, shows, &interrupt)
     })?;
-    let mut report = report(&client, &stack, &workload, &ours);
-    report.rdma = rdma;
-    if !raws.is_empty() {
-        report.comparison = Some(compare(&ours, &raws, workload.size));
-    }
+    let report = report(&client, &stack, &workload, &measured, &interrupt);
     client.shutdown();
     pollster::block_on(server.shutdown());
-    print(&report, work.json)
+    print(&report, work.json)?;
+    Ok(interrupt.exit_code())
 }
 
 fn run_client(
@@ -286,7 +292,7 @@ fn run_client(
     seal: &ModeArgs,
     stack: &StackArgs,
     WatchArgs { watch }: WatchArgs,
-) -> Result<()> {
+) -> Result<ExitCode> {
     watch::check(watch)?;
     let workload = work.workload()?;
     let server = address::resolve(addr, None)?;
@@ -299,13 +305,14 @@ fn run_client(
     let secret = seal.secret(no_key)?;
     let options = work.options(seal, auth_client(secret.as_ref())?);
     let client = connect(&context, &stack, &server, &workload, options)?;
-    let Measured { ours, rdma, .. } = watch::watched(watch, &context, |stop| {
-        measure(&client, &stack, None, &workload, Shows { bar: !watch }, stop)
+    let interrupt = Interrupt::listen()?;
+    let measured = watch::watched(watch, &context, &interrupt, || {
+        measure(&client, &stack, None, &workload, Shows { bar: !watch }, &interrupt)
     })?;
-    let mut report = report(&client, &stack, &workload, &ours);
-    report.rdma = rdma;
+    let report = report(&client, &stack, &workload, &measured, &interrupt);
     client.shutdown();
-    print(&report, work.json)
+    print(&report, work.json)?;
+    Ok(interrupt.exit_code())
 }
 
 fn serve(
@@ -330,16 +337,26 @@ fn serve(
         siphon_msgr::save_secret(path, key.to_base64().as_bytes())?;
         Ok(key)
     })?;
+    let ending = Ending::listen()?;
     let server = start_server(&context, &stack, addr, options, seal, secret.as_ref())?;
     if watch {
-        top::watch_own(&context, &|| false)?;
-        pollster::block_on(server.shutdown());
-        return Ok(());
+        top::watch_own(&context, &|| ending.has_come())?;
+    } else {
+        println!("answering the benchmark at {}, until interrupted", server.addrs());
+        ending.wait()?;
     }
-    println!("answering the benchmark at {}, until interrupted", server.addrs());
-    loop {
-        std::thread::park();
-    }
+    pollster::block_on(server.shutdown());
+    let [messages, connections] =
+        ["msgr_recv_messages", "msgr_created_connections"].map(|name| counted(&context, name));
+    println!("interrupted: {messages} messages came over {connections} connections");
+    Ok(())
+}
+
+/// A counter's sum over all workers.
+fn counted(context: &Context, name: &str) -> u64 {
+    let dump = context.perf().dump(None, None);
+    let loggers = dump.as_object().into_iter().flat_map(|loggers| loggers.values());
+    loggers.filter_map(|logger| logger[name].as_u64()).sum()
 }
 
 fn start_server(
@@ -403,34 +420,37 @@ struct Shows {
     bar: bool,
 }
 
-/// Measures in rounds, in turn with the raw limit if there is one, until `stop` is set.
+/// Measures in rounds, in turn with the raw limit if there is one, until the end or an interruption: the
+/// round of the messenger that it cuts short is kept, one of plain sockets is not.
 fn measure(
     client: &Client,
     stack: &Stack,
     raw: Option<&(RawServer, RawPeers)>,
     workload: &Workload,
     shows: Shows,
-    stop: &Arc<AtomicBool>,
+    interrupt: &Interrupt,
 ) -> Result<Measured> {
     let rounds = if raw.is_some() { ROUNDS } else { 1 };
     let round = Workload { limit: divide(workload.limit, rounds), ..*workload };
     let warm_up = Workload { limit: Limit::Time(WARM_UP), ..*workload };
     let (mut ours, mut raws) = (Vec::new(), Vec::new());
     if matches!(workload.limit, Limit::Time(_)) {
-        client.measure(&warm_up, &Arc::new(Progress::new(workload.jobs)))?;
+        let progress = Arc::new(Progress::stopped_by(workload.jobs, interrupt.flag()));
+        client.measure(&warm_up, &progress)?;
         if let Some((server, peers)) = raw {
-            server.measure(*peers, &warm_up, &Arc::new(Progress::new(workload.jobs)))?;
+            server.measure(*peers, &warm_up, &progress)?;
         }
     }
     let before = stack.rdma().map(RdmaDevice::counts);
     for _ in 0..rounds {
         let run = |progress: &_| Ok(client.measure(&round, progress)?);
-        ours.push(shown("siphon", &round, shows, stop, run)?);
-        if let Some((server, peers)) = raw {
+        ours.push(shown("siphon", &round, shows, interrupt, run)?);
+        if let Some((server, peers)) = raw.filter(|_| !interrupt.is_set()) {
             let run = |progress: &_| Ok(server.measure(*peers, &round, progress)?);
-            raws.push(shown("plain TCP", &round, shows, stop, run)?);
+            raws.push(shown("plain TCP", &round, shows, interrupt, run)?);
         }
-        if stop.load(Ordering::Acquire) {
+        if interrupt.is_set() {
+            raws.truncate(ours.len() - 1);
             break;
         }
     }
@@ -457,10 +477,10 @@ fn shown(
     what: &'static str,
     workload: &Workload,
     shows: Shows,
-    stop: &Arc<AtomicBool>,
+    interrupt: &Interrupt,
     measure: impl FnOnce(&Arc<Progress>) -> Result<Measurement>,
 ) -> Result<Measurement> {
-    let progress = Arc::new(Progress::stopped_by(workload.jobs, Arc::clone(stop)));
+    let progress = Arc::new(Progress::stopped_by(workload.jobs, interrupt.flag()));
     if !shows.bar || !std::io::stderr().is_terminal() {
         return measure(&progress);
     }
@@ -498,15 +518,27 @@ fn shown(
     })
 }
 
-fn report(client: &Client, stack: &Stack, workload: &Workload, rounds: &[Measurement]) -> Report {
+fn report(
+    client: &Client,
+    stack: &Stack,
+    workload: &Workload,
+    measured: &Measured,
+    interrupt: &Interrupt,
+) -> Report {
     let protocol = client.protocol().to_string();
     let kind = stack.kind().map_or("other", |kind| kind.name());
     let mode = client.mode().to_string();
-    let mut report = Report::new(kind.to_owned(), protocol, mode, workload, &sum(rounds));
+    let Measured { ours, raws, rdma } = measured;
+    let mut report = Report::new(kind.to_owned(), protocol, mode, workload, &sum(ours));
+    report.interrupted = interrupt.is_set();
     report.compression = client.compression().map(|algorithm| Compression {
         algorithm: algorithm.to_string(),
         ratio: client.content().compressed(workload.size, algorithm),
     });
+    report.rdma = rdma.clone();
+    if !raws.is_empty() {
+        report.comparison = Some(compare(ours, raws, workload.size));
+    }
     report
 }
 

@@ -14,12 +14,13 @@ use siphon_common::{Context, admin_socket};
 
 use self::model::{Model, Sample};
 use self::view::View;
+use crate::interrupt::Interrupt;
 
 /// Where Ceph's daemons have their sockets.
 const RUN_DIR: &str = "/var/run/ceph";
 /// Between two looks at this process.
 const OWN_INTERVAL: Duration = Duration::from_secs(1);
-/// After which time it is seen that what is watched is over, without a key pressed.
+/// After which time it is seen that it is over, without a key pressed.
 const GLANCE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, clap::Args)]
@@ -59,8 +60,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !std::io::stdout().is_terminal() {
         bail!("the output is no terminal: --once prints text");
     }
+    let interrupt = Interrupt::listen()?;
     let mut terminal = ratatui::try_init()?;
-    let result = watch(&mut terminal, &processes, interval, &mut model, &|| false);
+    let is_over = || interrupt.is_set();
+    let result = watch(&mut terminal, &processes, interval, &mut model, &is_over);
     ratatui::restore();
     result
 }
@@ -92,7 +95,7 @@ fn watch(
     let mut next = Instant::now() + interval;
     while !is_over() {
         terminal.draw(|frame| view.draw(frame, model))?;
-        if event::poll(next.saturating_duration_since(Instant::now()).min(GLANCE))? {
+        if wait_for_key(next, is_over)? {
             let Event::Key(key) = event::read()? else {
                 continue;
             };
@@ -110,6 +113,21 @@ fn watch(
         }
     }
     Ok(())
+}
+
+/// Waits until a key is there, or until `end`, or until it is over: then there is no key.
+#[expect(clippy::disallowed_methods, reason = "rates are by the clock")]
+fn wait_for_key(end: Instant, is_over: &dyn Fn() -> bool) -> Result<bool> {
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if is_over() {
+            return Ok(false);
+        } else if event::poll(left.min(GLANCE))? {
+            return Ok(true);
+        } else if left <= GLANCE {
+            return Ok(false);
+        }
+    }
 }
 
 /// Whom to look at.

@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::net::TcpStream;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
@@ -179,7 +180,8 @@ fn a_full_disk_under_the_log_loses_neither_message_nor_line() {
     let fill = "cat /dev/zero > filler 2> /dev/null";
     let Some(echo) = on_a_disk(&disk, fill, &echo) else { return };
     let mut echo = Leash::start(echo, folder.path().join("echo.out")).unwrap();
-    echo.wait_until("answering", TIMEOUT, || socket.exists()).unwrap();
+    let is_up = || socket.exists() && TcpStream::connect(&addr).is_ok();
+    echo.wait_until("answering", TIMEOUT, is_up).unwrap();
     let ops = OPS.to_string();
     stdout(siphon(["perf", "client", &addr, "--ops", &ops, "--depth", "4"]));
     stdout(siphon(["daemon", path, "log", "flush"]));

@@ -38,6 +38,7 @@ fn all(release: Release) {
     notices(&pair);
     pools(&pair);
     benchmarks(&pair);
+    an_interrupted_benchmark(&pair);
     a_full_pool(&pair);
     println!("{}: the same", pair.cluster.version());
 }
@@ -367,6 +368,26 @@ fn benchmarks(pair: &Pair) {
     let none = feed(pair.ours(&["bench", "1", "seq"]), b"");
     assert_eq!(none.status.code(), Some(1), "{none:?}");
     assert!(String::from_utf8_lossy(&none.stderr).contains("Must write data before"), "{none:?}");
+}
+
+/// What was measured is told, and nothing is left in the pool.
+fn an_interrupted_benchmark(pair: &Pair) {
+    let mut bench = pair.ours(&["-N", "interrupted", "bench", "3600", "write", "-b", "4096"]);
+    let mut bench = bench.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(bench.stdout.take().unwrap()).lines();
+    // Second, operations under way, started, finished.
+    let has_written = |line: &String| {
+        let number = line.split_whitespace().nth(3).and_then(|word| word.parse().ok());
+        number.is_some_and(|finished: u64| finished > 0)
+    };
+    lines.by_ref().map(|line| line.unwrap()).find(has_written).expect("it writes");
+    let kill = Command::new("kill").args(["-s", "INT", &bench.id().to_string()]).status();
+    assert!(kill.unwrap().success());
+    let rest: Vec<String> = lines.map(|line| line.unwrap()).collect();
+    assert_eq!(bench.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(rest.iter().any(|line| line.starts_with("Total writes made:")), "{rest:?}");
+    let left = feed(pair.ours(&["-N", "interrupted", "ls"]), b"");
+    assert!(left.status.success() && left.stdout.is_empty(), "{left:?}");
 }
 
 /// `rados` says nothing and waits; so does ours, unless it is told how long.

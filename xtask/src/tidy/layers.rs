@@ -57,6 +57,7 @@ pub(super) static LAYERS: &[Layer] = &[
     // Typed messages are for those who stand on the messenger.
     Layer { never: &["siphon-messages"], ..layer(5, "siphon-msgr", "crates/siphon-msgr") },
     layer(6, "siphon-perf", "crates/siphon-perf"),
+    Layer { forbids_unsafe: true, ..layer(6, "siphon-version", "crates/siphon-version") },
     Layer { forbids_unsafe: true, ..layer(6, "siphon-monclient", "crates/siphon-monclient") },
     Layer { forbids_unsafe: true, ..layer(7, "siphon-objecter", "crates/siphon-objecter") },
     Layer { forbids_unsafe: true, ..layer(8, "siphon-rados", "crates/siphon-rados") },

@@ -17,7 +17,7 @@ Usage: ceph_perf_msgr_client [server ip:port] [numjobs] [concurrency] [ios] [thi
        [ios]: messages of each
        [thinktime us]: how long to sleep when an answer comes
        [msg length]: bytes of data of a message
-Options: -c FILE, and any option of the messenger as --ms_async_op_threads 3";
+Options: -c FILE, --version, and any option of the messenger as --ms_async_op_threads 3";
 
 fn main() -> ExitCode {
     ceph_perf_msgr::run("ceph_perf_msgr_client", || {

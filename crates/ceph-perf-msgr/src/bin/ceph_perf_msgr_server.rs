@@ -16,7 +16,7 @@ Usage: ceph_perf_msgr_server [bind ip:port] [server worker threads] [thinktime u
        [server worker threads]: threads that think; without a think time there is nothing for
          them to do, and the messenger's workers answer
        [thinktime us]: how long each request takes
-Options: -c FILE, and any option of the messenger as --ms_async_op_threads 3";
+Options: -c FILE, --version, and any option of the messenger as --ms_async_op_threads 3";
 
 fn main() -> ExitCode {
     ceph_perf_msgr::run("ceph_perf_msgr_server", || {

@@ -8,7 +8,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -24,6 +23,8 @@ use siphon_perf::{
 use siphon_wire::types::Utime;
 
 use super::{Mode, ModeArgs, WARM_UP, auth_client, start_server};
+use crate::exit::TIME_IS_OVER;
+use crate::interrupt::Interrupt;
 use crate::size::Size;
 use crate::stack::StackOptions;
 
@@ -31,10 +32,6 @@ use crate::stack::StackOptions;
 const CELL_OVERHEAD: Duration = Duration::from_millis(100);
 /// The shortest run that says anything.
 const MIN_ROUND: Duration = Duration::from_millis(10);
-/// Exit code of a sweep that was interrupted, as of a program that SIGINT ended.
-const INTERRUPTED: u8 = 130;
-/// Exit code of a sweep whose time was over, as of `timeout`.
-const TIME_IS_OVER: u8 = 124;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -138,16 +135,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         plural(rounds as usize),
         HumanDuration(estimate)
     );
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // The second of them finds the flag set.
-        signal_hook::flag::register_conditional_shutdown(
-            signal,
-            INTERRUPTED.into(),
-            Arc::clone(&stop),
-        )?;
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
-    }
+    let stop = Interrupt::listen()?;
     let (counts, syscalls) = match SyscallCounter::start() {
         Ok(_) => (true, SyscallCounter::HOW.to_owned()),
         Err(reason) => (false, format!("not counted: {reason}")),
@@ -177,7 +165,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     outcome?;
     Ok(match sweep.incomplete {
         false => ExitCode::SUCCESS,
-        true if runner.stop.load(Ordering::Relaxed) => ExitCode::from(INTERRUPTED),
+        true if runner.stop.is_set() => runner.stop.exit_code(),
         true => ExitCode::from(TIME_IS_OVER),
     })
 }
@@ -282,7 +270,7 @@ fn works(args: &Args, kind: StackKind) -> Result<()> {
 struct Runner<'a> {
     args: &'a Args,
     plan: &'a Plan,
-    stop: Arc<AtomicBool>,
+    stop: Interrupt,
     /// When it is ended in any case: half as long again as its limit.
     end: Option<Instant>,
     counts: bool,
@@ -294,7 +282,7 @@ impl<'a> Runner<'a> {
     fn new(
         args: &'a Args,
         plan: &'a Plan,
-        stop: Arc<AtomicBool>,
+        stop: Interrupt,
         end: Option<Instant>,
         counts: bool,
     ) -> Self {
@@ -310,7 +298,7 @@ impl<'a> Runner<'a> {
     }
 
     fn is_over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.end.is_some_and(|end| Instant::now() >= end)
+        self.stop.is_set() || self.end.is_some_and(|end| Instant::now() >= end)
     }
 
     /// Measures all cells, or as many as it comes to.
@@ -399,7 +387,7 @@ impl<'a> Runner<'a> {
                 let raw = timed(&run_raw)?;
                 (timed(&run_ours)?, raw)
             };
-            if self.stop.load(Ordering::Relaxed) {
+            if self.stop.is_set() {
                 break; // these two were cut short
             }
             ours.push(our);
@@ -427,7 +415,7 @@ impl<'a> Runner<'a> {
     }
 
     fn progress(&self, shape: &Shape) -> Arc<Progress> {
-        Arc::new(Progress::stopped_by(shape.jobs, Arc::clone(&self.stop)))
+        Arc::new(Progress::stopped_by(shape.jobs, self.stop.flag()))
     }
 
     /// Warms a side up, and counts its system calls meanwhile. Those of beginning and ending a run are

@@ -1,12 +1,11 @@
 //! `--watch`: the view of `siphon top` on this process, while it measures.
 
 use std::io::IsTerminal as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use siphon_common::Context;
 
+use crate::interrupt::Interrupt;
 use crate::top;
 
 /// Refuses to watch where nobody would see it.
@@ -20,21 +19,23 @@ pub(super) fn check(watch: bool) -> Result<()> {
     Ok(())
 }
 
-/// Runs something, and shows the process meanwhile if that is wanted. Who has seen enough (`q`) sets the flag
-/// that is given, upon which it is to end with what it has.
+/// Runs something, and shows the process meanwhile if that is wanted. Who has seen enough (`q`) interrupts it: it
+/// is to end with what it has.
 pub(super) fn watched<T: Send>(
     watch: bool,
     context: &Context,
-    run: impl FnOnce(&Arc<AtomicBool>) -> Result<T> + Send,
+    interrupt: &Interrupt,
+    run: impl FnOnce() -> Result<T> + Send,
 ) -> Result<T> {
-    let enough = Arc::new(AtomicBool::new(false));
     if !watch {
-        return run(&enough);
+        return run();
     }
     std::thread::scope(|scope| {
-        let running = scope.spawn(|| run(&enough));
+        let running = scope.spawn(run);
         let shown = top::watch_own(context, &|| running.is_finished());
-        enough.store(true, Ordering::Release);
+        if !running.is_finished() {
+            interrupt.set();
+        }
         let result = running.join().map_err(|_| anyhow!("the measurement ended by a panic"))?;
         shown.context("cannot show it on the terminal")?;
         result

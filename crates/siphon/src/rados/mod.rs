@@ -113,7 +113,7 @@ impl Session {
             Verb::Notify(words) => self.notify(words).await,
             Verb::Listwatchers(words) => self.listwatchers(words).await,
             Verb::Lock(lock) => self.lock(lock).await,
-            Verb::Bench(bench) => self.bench(bench).await,
+            Verb::Bench(bench) => return self.bench(bench).await,
             Verb::Cleanup(cleanup) => self.cleanup(cleanup).await,
         }
         .map(|()| ExitCode::SUCCESS)

@@ -8,6 +8,7 @@ mod stats;
 mod table;
 
 use std::collections::BTreeSet;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -21,6 +22,7 @@ use siphon_wire::{DecodeError, Decoder, Encoder};
 use super::args::{BenchArgs, BenchOperation, CleanupArgs};
 use super::copying::BLOCK;
 use super::{Failed, Session, say};
+use crate::interrupt::Interrupt;
 use content::Content;
 use plan::{Plan, Running};
 use table::Table;
@@ -95,13 +97,13 @@ fn host_name() -> String {
 }
 
 impl Session {
-    pub(super) async fn bench(&self, args: BenchArgs) -> Result<()> {
+    pub(super) async fn bench(&self, args: BenchArgs) -> Result<ExitCode> {
         let pool = self.pool().await?;
         let ended = self.measure(&pool, &args).await;
         ended.context("error during benchmark")
     }
 
-    async fn measure(&self, pool: &Pool, args: &BenchArgs) -> Result<()> {
+    async fn measure(&self, pool: &Pool, args: &BenchArgs) -> Result<ExitCode> {
         let write = args.operation == BenchOperation::Write;
         if !write && (self.options.block_size.is_some() || self.options.object_size.is_some()) {
             bail!("-b and -O go with write only: what is read is as long as it was written");
@@ -133,6 +135,7 @@ impl Session {
         if run.op_size == 0 || run.op_size > MAX_OP {
             bail!("operations of {} bytes: 1 to {MAX_OP} are possible", run.op_size);
         }
+        let interrupt = Interrupt::listen()?;
         let plan = Plan {
             pool: pool.clone(),
             host: host_name(),
@@ -143,6 +146,7 @@ impl Session {
                 .max_objects
                 .map(|objects| run.object_size.saturating_mul(objects).div_ceil(run.op_size)),
             run,
+            interrupt: interrupt.clone(),
         };
         let mut report = Map::new();
         self.head(args, &plan, &mut report)?;
@@ -190,7 +194,7 @@ impl Session {
             out.flush()?;
         }
         match wrong {
-            0 => Ok(()),
+            0 => Ok(interrupt.exit_code()),
             _ => Err(Failed(Errno::EIO).into()),
         }
     }

@@ -14,6 +14,7 @@ use siphon_wire::types::ByteString;
 use super::content::Content;
 use super::table::Counter;
 use super::{LastRun, object_name};
+use crate::interrupt::Interrupt;
 use crate::rados::args::{BenchArgs, BenchOperation};
 
 /// What a run does.
@@ -27,6 +28,8 @@ pub(super) struct Plan {
     pub(super) depth: u64,
     /// Operations in all, if there is a limit.
     pub(super) most: Option<u64>,
+    /// Nothing is begun any more when this is set.
+    pub(super) interrupt: Interrupt,
 }
 
 impl Plan {
@@ -76,7 +79,7 @@ impl Running {
         Arc::new(Self { plan, args, counter, lottery: Mutex::new(Lottery::new()) })
     }
 
-    /// Goes on until the time is over, or all is done; returns how many reads were not what was
+    /// Goes on until the time is over, a signal comes, or all is done; returns how many reads were not what was
     /// written.
     pub(super) async fn to_end(self: &Arc<Self>) -> Result<u64> {
         let first = match self.args.operation {
@@ -138,7 +141,7 @@ impl Running {
             BenchOperation::Seq => next < written,
             BenchOperation::Rand => true,
         };
-        if !more || stats.until(ended) >= self.plan.deadline {
+        if !more || self.plan.interrupt.is_set() || stats.until(ended) >= self.plan.deadline {
             return None;
         }
         stats.started += 1;

@@ -1,0 +1,60 @@
+//! What the process's exit code says: one table for the help, the man pages and docs/install.md.
+
+/// A measurement that was interrupted, as of a program that SIGINT ended.
+pub(crate) const INTERRUPTED: u8 = 130;
+/// A sweep whose time was over, as of `timeout`.
+pub(crate) const TIME_IS_OVER: u8 = 124;
+
+/// Nobody reads any more what is printed, as of a program that SIGPIPE ended.
+const READER_IS_GONE: u8 = 141;
+
+const CODES: [(&str, &str); 8] = [
+    ("0", "done; also a server, echo or top that was interrupted"),
+    ("1", "an error, which is told on standard error"),
+    ("2", "a bad argument (rados: 1, as Ceph's rados has it)"),
+    ("ERRNO", "status, health, osd, command: the number of Ceph's error, as 13 for EACCES"),
+    ("101", "a fault of ours: please report what it wrote"),
+    ("124", "perf sweep: out of time, after reporting what was measured"),
+    ("130", "perf, rados bench: interrupted, after reporting what was measured"),
+    ("141", "nobody reads any more what is printed, as head does after some lines"),
+];
+
+/// The table as the help has it.
+pub(crate) fn help() -> String {
+    let lines = CODES.map(|(code, meaning)| format!("\n  {code:<7}{meaning}"));
+    format!("Exit codes:{}", lines.concat())
+}
+
+/// From now on, the process ends without a word when its output has no reader any more. `print!` would call
+/// that a panic, and SIGPIPE is no way: writing to sockets raises it as well.
+pub(crate) fn end_with_the_reader() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload().downcast_ref::<String>();
+        if text.is_some_and(|text| is_readers_end(text)) {
+            std::process::exit(READER_IS_GONE.into());
+        }
+        before(panic);
+    }));
+}
+
+/// What std says when `print!` finds a pipe without a reader.
+fn is_readers_end(panic: &str) -> bool {
+    panic.starts_with("failed printing to stdout") && panic.contains("Broken pipe")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_docs_have_the_same_table() {
+        let docs = include_str!("../../../docs/install.md");
+        for (code, meaning) in CODES {
+            let row = format!("| {code} | {meaning} |");
+            assert!(docs.contains(&row), "docs/install.md has no line\n{row}");
+        }
+        let numbers = [INTERRUPTED, TIME_IS_OVER, READER_IS_GONE].map(|code| code.to_string());
+        assert!(numbers.iter().all(|code| CODES.iter().any(|row| row.0 == code)));
+    }
+}

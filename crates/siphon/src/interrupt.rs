@@ -1,0 +1,89 @@
+//! What SIGINT and SIGTERM do: the first ends the work, the second ends the process.
+
+use std::io::{self, Read as _};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::exit::INTERRUPTED;
+
+/// Told of the first signal. The second ends the process at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Interrupt {
+    flag: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    /// Takes the two signals from now on.
+    ///
+    /// # Errors
+    /// The system gives no signal handler.
+    pub(crate) fn listen() -> io::Result<Self> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // The second of them finds the flag set.
+            let (code, set) = (INTERRUPTED.into(), Arc::clone(&flag));
+            signal_hook::flag::register_conditional_shutdown(signal, code, set)?;
+            signal_hook::flag::register(signal, Arc::clone(&flag))?;
+        }
+        Ok(Self { flag })
+    }
+
+    /// Whether there was a signal.
+    pub(crate) fn is_set(&self) -> bool {
+        self.flag.load(Ordering::Relaxed)
+    }
+
+    /// As a signal does: whoever watches has seen enough.
+    pub(crate) fn set(&self) {
+        self.flag.store(true, Ordering::Relaxed);
+    }
+
+    /// What is set by the signal.
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.flag)
+    }
+
+    /// How the process ends: well, or as interrupted.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        if self.is_set() { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS }
+    }
+}
+
+/// The same for who does nothing but wait for the signal, as a server's main thread does.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    interrupt: Interrupt,
+    signals: UnixStream,
+}
+
+impl Ending {
+    /// Takes the two signals from now on.
+    ///
+    /// # Errors
+    /// The system gives no signal handler or socket.
+    pub(crate) fn listen() -> io::Result<Self> {
+        let interrupt = Interrupt::listen()?;
+        let (signals, sender) = UnixStream::pair()?;
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
+        }
+        Ok(Self { interrupt, signals })
+    }
+
+    /// Whether the first signal has come.
+    pub(crate) fn has_come(&self) -> bool {
+        self.interrupt.is_set()
+    }
+
+    /// Waits for the first signal.
+    ///
+    /// # Errors
+    /// Its socket fails.
+    pub(crate) fn wait(mut self) -> io::Result<()> {
+        self.signals.read_exact(&mut [0])
+    }
+}
