@@ -53,9 +53,6 @@ pub(crate) struct Args {
     /// Measure `siphon rados bench` in turn with Ceph's own, against an OSD of 18.2.7 in memory
     #[arg(long, conflicts_with = "peer")]
     rados: bool,
-    /// With --rados: in turn with the crate `rados` of crates.io instead of Ceph's own
-    #[arg(long, requires = "rados")]
-    crate_rados: bool,
     /// Store the instructions that are counted now
     #[arg(long, conflicts_with = "peer")]
     bless: bool,
@@ -83,9 +80,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run_bench(args: &Args) -> Result<()> {
-    if args.crate_rados {
-        return rados::run_crate(args.rounds, RADOS_SECONDS);
-    }
     if args.rados {
         return rados::run_rados(args.rounds, RADOS_SECONDS);
     }
