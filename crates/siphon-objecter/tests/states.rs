@@ -9,11 +9,13 @@ use std::time::Duration;
 use common::{
     cluster, config, do_op, make_pool, objecter, objecter_with, rados, read, wait_until, write_full,
 };
+use serde_json::Value;
 use siphon_messages::osd::{OsdFlags, OsdOp};
+use siphon_monclient::Command;
 use siphon_objecter::{Objecter, Op, OpError, OpFuture, OpReply, Target};
-use siphon_osdmap::{MapFlags, PoolFlags};
+use siphon_osdmap::{MapFlags, PgWorkspace, PoolFlags};
 use siphon_peers::{Cluster, Release};
-use siphon_wire::types::Errno;
+use siphon_wire::types::{Errno, ObjectLocator, PgId};
 
 /// The result, if it is there.
 fn now(future: &mut OpFuture) -> Option<Result<OpReply, OpError>> {
@@ -126,20 +128,124 @@ fn limits(cluster: &Cluster, pool: i64) {
     }
 }
 
-fn reads_of_copies(cluster: &Cluster, objecter: &Objecter, pool: i64) {
+/// How many reads an OSD has done of all that clients asked it.
+fn reads_done(objecter: &Objecter, osd: i32) -> u64 {
+    let dump = Command::new("perf dump");
+    let dump = pollster::block_on(objecter.osd_command(osd, &dump, None)).unwrap();
+    let dump: Value = serde_json::from_str(&dump.text()).unwrap();
+    dump["osd"]["op_r"].as_u64().unwrap()
+}
+
+/// Objects of a pool with all its copies, read where `flag` allows another than the primary; by how many
+/// reads each OSD answered.
+fn read_by(objecter: &Objecter, pool: i64, flag: OsdFlags, objects: u64) -> [u64; 3] {
+    let done = || [0, 1, 2].map(|osd| reads_done(objecter, osd));
+    let before = done();
+    for n in 0..objects {
+        let name = format!("copy{n}");
+        let mut op = Op::read(Target::object(pool, name.as_str()), vec![OsdOp::read(0, 0)]);
+        op.flags |= flag;
+        assert_eq!(do_op(objecter, op).unwrap().ops[0].data, *name.as_bytes());
+    }
+    let after = done();
+    [0, 1, 2].map(|osd| after[osd] - before[osd])
+}
+
+fn reads_of_copies(cluster: &Cluster, objecter: &Objecter, pool: i64, release: Release) {
+    const OBJECTS: u64 = 40;
     cluster.ceph(&["osd", "pool", "set", "states", "size", "3"]).unwrap();
-    wait_until("all copies are there", || {
+    // By a host of its own, osd.1 is the nearest copy to who is there.
+    cluster.ceph(&["osd", "crush", "set", "osd.1", "1.0", "root=default", "host=near"]).unwrap();
+    let all_copies = |objecter: &Objecter| {
+        let map = pollster::block_on(objecter.wait_for_latest_map(None)).unwrap();
+        let (pg_num, mut work) = (map.pool(pool).unwrap().pg_num, PgWorkspace::new());
+        (0..pg_num).all(|seed| {
+            let pg = PgId { pool: pool.cast_unsigned(), seed };
+            let osds = map.map_pg(pg, &mut work);
+            osds.acting.len() == 3 && osds.acting == osds.up
+        })
+    };
+    wait_until("all copies are there", || all_copies(objecter));
+    wait_until("they are clean", || {
         cluster.ceph(&["pg", "stat"]).unwrap().contains("active+clean;")
     });
-    for flag in [OsdFlags::BALANCE_READS, OsdFlags::LOCALIZE_READS] {
-        for n in 0..40 {
-            let name = format!("copy{n}");
-            do_op(objecter, write_full(pool, &name, name.as_bytes())).unwrap();
-            let mut op = Op::read(Target::object(pool, name.as_str()), vec![OsdOp::read(0, 0)]);
-            op.flags |= flag;
-            assert_eq!(do_op(objecter, op).unwrap().ops[0].data, *name.as_bytes());
-        }
+    let mut config = config(cluster);
+    config.crush_location = "root=default host=near".to_owned();
+    let near = objecter_with(config);
+    assert!(all_copies(&near));
+    let (mut primaries, mut work) = ([0; 3], PgWorkspace::new());
+    for n in 0..OBJECTS {
+        let name = format!("copy{n}");
+        do_op(objecter, write_full(pool, &name, name.as_bytes())).unwrap();
+        let map = objecter.map();
+        let locator = ObjectLocator::new(pool);
+        let pg =
+            map.map_object(name.as_bytes(), &locator).and_then(|raw| map.actual_pg(raw)).unwrap();
+        let osds = map.map_pg(pg, &mut work);
+        assert_eq!(osds.acting.len(), 3, "{osds:?}");
+        primaries[osds.acting_primary.unwrap() as usize] += 1;
     }
+    if release == Release::Nautilus {
+        // It tells no counters to whom is not on its host.
+        for flag in [OsdFlags::BALANCE_READS, OsdFlags::LOCALIZE_READS] {
+            let name = "copy0";
+            let mut op = Op::read(Target::object(pool, name), vec![OsdOp::read(0, 0)]);
+            op.flags |= flag;
+            assert_eq!(do_op(&near, op).unwrap().ops[0].data, *name.as_bytes());
+        }
+        return;
+    }
+    assert_eq!(read_by(&near, pool, OsdFlags::NONE, OBJECTS), primaries);
+    // A copy is read unless its object was the last to be written in its placement group: of that the OSD
+    // is not sure, and has the primary asked.
+    wait_until("the nearest copy is read, whichever is the primary's", || {
+        let by = read_by(&near, pool, OsdFlags::LOCALIZE_READS, OBJECTS);
+        by[1] > primaries[1] && by[0] <= primaries[0] && by[2] <= primaries[2]
+    });
+    wait_until("others than the primaries are read", || {
+        let by = read_by(&near, pool, OsdFlags::BALANCE_READS, OBJECTS);
+        (0..3).any(|osd| by[osd] > primaries[osd])
+    });
+}
+
+/// What a pool before another one takes for it: first in the cache, then in the pool itself.
+fn cache_tier(cluster: &Cluster, objecter: &Objecter) {
+    let base = make_pool(cluster, objecter, "base", &["4"]);
+    make_pool(cluster, objecter, "cache", &["4"]);
+    let sure = "--yes-i-really-mean-it";
+    cluster.ceph(&["osd", "tier", "add", "base", "cache"]).unwrap();
+    for (name, value) in
+        [("hit_set_type", "bloom"), ("hit_set_count", "1"), ("hit_set_period", "600")]
+    {
+        cluster.ceph(&["osd", "pool", "set", "cache", name, value]).unwrap();
+    }
+    do_op(objecter, write_full(base, "early", b"in the pool")).unwrap();
+    cluster.ceph(&["osd", "tier", "cache-mode", "cache", "writeback"]).unwrap();
+    // Our map is older than the overlay: the base pool's OSD tells us that, or does it for the cache.
+    cluster.ceph(&["osd", "tier", "set-overlay", "base", "cache"]).unwrap();
+    pollster::block_on(objecter.wait_for_latest_map(None)).unwrap();
+    do_op(objecter, write_full(base, "late", b"in the cache")).unwrap();
+    let list = |pool| {
+        let listed = rados(cluster, &["-p", pool, "ls"], b"");
+        let mut names: Vec<_> =
+            String::from_utf8(listed).unwrap().lines().map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    let (cached, below) = (list("cache"), list("base"));
+    assert!(cached.contains(&"late".to_owned()), "{cached:?}, {below:?}");
+    assert_eq!(read(objecter, base, "early").unwrap(), "in the pool");
+    assert_eq!(read(objecter, base, "late").unwrap(), "in the cache");
+    // While something is under way, the cache goes.
+    cluster.ceph(&["osd", "tier", "cache-mode", "cache", "proxy", sure]).unwrap();
+    rados(cluster, &["-p", "cache", "cache-flush-evict-all"], b"");
+    ceph(cluster, objecter, &["osd", "pause"]);
+    let waits = objecter.submit(write_full(base, "last", b"after the cache"));
+    cluster.ceph(&["osd", "tier", "remove-overlay", "base"]).unwrap();
+    cluster.ceph(&["osd", "unpause"]).unwrap();
+    pollster::block_on(waits).unwrap();
+    assert_eq!(list("base"), ["early", "last", "late"]);
+    assert_eq!(read(objecter, base, "late").unwrap(), "in the cache");
 }
 
 fn shut_down(cluster: &Cluster, pool: i64) {
@@ -160,7 +266,8 @@ fn all(release: Release) {
     paused(&cluster, &objecter, pool);
     pools_come_and_go(&cluster, &objecter);
     limits(&cluster, pool);
-    reads_of_copies(&cluster, &objecter, pool);
+    reads_of_copies(&cluster, &objecter, pool, release);
+    cache_tier(&cluster, &objecter);
     shut_down(&cluster, pool);
     blocklisted(&cluster, pool);
 }

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{RELEASES, World, feed};
+use common::{MODES, RELEASES, World, feed};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use siphon_rados::{
     Cluster, Command, Cursor, ListObject, Objects, Pool, SnapContext, Wait, WatchEvent,
@@ -17,8 +17,10 @@ use siphon_wire::types::{ByteString, Errno, SnapId};
 #[path = "../examples/letters.rs"]
 mod letters;
 
-/// More than an OSD lists at once, in each of the 8 placement groups.
-const OBJECTS: usize = 9_000;
+/// Objects that are listed: more than an OSD lists at once, in each of the 8 placement groups; and in the
+/// second mode in some of 16.
+const OBJECTS: [usize; 2] = [9_000, 3_000];
+const GROUPS: [u32; 3] = [8, 16, 32];
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 #[test]
@@ -39,19 +41,23 @@ fn of_tentacle() {
 fn all(release: usize) {
     let Some(world) = World::start(RELEASES[release]) else { return };
     println!("{}", world.peers.version());
-    let cluster = world.connect("crc");
-    letters::run(&cluster, "copies").wait().unwrap();
-    pools(&world, &cluster);
-    for name in ["copies", "coded"] {
-        let pool = cluster.pool(name).wait().unwrap();
-        pool_snapshots(&world, &pool);
-        watches(&world, &pool);
+    for (round, mode) in MODES.into_iter().enumerate() {
+        let cluster = world.connect(mode);
+        if round == 0 {
+            letters::run(&cluster, "copies").wait().unwrap();
+            pools(&world, &cluster);
+        }
+        for name in ["copies", "coded"] {
+            let pool = cluster.pool(name).wait().unwrap().with_namespace(mode);
+            pool_snapshots(&world, &pool);
+            watches(&world, &pool);
+        }
+        selfmanaged_snapshots(&world, &cluster, mode);
+        listings(&world, &cluster.pool("copies").wait().unwrap(), mode, round);
+        cluster.shutdown().wait();
+        let after = cluster.pool("copies").wait().unwrap().stat("x").wait();
+        assert_eq!(after.unwrap_err().to_string(), "the client was shut down");
     }
-    selfmanaged_snapshots(&world, &cluster);
-    listings(&world, &cluster.pool("copies").wait().unwrap());
-    cluster.shutdown().wait();
-    let after = cluster.pool("copies").wait().unwrap().stat("x").wait();
-    assert_eq!(after.unwrap_err().to_string(), "the client was shut down");
 }
 
 fn pools(world: &World, cluster: &Cluster) {
@@ -133,8 +139,8 @@ fn pool_snapshots(world: &World, pool: &Pool) {
     pool.remove("object").wait().unwrap();
 }
 
-fn selfmanaged_snapshots(world: &World, cluster: &Cluster) {
-    let pool = cluster.create_pool("selfmanaged").wait().unwrap();
+fn selfmanaged_snapshots(world: &World, cluster: &Cluster, mode: &str) {
+    let pool = cluster.create_pool(format!("selfmanaged {mode}")).wait().unwrap();
     pool.write_full("object", Bytes::from_static(b"before")).wait().unwrap();
     let first = pool.create_selfmanaged_snap().wait().unwrap();
     let second = pool.create_selfmanaged_snap().wait().unwrap();
@@ -187,8 +193,7 @@ fn watches(world: &World, pool: &Pool) {
     assert_eq!((&answers[..], reply.missed.len()), (&[Bytes::from_static(b"seen")][..], 0));
 
     // Theirs to us.
-    let mut theirs = world.peers.program("rados");
-    theirs.args(["-p", &pool.name().to_string(), "notify", "board", "hello"]);
+    let theirs = world.command(pool, &["notify", "board", "hello"]);
     let notifier = std::thread::spawn(move || feed(theirs, b""));
     let event = watch.next().wait();
     let Some(WatchEvent::Notify(notice)) = event else { panic!("{event:?}") };
@@ -201,8 +206,7 @@ fn watches(world: &World, pool: &Pool) {
     assert_eq!(pool.list_watchers("board").wait().unwrap().len(), 0);
 
     // Ours to them: their tool watches until its input ends.
-    let mut theirs = world.peers.program("rados");
-    theirs.args(["-p", &pool.name().to_string(), "watch", "board"]);
+    let mut theirs = world.command(pool, &["watch", "board"]);
     theirs.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut watcher = theirs.spawn().unwrap();
     while pool.list_watchers("board").wait().unwrap().is_empty() {
@@ -222,10 +226,11 @@ fn names(objects: Objects) -> Vec<ListObject> {
     objects.wait_each().map(|object| object.unwrap()).collect()
 }
 
-fn listings(world: &World, pool: &Pool) {
-    let pool = pool.clone().with_namespace("many");
-    let expected: BTreeSet<ByteString> =
-        (0..OBJECTS).map(|n| format!("object {n}").into()).collect();
+fn listings(world: &World, pool: &Pool, mode: &str, round: usize) {
+    let (count, groups, split) = (OBJECTS[round], GROUPS[round], GROUPS[round + 1]);
+    let many = format!("many {mode}");
+    let pool = pool.clone().with_namespace(many.as_str());
+    let expected: BTreeSet<ByteString> = (0..count).map(|n| format!("object {n}").into()).collect();
     let mut under_way = FuturesUnordered::new();
     for name in &expected {
         under_way.push(pool.create(name.clone(), true));
@@ -236,7 +241,7 @@ fn listings(world: &World, pool: &Pool) {
     while let Some(done) = under_way.next().wait() {
         done.unwrap();
     }
-    let other = pool.clone().with_namespace("few").with_locator("key");
+    let other = pool.clone().with_namespace(format!("few {mode}")).with_locator("key");
     other.create("with a key", true).wait().unwrap();
 
     let once = |listed: Vec<ListObject>| {
@@ -251,14 +256,14 @@ fn listings(world: &World, pool: &Pool) {
     let few = names(other.objects());
     assert_eq!((few.len(), &few[0].locator), (1, &"key".into()));
     let all = names(pool.clone().with_all_namespaces().objects());
-    assert_eq!(all.iter().filter(|object| object.nspace == *"many").count(), OBJECTS);
+    assert_eq!(all.iter().filter(|object| object.nspace == *many).count(), count);
     assert!(all.contains(&few[0]));
 
     // Group by group it is the same.
-    let groups = (0..8).flat_map(|seed| names(pool.objects_of_pg(seed).unwrap())).collect();
-    assert_eq!(once(groups), expected);
+    let by_group = (0..groups).flat_map(|seed| names(pool.objects_of_pg(seed).unwrap())).collect();
+    assert_eq!(once(by_group), expected);
     let no_group = pool.objects_of_pg(1000).unwrap_err();
-    assert!(no_group.to_string().contains("the pool has 8"), "{no_group}");
+    assert!(no_group.to_string().contains(&format!("the pool has {groups}")), "{no_group}");
 
     // From anywhere on, by a text that can be kept.
     let mut objects = pool.objects();
@@ -274,11 +279,11 @@ fn listings(world: &World, pool: &Pool) {
     let mut objects = pool.objects();
     let mut listed: Vec<_> =
         objects.by_ref().take(1500).map(Result::unwrap).collect::<Vec<_>>().wait();
-    world.peers.ceph(&["osd", "pool", "set", "copies", "pg_num", "16"]).unwrap();
+    world.peers.ceph(&["osd", "pool", "set", "copies", "pg_num", &split.to_string()]).unwrap();
     let objecter = pool.cluster().objecter();
     loop {
         let map = objecter.wait_for_latest_map(None).wait().unwrap();
-        if map.pool(pool.id()).unwrap().pg_num == 16 {
+        if map.pool(pool.id()).unwrap().pg_num == split {
             break;
         }
     }

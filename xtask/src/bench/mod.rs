@@ -57,9 +57,6 @@ pub(crate) struct Args {
     /// commands in all), and tell what that costs; takes half an hour
     #[arg(long, conflicts_with_all = ["peer", "rados"])]
     operated: bool,
-    /// With --rados: in turn with the crate `rados` of crates.io instead of Ceph's own
-    #[arg(long, requires = "rados")]
-    crate_rados: bool,
     /// Store the instructions that are counted now
     #[arg(long, conflicts_with = "peer")]
     bless: bool,
@@ -87,9 +84,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run_bench(args: &Args) -> Result<()> {
-    if args.crate_rados {
-        return rados::run_crate(args.rounds, RADOS_SECONDS);
-    }
     if args.rados {
         return rados::run_rados(args.rounds, RADOS_SECONDS);
     }

@@ -61,13 +61,18 @@ impl World {
 
     /// What comes of the cluster's own `rados`, given some input.
     pub(crate) fn rados_with(&self, pool: &Pool, args: &[&str], input: &[u8]) -> Output {
+        feed(self.command(pool, args), input)
+    }
+
+    /// The cluster's own `rados`, to do something in a pool.
+    pub(crate) fn command(&self, pool: &Pool, args: &[&str]) -> Command {
         let mut rados = self.peers.program("rados");
         rados.args(["-p", &pool.name().to_string()]);
         if !pool.namespace().is_empty() {
             rados.args(["-N", &pool.namespace().to_string()]);
         }
         rados.args(args);
-        feed(rados, input)
+        rados
     }
 }
 

@@ -11,7 +11,7 @@ use siphon_osdmap::{MapFlags, PgWorkspace, WEIGHT_IN};
 use siphon_wire::types::{Epoch, PgId};
 
 use super::world::{CODED, OSDS, REPLICATED, World, config};
-use crate::core::CoreConfig;
+use crate::core::{BudgetTicket, CoreConfig};
 use crate::ticket::Ticket;
 use crate::{OpError, OpReply};
 
@@ -23,6 +23,8 @@ struct History {
     /// Writes by object, in the order of their submission.
     submitted: BTreeMap<(i64, String), Vec<Write>>,
     next: u64,
+    /// Room that was wanted, and that writes may take up.
+    budgets: Vec<BudgetTicket>,
 }
 
 struct Write {
@@ -34,7 +36,13 @@ struct Write {
 impl History {
     fn new(seed: u64, config: CoreConfig) -> Self {
         let world = World::new(config);
-        Self { world, rng: ChaCha8Rng::seed_from_u64(seed), submitted: BTreeMap::new(), next: 0 }
+        Self {
+            world,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            submitted: BTreeMap::new(),
+            next: 0,
+            budgets: vec![],
+        }
     }
 
     fn step(&mut self) {
@@ -75,6 +83,28 @@ impl History {
         let ticket = self.world.append(pool, &object, number);
         let writes = self.submitted.entry((pool, object)).or_default();
         writes.push(Write { number, ticket, given_up: false });
+    }
+
+    /// Wants room, gives some back, or has the next write take some up.
+    fn reserve(&mut self) {
+        let now = self.world.now;
+        let had = self.budgets.iter().position(Ticket::is_done);
+        match (self.rng.random_range(0..3), had) {
+            (0, _) => {
+                let ticket = Ticket::new();
+                let bytes = self.rng.random_range(0..80);
+                self.world.core.reserve(bytes, ticket.clone(), now);
+                self.budgets.push(ticket);
+            }
+            (1, Some(had)) => self.world.budget = Some(self.budgets.swap_remove(had).id()),
+            (2, _) if !self.budgets.is_empty() => {
+                let any = self.rng.random_range(0..self.budgets.len());
+                self.world.core.release(self.budgets.swap_remove(any).id(), now);
+            }
+            _ => {}
+        }
+        self.world.drain();
+        self.submit();
     }
 
     fn give_up(&mut self) {
@@ -175,6 +205,10 @@ impl History {
     /// All is well again, and everything has come to its end.
     fn heal(&mut self) {
         let world = &mut self.world;
+        for budget in self.budgets.drain(..) {
+            world.core.release(budget.id(), world.now);
+            world.drain();
+        }
         world.set_flags(MapFlags::SORTBITWISE | MapFlags::RECOVERY_DELETES);
         for pool in [REPLICATED, CODED] {
             world.set_full(pool, false);
@@ -248,6 +282,9 @@ fn a_maximum_of_operations_keeps_the_order() {
         let config = CoreConfig { max_ops: 5, max_bytes: 64, ..config() };
         let mut history = History::new(seed, config);
         for _ in 0..1_000 {
+            if history.rng.random_bool(0.1) {
+                history.reserve();
+            }
             history.step();
         }
         history.heal();

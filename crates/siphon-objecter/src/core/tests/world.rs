@@ -125,6 +125,8 @@ pub(super) struct World {
     /// Versions by transaction, as the logs of placement groups have them.
     versions: BTreeMap<u64, u64>,
     pub(super) sent: u64,
+    /// A reservation that the next operation takes up.
+    pub(super) budget: Option<u64>,
     next_backoff: u64,
 }
 
@@ -147,6 +149,7 @@ impl World {
             objects: BTreeMap::new(),
             versions: BTreeMap::new(),
             sent: 0,
+            budget: None,
             next_backoff: 0,
         };
         world.note_intervals(&OsdMap::default());
@@ -164,7 +167,11 @@ impl World {
 
     pub(super) fn submit(&mut self, op: Op) -> Ticket<Result<OpReply, OpError>> {
         let ticket = Ticket::new();
-        self.core.submit(op, Then::Reply(ticket.clone()), self.now);
+        let then = Then::Reply(ticket.clone());
+        match self.budget.take() {
+            Some(id) => self.core.submit_within(id, op, then, self.now),
+            None => self.core.submit(op, then, self.now),
+        }
         self.drain();
         ticket
     }
