@@ -39,6 +39,7 @@ fn all(release: Release) {
     pools(&pair);
     benchmarks(&pair);
     an_interrupted_benchmark(&pair);
+    memory(&pair);
     a_full_pool(&pair);
     println!("{}: the same", pair.cluster.version());
 }
@@ -405,4 +406,63 @@ fn a_full_pool(pair: &Pair) {
     assert_eq!(put.status.code(), Some(1), "{told}");
     assert!(told.contains("full, or at its quota: what is written waits for room"), "{told}");
     pair.same(&["rm", "small", "--force-full"], b"");
+}
+
+const MIB: u64 = 1 << 20;
+
+/// The most memory that a process has had while it ran, in bytes.
+fn peak_memory(mut command: Command, input: Option<std::fs::File>) -> u64 {
+    command.stdin(input.map_or(Stdio::null(), Stdio::from)).stdout(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let path = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    loop {
+        let status = std::fs::read_to_string(&path).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        peak = peak.max(kib.unwrap_or(0) * 1024);
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success(), "{command:?}: {status}");
+            return peak;
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// However many operations are asked for at once, and however long: what of them is in memory is bounded by
+/// the maximum of bytes under way, and a tenth.
+fn memory(pair: &Pair) {
+    const LIMIT: u64 = 8 * MIB;
+    const BLOCK: u64 = 4 * MIB;
+    /// What one run takes more than another of the same.
+    const SPREAD: u64 = 2 * MIB;
+    /// Buffers that workers keep for what comes next.
+    const KEPT: u64 = 20 * MIB;
+    let (limit, block) = (format!("objecter_inflight_op_bytes={LIMIT}"), BLOCK.to_string());
+    let run = |args: &[&str], input| {
+        let args = [&["--set", &limit], args].concat();
+        peak_memory(pair.ours(&args), input)
+    };
+    let file = |length: u64| {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(length).unwrap();
+        Some(file)
+    };
+    let nothing = run(&["-b", &block, "put", "tiny", "-"], file(1));
+    let allowed = nothing + LIMIT + LIMIT / 10 + SPREAD;
+    // Four blocks go at once where there is room for them.
+    let put = run(&["-b", &block, "put", "large", "-"], file(4 * BLOCK));
+    let objects = ["-b", &block, "-O", &block, "-t", "32", "--max-objects", "16"];
+    let write = run(&[&["bench", "60", "write", "--no-cleanup"], &objects[..]].concat(), None);
+    let read = run(&["bench", "1", "rand", "-t", "32"], None);
+    let clean = feed(pair.ours(&["cleanup"]), b"");
+    assert!(clean.status.success(), "{clean:?}");
+    assert!(feed(pair.ours(&["rm", "tiny", "large"]), b"").status.success());
+    println!(
+        "most memory: {nothing} to put nothing, {put} to put, {write} to write, {read} to read"
+    );
+    for (verb, peak) in [("put", put), ("write", write)] {
+        assert!(peak <= allowed, "{verb} took {peak} bytes, {nothing} are taken by nothing");
+    }
+    assert!(read <= allowed + KEPT, "read took {read} bytes, {nothing} are taken by nothing");
 }
