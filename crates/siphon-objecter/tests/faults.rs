@@ -8,12 +8,15 @@
 
 mod common;
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{cluster_with, do_op, make_pool, objecter, rados, read, wait_until, write_full};
+use futures_channel::oneshot;
 use futures_util::StreamExt as _;
+use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
 use siphon_messages::osd::{OsdOp, OsdOpCode};
 use siphon_objecter::{Objecter, Op, OpReply, Target, Watch, WatchEvent};
@@ -129,10 +132,11 @@ fn disturb(cluster: &mut Cluster, round: u32) {
     wait_until("all is clean", || is_clean(cluster));
 }
 
-/// Counts what comes; a watch that is lost says so.
-fn follow(mut watch: Watch, heard: &AtomicU64) {
+/// Counts what comes; a watch that is lost says so. It is over at the latest when the sender is dropped, as where
+/// the test fails.
+fn follow(mut watch: Watch, heard: &AtomicU64, mut over: oneshot::Receiver<()>) {
     pollster::block_on(async {
-        while let Some(event) = watch.next().await {
+        while let Either::Left((Some(event), _)) = select(pin!(watch.next()), &mut over).await {
             match event {
                 WatchEvent::Notify(notification) if notification.payload == "end" => {
                     watch.acknowledge(&notification, &Bytes::new()).await.unwrap();
@@ -210,7 +214,8 @@ fn all(release: Release, coded: bool) {
             };
             append(&objecter, pool, appends, pace);
         });
-        let follower = scope.spawn(|| follow(watch, &heard));
+        let (_over, is_over) = oneshot::channel();
+        let follower = scope.spawn(|| follow(watch, &heard, is_over));
         let ends = Ends(&disturbed);
         let mut round = 0;
         while round < 5 || written.load(Ordering::Relaxed) < writes {

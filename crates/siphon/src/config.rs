@@ -181,6 +181,7 @@ fn check(file: PathBuf) -> Result<ExitCode> {
             println!("{}: nothing is wrong", file.display());
             Ok(ExitCode::SUCCESS)
         }
+        1 => bail!("{}: 1 mistake", file.display()),
         count => bail!("{}: {count} mistakes", file.display()),
     }
 }

@@ -24,7 +24,7 @@ fn ours_and_a_real_monitor_are_watched() {
     };
     load.kill().unwrap();
     load.wait().unwrap();
-    for part in ["1 processes", "osd.0", "wait us", "retrans", "crc"] {
+    for part in ["1 process,", "osd.0", "wait us", "retrans", "crc"] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     if let Some(mon) = require(CephMon::start(MonOptions::default())) {

@@ -148,10 +148,13 @@ fn compare(a: Option<&Cell>, b: Option<&Cell>) -> Ordering {
 fn summary(model: &Model) -> String {
     let WorkerRow { connections, received, sent, received_bytes, sent_bytes, busy_percent, .. } =
         &model.total;
+    let processes = match model.answers() {
+        1 => "1 process".to_owned(),
+        count => format!("{count} processes"),
+    };
     format!(
-        " {} processes, {connections} connections, workers busy {busy_percent:.0} % of a processor\n \
+        " {processes}, {connections} connections, workers busy {busy_percent:.0} % of a processor\n \
          in {}/s msgs {}/s   out {}/s msgs {}/s",
-        model.answers(),
         bytes(*received_bytes),
         count(*received),
         bytes(*sent_bytes),
