@@ -37,7 +37,9 @@ impl ClusterArgs {
         let (mut config, name) = self.builder()?.configure()?;
         // A command asks one thing at a time.
         config.ms_async_op_threads = 1;
-        let mon = MonClient::builder(&Context::new(config)).name(name).start()?;
+        let context = Context::new(config);
+        options::follow(&context);
+        let mon = MonClient::builder(&context).name(name).start()?;
         mon.authenticate(timeout).await?;
         Ok(mon)
     }

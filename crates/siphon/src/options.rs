@@ -4,9 +4,12 @@ use std::ffi::OsString;
 use std::sync::OnceLock;
 
 use anyhow::Result;
+use serde_json::json;
+use siphon_common::admin_socket::CommandSpec;
 use siphon_common::config::{ConfigLoader, Loaded};
 use siphon_common::logging::Log;
 use siphon_common::{Config, ConfigError, Context};
+use siphon_version::Build;
 
 /// What every command's help says of them.
 pub(crate) const HELP: &str = "\
@@ -74,8 +77,13 @@ pub(crate) fn set_log(log: &Log) {
     let _ = LOG.set(log.clone()); // once, at the beginning
 }
 
-/// Has the log heed a context whose options an admin socket changes.
+/// Has the log heed a context whose options an admin socket or the monitors change, and the admin socket tell what
+/// the program was built from.
 pub(crate) fn follow(context: &Context) {
+    let spec = CommandSpec { prefix: "git_version", args: &[], help: "get git sha1" };
+    context.commands().register(spec, |_| {
+        Ok(json!({ "git_version": Build::this().commit.unwrap_or("unknown") }))
+    });
     if let Some(log) = LOG.get() {
         log.follow(context);
     }

@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         true => sockets_of(Path::new(RUN_DIR))?,
         false => args.socket.clone(),
     };
-    let processes: Vec<_> = sockets.into_iter().map(Process::At).collect();
+    let processes = Process::at(sockets);
     let interval = Duration::from_secs_f64(args.interval);
     let mut model = Model::default();
     model.add(look(&processes), Instant::now());
@@ -133,18 +133,29 @@ fn wait_for_key(end: Instant, is_over: &dyn Fn() -> bool) -> Result<bool> {
 /// Whom to look at.
 #[derive(Debug)]
 enum Process {
-    /// Who answers at this admin socket.
-    At(PathBuf),
+    /// Who answers at this admin socket, and what to call it.
+    At(PathBuf, String),
     /// This one, which needs none.
     Own(Context),
 }
 
 impl Process {
+    /// Those of these sockets, which may have the same name in two folders.
+    fn at(sockets: Vec<PathBuf>) -> Vec<Self> {
+        let stem = |it: &PathBuf| it.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let stems: Vec<_> = sockets.iter().map(stem).collect();
+        let name = |socket: &PathBuf, stem: &String| {
+            let is_one = stems.iter().filter(|it| *it == stem).count() == 1;
+            if is_one { stem.clone() } else { socket.display().to_string() }
+        };
+        let named =
+            sockets.iter().zip(&stems).map(|(it, stem)| Self::At(it.clone(), name(it, stem)));
+        named.collect()
+    }
+
     fn name(&self) -> String {
         match self {
-            Self::At(socket) => {
-                socket.file_stem().map_or_else(String::new, |it| it.to_string_lossy().into())
-            }
+            Self::At(_, name) => name.clone(),
             Self::Own(_) => "perf".to_owned(),
         }
     }
@@ -152,7 +163,7 @@ impl Process {
     fn ask(&self, request: &Value) -> Result<Value> {
         let request = request.to_string();
         let answer = match self {
-            Self::At(socket) => admin_socket::request(socket, &request)?,
+            Self::At(socket, _) => admin_socket::request(socket, &request)?,
             Self::Own(context) => context.commands().execute(&request)?.into_bytes(),
         };
         Ok(serde_json::from_slice(&answer)?)
@@ -176,7 +187,7 @@ fn look(processes: &[Process]) -> Vec<Sample> {
             let dump = json!({
                 "prefix": "messenger dump", "msgr": name, "tcp_info": true, "format": "json",
             });
-            it.ask(&dump).ok()
+            Some((name.as_str()?.to_owned(), it.ask(&dump).ok()?))
         };
         let dumps = names.unwrap_or_default().iter().filter_map(dump).collect();
         Sample { process, perf: Ok(perf), dumps }

@@ -119,28 +119,69 @@ pub fn ask(
 /// How many words of a signature are literal, and the request, if the words are one of it.
 fn matched(signature: &[Value], words: &[&str]) -> Option<(usize, Map<String, Value>)> {
     let literal: Vec<_> = signature.iter().map_while(Value::as_str).collect();
-    let mut rest = words.strip_prefix(&literal[..])?;
+    let rest = words.strip_prefix(&literal[..])?;
+    let args = &signature[literal.len()..];
     let mut fields = Map::from_iter([("prefix".to_owned(), json!(literal.join(" ")))]);
-    for arg in &signature[literal.len()..] {
+    let mut in_order = Vec::new();
+    for word in rest {
+        match named(args, word) {
+            Some((name, value)) if !fields.contains_key(name) => {
+                fields.insert(name.to_owned(), value);
+            }
+            _ => in_order.push(*word),
+        }
+    }
+    let mut in_order = &in_order[..];
+    for arg in args {
         let name = arg.get("name")?.as_str()?.to_owned();
         let many = arg.get("n").is_some_and(|n| n == "N");
-        match rest {
+        match in_order {
+            _ if fields.contains_key(&name) => {}
             [] if optional(arg) => {}
             [] => return None,
             all if many => {
-                fields.insert(name, json!(all));
-                rest = &[];
+                fields.insert(name, all.iter().map(|word| typed(arg, word)).collect());
+                in_order = &[];
             }
             [first, others @ ..] => {
-                // NAME=VALUE and --NAME=VALUE say which argument it is.
-                let named = first.trim_start_matches("--").strip_prefix(&format!("{name}="));
-                let value = named.unwrap_or(first);
-                fields.insert(name, json!(value));
-                rest = others;
+                fields.insert(name, typed(arg, first));
+                in_order = others;
             }
         }
     }
-    rest.is_empty().then_some((literal.len(), fields))
+    in_order.is_empty().then_some((literal.len(), fields))
+}
+
+/// The argument that a word names, by NAME=VALUE or --NAME=VALUE, or --NAME for one that is true or false.
+fn named<'a>(args: &'a [Value], word: &str) -> Option<(&'a str, Value)> {
+    let bare = word.strip_prefix("--");
+    let (name, value) = match bare.unwrap_or(word).split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (bare?, None),
+    };
+    let name = name.replace('-', "_");
+    let arg = args.iter().find(|arg| arg.get("name").is_some_and(|it| *it == name))?;
+    let value = match value {
+        Some(value) => typed(arg, value),
+        None if arg.get("type")? == "CephBool" => json!(true),
+        None => return None,
+    };
+    Some((arg.get("name")?.as_str()?, value))
+}
+
+/// A word as the argument's type has it in JSON; what cannot be is left to the process to refuse.
+fn typed(arg: &Value, word: &str) -> Value {
+    let value = match arg.get("type").and_then(Value::as_str) {
+        Some("CephInt") => word.parse::<i64>().ok().map(Value::from),
+        Some("CephFloat") => word.parse::<f64>().ok().map(Value::from),
+        Some("CephBool") => match word.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" => Some(json!(true)),
+            "false" | "0" | "no" => Some(json!(false)),
+            _ => None,
+        },
+        _ => None,
+    };
+    value.unwrap_or_else(|| json!(word))
 }
 
 fn optional(arg: &Value) -> bool {

@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::time::Duration;
 
 use tracing::dispatcher::{self, WeakDispatch};
 use tracing::subscriber::Interest;
@@ -11,12 +12,17 @@ use tracing_subscriber::layer::{Context as LayerContext, Filter, Layer, Subscrib
 use tracing_subscriber::registry::LookupSpan;
 
 use super::entry::Entry;
-use super::sinks::Sinks;
+use super::sinks::{Sinks, eprint};
 use super::stamp::{Stamp, system_clock};
 use super::subsys::{self, Levels, SubsystemId, level_of};
 use super::{LogError, directive_layer};
 use crate::admin_socket::{CommandError, CommandSpec, Commands};
 use crate::{Config, Context, Observation};
+
+/// How often a panic tries for the log to be free, and how long it waits between: others write a batch of lines
+/// meanwhile, and under load the next.
+const PANIC_TRIES: u32 = 2000;
+const PANIC_PAUSE: Duration = Duration::from_millis(1);
 
 /// The log of a context, as Ceph's programs have it: by the levels of subsystems (`debug_ms = 1/5`), to
 /// a file, standard error, syslog and journald, as `log_*` say, with the entries of late in memory.
@@ -323,12 +329,23 @@ impl Shared {
         sinks.flush();
     }
 
-    /// Does without, if the panic is of who writes.
+    /// Waits for whoever writes, but not for ever: the panic may be of who writes.
     fn dump_after_panic(&self) {
-        let mut sinks = match self.sinks.try_lock() {
-            Ok(sinks) => sinks,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
+        let mut tries = 0;
+        let mut sinks = loop {
+            match self.sinks.try_lock() {
+                Ok(sinks) => break sinks,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if tries < PANIC_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(PANIC_PAUSE);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return eprint(
+                        "no dump of recent events: the panic is of who writes the log\n",
+                    );
+                }
+            }
         };
         self.flush_into(&mut sinks);
         sinks.dump(self.levels.lines());

@@ -178,7 +178,7 @@ impl Sinks {
 }
 
 /// To standard error, whose end is no reason to panic.
-fn eprint(text: &str) {
+pub(super) fn eprint(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 

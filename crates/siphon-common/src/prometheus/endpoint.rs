@@ -1,18 +1,43 @@
-use std::net::{IpAddr, SocketAddr};
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use tiny_http::{Header, Method, Request, Response, Server};
+use httparse::{EMPTY_HEADER, Status};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::render;
 use crate::Context;
 use crate::perf_counters::PerfCollection;
 
-/// A web server that answers `GET /metrics`, on a thread of its own, until it is dropped.
+/// Bytes of a request's head at most.
+const MAX_HEAD: usize = 8 << 10;
+/// Headers in it at most.
+const MAX_HEADERS: usize = 64;
+/// How long a client may take to ask, and to take a part of the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Clients that are served at once; the next are turned away.
+const MAX_CLIENTS: usize = 32;
+/// Bytes that are read of what a client sends behind its head, so that it gets its answer.
+const MAX_IGNORED: usize = 64 << 10;
+
+/// A web server that answers `GET /metrics`, one request of each client, until it is dropped.
+///
+/// Nothing of what clients send but a head of 8 KiB is kept, and none of them is waited for: 32 are served at once,
+/// for 5 s each.
 pub struct Endpoint {
     addr: SocketAddr,
-    server: Arc<Server>,
+    /// Dropping it ends the thread.
+    stop: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What is told, and by whom.
+struct Exporter {
+    perf: PerfCollection,
+    daemon: String,
 }
 
 /// Why there is no endpoint.
@@ -55,19 +80,18 @@ impl Endpoint {
         perf: &PerfCollection,
         daemon: &str,
     ) -> Result<Self, EndpointError> {
-        let failed = |why: String| EndpointError { addr: addr.to_string(), why };
-        let server = Arc::new(Server::http(addr).map_err(|error| failed(error.to_string()))?);
-        let addr = server.server_addr().to_ip().unwrap_or(addr);
-        let (perf, daemon, serving) = (perf.clone(), daemon.to_owned(), Arc::clone(&server));
+        let failed =
+            |error: io::Error| EndpointError { addr: addr.to_string(), why: error.to_string() };
+        let listener = TcpListener::bind(addr).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        let (stop, stopped) = UnixStream::pair().map_err(failed)?;
+        let exporter = Arc::new(Exporter { perf: perf.clone(), daemon: daemon.to_owned() });
         let thread = thread::Builder::new()
             .name("prometheus".to_owned())
-            .spawn(move || {
-                for request in serving.incoming_requests() {
-                    answer(request, &perf, &daemon);
-                }
-            })
-            .map_err(|error| failed(error.to_string()))?;
-        Ok(Self { addr, server, thread: Some(thread) })
+            .spawn(move || serve(&listener, &stopped, &exporter))
+            .map_err(failed)?;
+        Ok(Self { addr: bound, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Where it listens.
@@ -76,29 +100,107 @@ impl Endpoint {
     }
 }
 
-fn answer(request: Request, perf: &PerfCollection, daemon: &str) {
-    let path = request.url().split('?').next().unwrap_or_default();
-    let response = match (request.method(), path) {
-        (Method::Get, "/metrics") => Response::from_string(render(perf, daemon)),
-        (Method::Get, _) => {
-            Response::from_string("siphon: the metrics are at /metrics\n").with_status_code(404)
+/// Each client has a thread, which shares `exporter`: so many references, so many clients.
+fn serve(listener: &TcpListener, stopped: &UnixStream, exporter: &Arc<Exporter>) {
+    loop {
+        let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return tracing::error!(%error, "the Prometheus endpoint ends"),
         }
-        _ => Response::from_string("siphon: only GET is answered\n").with_status_code(405),
+        if !fds[1].revents().is_empty() {
+            return;
+        }
+        match listener.accept() {
+            Ok((stream, peer)) if Arc::strong_count(exporter) <= MAX_CLIENTS => {
+                let exporter = Arc::clone(exporter);
+                let serving = thread::Builder::new().name("prometheus".to_owned()).spawn(move || {
+                    if let Err(error) = answer(stream, &exporter) {
+                        tracing::debug!(%peer, %error, "a client of the Prometheus endpoint went away");
+                    }
+                });
+                if let Err(error) = serving {
+                    tracing::error!(%error, "cannot answer a client of the Prometheus endpoint");
+                }
+            }
+            Ok((_, peer)) => tracing::debug!(%peer, "too many clients of the Prometheus endpoint"),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                tracing::error!(%error, "cannot accept at the Prometheus endpoint");
+                thread::sleep(Duration::from_millis(100)); // descriptors may be back then
+            }
+        }
+    }
+}
+
+fn answer(mut stream: TcpStream, exporter: &Exporter) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let (status, body) = match read_target(&mut stream)? {
+        Ok((method, path)) => match (method.as_str(), path.as_str()) {
+            ("GET", "/metrics") => ("200 OK", render(&exporter.perf, &exporter.daemon)),
+            ("GET", _) => ("404 Not Found", "siphon: the metrics are at /metrics\n".to_owned()),
+            _ => ("405 Method Not Allowed", "siphon: only GET is answered\n".to_owned()),
+        },
+        Err(why) => ("400 Bad Request", format!("siphon: {why}\n")),
     };
-    let text = "text/plain; version=0.0.4; charset=utf-8";
-    let header = Header::from_bytes("Content-Type", text);
-    let response = match header {
-        Ok(header) => response.with_header(header),
-        Err(()) => response,
-    };
-    let _ = request.respond(response); // whoever asked may be gone
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())?;
+    stream.shutdown(Shutdown::Write)?;
+    // Closed with something unread, the system would take the answer back.
+    let (mut ignored, mut piece) = (0, [0; 1024]);
+    while ignored < MAX_IGNORED {
+        match stream.read(&mut piece)? {
+            0 => break,
+            len => ignored += len,
+        }
+    }
+    Ok(())
+}
+
+/// Reads a request's head: its method, and its path without what follows `?`. Of a body, nothing is waited for.
+#[expect(clippy::disallowed_methods, reason = "a client has so much time for all of it")]
+fn read_target(stream: &mut TcpStream) -> io::Result<Result<(String, String), String>> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut head = Vec::new();
+    let mut piece = [0; 1024];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        let len = stream.read(&mut piece)?;
+        if len == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        head.extend_from_slice(&piece[..len]);
+        let mut headers = [EMPTY_HEADER; MAX_HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        match request.parse(&head) {
+            Ok(Status::Complete(_)) => {
+                let path = request.path.unwrap_or_default();
+                let path = path.split('?').next().unwrap_or_default();
+                return Ok(Ok((request.method.unwrap_or_default().to_owned(), path.to_owned())));
+            }
+            Ok(Status::Partial) if head.len() < MAX_HEAD => {}
+            Ok(Status::Partial) => {
+                return Ok(Err(format!("a request's head of more than {MAX_HEAD} bytes")));
+            }
+            Err(error) => return Ok(Err(format!("no HTTP request: {error}"))),
+        }
+    }
 }
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
-        self.server.unblock();
+        self.stop = None;
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // a panic was told of by its hook
+            let _ = thread.join(); // it waits for nobody; a panic was told of by its hook
         }
     }
 }

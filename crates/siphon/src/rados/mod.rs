@@ -21,6 +21,7 @@ use serde_json::Value;
 use siphon_rados::{Cluster, Pool};
 use siphon_wire::types::{ByteString, SnapId};
 
+use crate::options;
 pub(crate) use args::Args;
 use args::{Format, Options, Verb, Words};
 use output::prettify;
@@ -53,7 +54,9 @@ async fn connect(args: &Args) -> Result<Cluster> {
     if let Some(seconds) = args.options.op_timeout {
         builder = builder.set("rados_osd_op_timeout", &seconds.to_string());
     }
-    Ok(builder.connect().await?)
+    let cluster = builder.connect().await?;
+    options::follow(cluster.mon_client().context());
+    Ok(cluster)
 }
 
 /// A cluster, and what is asked of it.

@@ -16,7 +16,7 @@ pub(super) struct Sample {
     /// `perf dump`, or why there is none.
     pub(super) perf: Result<Value, String>,
     /// `messenger dump` of each messenger.
-    pub(super) dumps: Vec<Value>,
+    pub(super) dumps: Vec<(String, Value)>,
 }
 
 /// A worker thread, or all of them.
@@ -125,10 +125,11 @@ impl Model {
                 }
             }
             self.workers[first..].sort_by(|a, b| a.name.cmp(&b.name));
-            for dump in &dumps {
+            for (messenger, dump) in &dumps {
                 let connections = dump["messenger"]["connections"].as_array();
                 let rows = connections.into_iter().flatten();
-                self.connections.extend(rows.map(|it| connection(&mut rates, &process, it)));
+                let rows = rows.map(|it| connection(&mut rates, &process, messenger, it));
+                self.connections.extend(rows);
             }
         }
         self.before = rates.now;
@@ -178,7 +179,8 @@ fn worker(rates: &mut Rates<'_>, process: &str, name: &str, counters: &Value) ->
     WorkerRow {
         process: process.to_owned(),
         name: name.to_owned(),
-        connections: counters["msgr_active_connections"].as_u64().unwrap_or(0),
+        // Ceph's may fall below zero.
+        connections: as_signed(&counters["msgr_active_connections"]).max(0).unsigned_abs(),
         received,
         sent,
         received_bytes,
@@ -188,10 +190,21 @@ fn worker(rates: &mut Rates<'_>, process: &str, name: &str, counters: &Value) ->
     }
 }
 
-fn connection(rates: &mut Rates<'_>, process: &str, told: &Value) -> ConnectionRow {
+/// A number below zero is told as one without a sign.
+fn as_signed(value: &Value) -> i64 {
+    value.as_i64().or_else(|| value.as_u64().map(u64::cast_signed)).unwrap_or(0)
+}
+
+/// A connection's number is its messenger's own.
+fn connection(
+    rates: &mut Rates<'_>,
+    process: &str,
+    messenger: &str,
+    told: &Value,
+) -> ConnectionRow {
     let it = &told["async_connection"];
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    let id = format!("{process} connection {}", it["conn_id"]);
+    let id = format!("{process} {messenger} connection {}", it["conn_id"]);
     // Ceph tells a name in parts.
     let peer = match &it["peer"]["entity_name"] {
         Value::String(name) => name.clone(),
@@ -260,7 +273,14 @@ pub(super) mod tests {
         }]}});
         let gone =
             Sample { process: "osd.1".into(), perf: Err("osd.1 is gone".into()), dumps: vec![] };
-        vec![Sample { process: "osd.0".into(), perf: Ok(perf), dumps: vec![dump] }, gone]
+        vec![
+            Sample {
+                process: "osd.0".into(),
+                perf: Ok(perf),
+                dumps: vec![("osd.0".to_owned(), dump)],
+            },
+            gone,
+        ]
     }
 
     #[test]
