@@ -3,6 +3,8 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::TryRecvError;
 
 use siphon_common::logging::{Log, LogError};
 use siphon_common::{Config, Context};
@@ -27,6 +29,30 @@ fn a_panic_is_followed_by_what_came_before_it_and_a_hangup_by_a_new_file() {
     // It is not dumped twice.
     std::panic::catch_unwind(|| panic!("on purpose")).unwrap_err();
     assert_eq!(read(&file).matches("what led to it").count(), 1);
+
+    // Nor does it need the others to be silent.
+    let dumps = || read(&file).matches("--- end dump of recent events ---").count();
+    let (before, busy) = (dumps(), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let (over, is_over) = std::sync::mpsc::channel::<()>();
+        scope.spawn({
+            let busy = &busy;
+            move || {
+                while let Err(TryRecvError::Empty) = is_over.try_recv() {
+                    tracing::warn!("busy");
+                    busy.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        let _over = over; // which ends it, also where an assertion fails
+        for round in 1..=5 {
+            while busy.load(Ordering::Relaxed) < 1000 * round {
+                std::thread::yield_now();
+            }
+            std::panic::catch_unwind(|| panic!("on purpose")).unwrap_err();
+            assert_eq!((dumps() - before) as u64, round);
+        }
+    });
 
     log.reopen_on_hangup().unwrap();
     let moved = folder.path().join("a.log.1");

@@ -71,7 +71,7 @@ const RECIPE: u32 = 2;
 const UNPACK_TIMEOUT: Duration = Duration::from_secs(600);
 const COMPILE_TIMEOUT: Duration = Duration::from_secs(60);
 const HANG_TIMEOUT: Duration = Duration::from_secs(20);
-const MAX_ATTEMPTS: u32 = 6;
+const MAX_ATTEMPTS: u32 = 12;
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A release of Ceph, as Debian has it: unpacked, not installed. That of Debian 13 has Ceph's own test
@@ -265,7 +265,7 @@ impl CephTree {
     /// nearly always with one worker thread. It has the server's hello then, and sends nothing more.
     ///
     /// # Errors
-    /// [`PeerError::TimedOut`]: none of three attempts came to an end within 20 s.
+    /// [`PeerError::TimedOut`]: none of twelve attempts came to an end within 20 s.
     pub fn perf_client_to_its_end(&self, work: PerfClient) -> Result<Duration, PeerError> {
         let mut attempt = 1;
         loop {

@@ -15,7 +15,10 @@ const CODES: [(&str, &str); 8] = [
     ("ERRNO", "status, health, osd, command: the number of Ceph's error, as 13 for EACCES"),
     ("101", "a fault of ours: please report what it wrote"),
     ("124", "perf sweep: out of time, after reporting what was measured"),
-    ("130", "perf, rados bench: interrupted, after reporting what was measured"),
+    (
+        "130",
+        "perf, rados bench: interrupted (also by q of --watch), after reporting what was measured",
+    ),
     ("141", "nobody reads any more what is printed, as head does after some lines"),
 ];
 

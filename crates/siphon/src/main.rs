@@ -119,7 +119,7 @@ fn main() -> ExitCode {
     let result = start_log(&cli).and_then(|log| {
         exit::end_with_the_reader();
         let result = run(cli.command);
-        log.flush();
+        log.finish();
         result
     });
     match result {

@@ -202,6 +202,16 @@ fn a_full_disk_under_the_log_loses_neither_message_nor_line() {
 }
 
 #[test]
+fn what_a_full_disk_has_not_taken_at_the_end_goes_to_standard_error() {
+    for to_stderr in ["--log_to_stderr=false", "--log_to_stderr=true"] {
+        let perf = ["perf", "--ops", "10", "--log_file", "/dev/full", "--debug_ms", "1", to_stderr];
+        let (_, told) = stdout_and_log(siphon(perf));
+        assert!(told.contains("the log file /dev/full has not taken "), "{told}");
+        assert_eq!(told.matches("<== client.").count(), 10, "once: {told}");
+    }
+}
+
+#[test]
 fn a_read_only_filesystem_is_told_for_socket_and_log() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).display().to_string();

@@ -42,8 +42,9 @@ fn ours_and_a_real_monitor_are_watched() {
     assert!(error.contains("--once prints text"), "{error}");
 }
 
-/// What `siphon perf` with these arguments draws on a terminal of 80 columns and 24 rows, and prints at its end.
-fn on_a_terminal(args: &str, keys: &str) -> String {
+/// What `siphon perf` with these arguments draws on a terminal of 80 columns and 24 rows, and prints at its end,
+/// which has this exit code.
+fn on_a_terminal(args: &str, keys: &str, code: i32) -> String {
     use std::io::Write as _;
     let command = format!("stty rows 24 cols 80; {} perf {args}", env!("CARGO_BIN_EXE_siphon"));
     let mut script = std::process::Command::new("script");
@@ -56,7 +57,7 @@ fn on_a_terminal(args: &str, keys: &str) -> String {
     std::io::Read::read_to_end(&mut script.stdout.take().unwrap(), &mut drawn).unwrap();
     drop(input); // to it, an end would be another key
     let drawn = String::from_utf8_lossy(&drawn).into_owned();
-    assert!(script.wait().unwrap().success(), "{drawn}");
+    assert_eq!(script.wait().unwrap().code(), Some(code), "{drawn}");
     drawn
 }
 
@@ -68,21 +69,21 @@ fn parts(drawn: &str) -> (&str, &str) {
 
 #[test]
 fn perf_is_watched_while_it_measures() {
-    let drawn = on_a_terminal("--watch --seconds 2.5 --size 4K --depth 4", "c");
+    let drawn = on_a_terminal("--watch --seconds 2.5 --size 4K --depth 4", "c", 0);
     let (shown, printed) = parts(&drawn);
     for part in ["[Workers]", "Connections", "client.0", "retrans"] {
         assert!(shown.contains(part), "{part}: {drawn}");
     }
     assert!(printed.contains("op/s"), "{printed}");
     // A measurement that would take long ends with what it has.
-    let drawn = on_a_terminal("--watch --seconds 600 --json", "q");
+    let drawn = on_a_terminal("--watch --seconds 600 --json", "q", 130);
     let (_, printed) = parts(&drawn);
     let at = printed.find('{').unwrap_or_else(|| panic!("no JSON: {printed}"));
     let report: serde_json::Value =
         serde_json::Deserializer::from_str(&printed[at..]).into_iter().next().unwrap().unwrap();
     assert!(report["seconds"].as_f64().is_none_or(|it| it < 600.0), "{report}");
     // A server is watched until somebody has seen enough.
-    on_a_terminal("server 127.0.0.1:0 --watch", "q");
+    on_a_terminal("server 127.0.0.1:0 --watch", "q", 0);
     let error = failure(siphon(["perf", "--watch", "--seconds", "0.1"]));
     assert!(error.contains("--watch: the output is no terminal. Leave --watch out"), "{error}");
 }

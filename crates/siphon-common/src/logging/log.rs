@@ -213,6 +213,12 @@ impl Log {
         self.owner.shared.flush();
     }
 
+    /// As [`flush`](Self::flush), where a program ends that never drops its log: what the file does not take goes
+    /// to standard error, and is forgotten.
+    pub fn finish(&self) {
+        self.owner.shared.finish();
+    }
+
     /// Writes what waits, then all that is remembered, whatever its level, to the file, or to standard
     /// error if there is none; then the levels. It is remembered further.
     pub fn dump_recent(&self) {
@@ -258,7 +264,7 @@ impl Drop for Owner {
     fn drop(&mut self) {
         self.shared.lock_queue().stopped = true;
         self.shared.wake.notify_all();
-        self.shared.flush();
+        self.shared.finish();
     }
 }
 
@@ -319,6 +325,12 @@ impl Shared {
     /// The order is kept, for whoever takes entries out has the sinks.
     fn flush(&self) {
         self.flush_into(&mut self.lock_sinks());
+    }
+
+    fn finish(&self) {
+        let mut sinks = self.lock_sinks();
+        self.flush_into(&mut sinks);
+        sinks.give_up();
     }
 
     fn flush_into(&self, sinks: &mut Sinks) {

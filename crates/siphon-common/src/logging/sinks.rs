@@ -82,8 +82,9 @@ impl Sinks {
         if self.file.path.as_os_str() != path {
             self.file.write_out();
             // What the old file would not take goes into the new one.
-            let LogFile { unwritten, lost, .. } = std::mem::take(&mut self.file);
-            self.file = LogFile { path: path.into(), unwritten, lost, ..LogFile::default() };
+            let LogFile { begun, unwritten, lost, .. } = std::mem::take(&mut self.file);
+            let path = path.into();
+            self.file = LogFile { path, begun, unwritten, lost, ..LogFile::default() };
             self.file.open();
             self.file.write_out();
         }
@@ -129,6 +130,19 @@ impl Sinks {
     /// What waits for the file is written, as far as it can be.
     pub(super) fn flush(&mut self) {
         self.file.write_out();
+    }
+
+    /// The end: what could not be written is told elsewhere.
+    pub(super) fn give_up(&mut self) {
+        let left = self.file.give_up();
+        let count = left.iter().filter(|byte| **byte == b'\n').count();
+        if count > 0 {
+            let path = self.file.path.display();
+            eprint(&format!("the log file {path} has not taken {count} lines\n"));
+            if self.stderr != Wanted::All {
+                eprint(&String::from_utf8_lossy(&left)); // which has them else
+            }
+        }
     }
 
     pub(super) fn reopen(&mut self) -> io::Result<()> {
@@ -187,7 +201,11 @@ pub(super) fn eprint(text: &str) {
 struct LogFile {
     path: PathBuf,
     file: Option<File>,
+    /// What goes first, and is never given up: the rest of a line of which a part is written.
+    begun: Vec<u8>,
+    /// Whole lines. Of these the oldest are lost, when there are too many.
     unwritten: VecDeque<u8>,
+    /// How many were, between `begun` and `unwritten`.
     lost: u64,
     /// The last error that was told.
     told: Option<io::ErrorKind>,
@@ -249,22 +267,53 @@ impl LogFile {
 
     fn write_out(&mut self) {
         let Some(file) = &mut self.file else { return };
-        while !self.unwritten.is_empty() {
-            let (front, _) = self.unwritten.as_slices();
+        let mut told_lost = 0;
+        loop {
+            if self.begun.is_empty() && self.lost > 0 {
+                told_lost = std::mem::take(&mut self.lost);
+                self.begun = lost_lines(told_lost).into_bytes();
+            }
+            let (whole, _) = self.unwritten.as_slices();
+            let front = if self.begun.is_empty() { whole } else { &self.begun };
+            if front.is_empty() {
+                self.told = None;
+                return;
+            }
             match file.write(front) {
                 Ok(0) => return,
-                Ok(written) => drop(self.unwritten.drain(..written)),
+                Ok(written) if !self.begun.is_empty() => {
+                    self.begun.drain(..written);
+                    told_lost = 0;
+                }
+                Ok(written) => {
+                    let ends_line = front[written - 1] == b'\n';
+                    self.unwritten.drain(..written);
+                    if !ends_line {
+                        let end = self.unwritten.iter().position(|byte| *byte == b'\n');
+                        self.begun = self.unwritten.drain(..=end.unwrap_or_default()).collect();
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return self.tell(&error),
+                Err(error) => {
+                    if told_lost > 0 {
+                        self.begun.clear();
+                        self.lost = told_lost; // more may be by the time that it can be told
+                    }
+                    return self.tell(&error);
+                }
             }
         }
-        self.told = None;
+    }
+
+    /// Nobody will write any more: gives what the file has not taken.
+    fn give_up(&mut self) -> Vec<u8> {
+        self.write_out();
+        let mut left = std::mem::take(&mut self.begun);
         if self.lost > 0 {
-            let lost = std::mem::take(&mut self.lost);
-            self.add(&format!(
-                "--- {lost} lines were lost while this file could not be written to ---"
-            ));
+            left.extend_from_slice(lost_lines(std::mem::take(&mut self.lost)).as_bytes());
         }
+        left.extend(self.unwritten.drain(..));
+        left
     }
 
     /// Once for each kind of error.
@@ -278,6 +327,10 @@ impl LogFile {
             ));
         }
     }
+}
+
+fn lost_lines(count: u64) -> String {
+    format!("--- {count} lines were lost while this file could not be written to ---\n")
 }
 
 fn open(path: &Path) -> io::Result<File> {
