@@ -8,11 +8,17 @@ use std::rc::Rc;
 use std::sync::{OnceLock, PoisonError};
 use std::task::Waker;
 
-use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, thread_local};
+use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering};
 
+#[cfg(not(loom))]
 thread_local! {
     /// The own mail of whoever is at work on this thread.
     static AT_WORK: RefCell<Option<AtWork>> = const { RefCell::new(None) };
+}
+
+#[cfg(loom)]
+loom::thread_local! {
+    static AT_WORK: RefCell<Option<AtWork>> = RefCell::new(None);
 }
 
 /// A mailbox and a sender to it.

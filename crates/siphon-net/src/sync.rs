@@ -4,11 +4,9 @@
 pub(crate) use loom::{
     sync::atomic::{AtomicBool, Ordering},
     sync::{Arc, Mutex, MutexGuard},
-    thread_local,
 };
 #[cfg(not(loom))]
 pub(crate) use std::{
     sync::atomic::{AtomicBool, Ordering},
     sync::{Arc, Mutex, MutexGuard},
-    thread_local,
 };
