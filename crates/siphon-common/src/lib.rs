@@ -15,6 +15,7 @@ pub mod logging;
 pub mod perf_counters;
 mod pid_file;
 pub mod prometheus;
+mod serving;
 mod task;
 mod timer;
 

@@ -202,9 +202,13 @@ fn a_daemon_of_theirs(name: &str, socket: &Path, release: Release) {
         let names = names["messengers"].as_array().unwrap();
         assert!(!names.is_empty(), "{name}");
         for messenger in names {
-            let dump = ours(&["messenger", "dump", messenger.as_str().unwrap()]);
-            assert_eq!(dump["name"], *messenger, "{name}: {dump:#}");
-            assert!(dump["messenger"]["connections"].is_array(), "{name}: {dump:#}");
+            // With what is true or false as Ceph wants it, in each way to say it.
+            for wanted in [&[][..], &["tcp_info=true"], &["--tcp-info"]] {
+                let dump = [&["messenger", "dump", messenger.as_str().unwrap()], wanted].concat();
+                let dump = ours(&dump);
+                assert_eq!(dump["name"], *messenger, "{name}: {dump:#}");
+                assert!(dump["messenger"]["connections"].is_array(), "{name}: {dump:#}");
+            }
         }
     }
 }

@@ -1,15 +1,14 @@
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags, poll};
+use std::time::Duration;
 
 use super::command::{CommandError, Commands};
 use crate::Context;
+use crate::serving::{Until, accept_until};
 
 /// Bytes of a request at most; Ceph takes 1 KiB.
 const MAX_REQUEST: usize = 64 << 10;
@@ -165,33 +164,18 @@ fn clear(path: &Path) -> Result<(), ListenError> {
 }
 
 fn serve(listener: &UnixListener, stopped: &UnixStream, commands: &Commands) {
-    loop {
-        let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return tracing::error!(%error, "the admin socket ends"),
+    accept_until(listener, stopped, "the admin socket", || {
+        let (stream, _) = listener.accept()?;
+        if let Err(error) = answer(stream, commands) {
+            tracing::debug!(%error, "a client of the admin socket went away");
         }
-        if !fds[1].revents().is_empty() {
-            return;
-        }
-        match listener.accept() {
-            Ok((stream, _)) => {
-                if let Err(error) = answer(stream, commands) {
-                    tracing::debug!(%error, "a client of the admin socket went away");
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => {
-                tracing::error!(%error, "cannot accept at the admin socket");
-                thread::sleep(Duration::from_millis(100)); // descriptors may be back then
-            }
-        }
-    }
+        Ok(())
+    });
 }
 
 fn answer(mut stream: UnixStream, commands: &Commands) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
-    let answer = match read_request(&mut stream)? {
+    let answer = match read_request(&mut Until::new(&stream, PATIENCE))? {
         Ok(text) => commands.execute(&text),
         Err(error) => Err(error),
     };
@@ -202,17 +186,10 @@ fn answer(mut stream: UnixStream, commands: &Commands) -> io::Result<()> {
 
 /// Reads up to the end of a request, which is NUL or a line feed; of Ceph's oldest clients, a number of
 /// four bytes.
-#[expect(clippy::disallowed_methods, reason = "others wait as long as this takes")]
-fn read_request(stream: &mut UnixStream) -> io::Result<Result<String, CommandError>> {
-    let deadline = Instant::now() + PATIENCE;
+fn read_request(stream: &mut impl Read) -> io::Result<Result<String, CommandError>> {
     let mut request = Vec::new();
     let mut piece = [0; 1024];
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
         let len = stream.read(&mut piece)?;
         if len == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -1,27 +1,27 @@
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use httparse::{EMPTY_HEADER, Status};
-use rustix::event::{PollFd, PollFlags, poll};
 
 use super::render;
 use crate::Context;
 use crate::perf_counters::PerfCollection;
+use crate::serving::{Until, accept_until};
 
 /// Bytes of a request's head at most.
 const MAX_HEAD: usize = 8 << 10;
 /// Headers in it at most.
 const MAX_HEADERS: usize = 64;
-/// How long a client may take to ask, and to take a part of the answer.
+/// How long a client may take for all of it.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Clients that are served at once; the next are turned away.
 const MAX_CLIENTS: usize = 32;
 /// Bytes that are read of what a client sends behind its head, so that it gets its answer.
-const MAX_IGNORED: usize = 64 << 10;
+const MAX_IGNORED: u64 = 64 << 10;
 
 /// A web server that answers `GET /metrics`, one request of each client, until it is dropped.
 ///
@@ -102,41 +102,26 @@ impl Endpoint {
 
 /// Each client has a thread, which shares `exporter`: so many references, so many clients.
 fn serve(listener: &TcpListener, stopped: &UnixStream, exporter: &Arc<Exporter>) {
-    loop {
-        let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return tracing::error!(%error, "the Prometheus endpoint ends"),
+    accept_until(listener, stopped, "the Prometheus endpoint", || {
+        let (stream, peer) = listener.accept()?;
+        if Arc::strong_count(exporter) > MAX_CLIENTS {
+            tracing::debug!(%peer, "too many clients of the Prometheus endpoint");
+            return Ok(());
         }
-        if !fds[1].revents().is_empty() {
-            return;
-        }
-        match listener.accept() {
-            Ok((stream, peer)) if Arc::strong_count(exporter) <= MAX_CLIENTS => {
-                let exporter = Arc::clone(exporter);
-                let serving = thread::Builder::new().name("prometheus".to_owned()).spawn(move || {
-                    if let Err(error) = answer(stream, &exporter) {
-                        tracing::debug!(%peer, %error, "a client of the Prometheus endpoint went away");
-                    }
-                });
-                if let Err(error) = serving {
-                    tracing::error!(%error, "cannot answer a client of the Prometheus endpoint");
-                }
+        let exporter = Arc::clone(exporter);
+        let serving = thread::Builder::new().name("prometheus".to_owned()).spawn(move || {
+            if let Err(error) = answer(&stream, &exporter) {
+                tracing::debug!(%peer, %error, "a client of the Prometheus endpoint went away");
             }
-            Ok((_, peer)) => tracing::debug!(%peer, "too many clients of the Prometheus endpoint"),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => {
-                tracing::error!(%error, "cannot accept at the Prometheus endpoint");
-                thread::sleep(Duration::from_millis(100)); // descriptors may be back then
-            }
-        }
-    }
+        });
+        serving.map(drop)
+    });
 }
 
-fn answer(mut stream: TcpStream, exporter: &Exporter) -> io::Result<()> {
+fn answer(stream: &TcpStream, exporter: &Exporter) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let (status, body) = match read_target(&mut stream)? {
+    let mut client = Until::new(stream, PATIENCE);
+    let (status, body) = match read_target(&mut client)? {
         Ok((method, path)) => match (method.as_str(), path.as_str()) {
             ("GET", "/metrics") => ("200 OK", render(&exporter.perf, &exporter.daemon)),
             ("GET", _) => ("404 Not Found", "siphon: the metrics are at /metrics\n".to_owned()),
@@ -149,32 +134,19 @@ fn answer(mut stream: TcpStream, exporter: &Exporter) -> io::Result<()> {
          Content-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
-    stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())?;
+    client.write_all(&[head.as_bytes(), body.as_bytes()].concat())?;
     stream.shutdown(Shutdown::Write)?;
     // Closed with something unread, the system would take the answer back.
-    let (mut ignored, mut piece) = (0, [0; 1024]);
-    while ignored < MAX_IGNORED {
-        match stream.read(&mut piece)? {
-            0 => break,
-            len => ignored += len,
-        }
-    }
+    io::copy(&mut client.take(MAX_IGNORED), &mut io::sink())?;
     Ok(())
 }
 
 /// Reads a request's head: its method, and its path without what follows `?`. Of a body, nothing is waited for.
-#[expect(clippy::disallowed_methods, reason = "a client has so much time for all of it")]
-fn read_target(stream: &mut TcpStream) -> io::Result<Result<(String, String), String>> {
-    let deadline = Instant::now() + PATIENCE;
+fn read_target(client: &mut impl Read) -> io::Result<Result<(String, String), String>> {
     let mut head = Vec::new();
     let mut piece = [0; 1024];
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
-        let len = stream.read(&mut piece)?;
+        let len = client.read(&mut piece)?;
         if len == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -303,4 +303,25 @@ pub(super) mod tests {
         model.add(sample(50, 0.1), begin + Duration::from_secs(3));
         assert_eq!((model.workers[0].received, model.history.len()), (50.0, 2));
     }
+
+    #[test]
+    fn connections_of_two_messengers_may_have_one_number_and_ceph_counts_below_zero() {
+        #[expect(clippy::disallowed_methods, reason = "any time does")]
+        let begin = Instant::now();
+        let sample = || {
+            let dump = |in_seq: u64| {
+                let connection = json!({ "conn_id": 1, "in_seq": in_seq });
+                json!({ "messenger": { "connections": [{ "async_connection": connection }] } })
+            };
+            let active = json!({ "msgr_active_connections": u64::MAX });
+            let perf = Ok(json!({ "AsyncMessenger::Worker-0": active }));
+            let dumps = vec![("mon".to_owned(), dump(5)), ("mon-mgrc".to_owned(), dump(5_000))];
+            vec![Sample { process: "mon.a".into(), perf, dumps }]
+        };
+        let mut model = Model::default();
+        model.add(sample(), begin);
+        model.add(sample(), begin + Duration::from_secs(1));
+        assert_eq!((model.workers[0].connections, model.total.connections), (0, 0));
+        assert!(model.connections.iter().all(|it| it.received == 0.0), "nothing came");
+    }
 }
