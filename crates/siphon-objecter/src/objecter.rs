@@ -225,7 +225,8 @@ impl Objecter {
 
     /// Waits until there is room for an operation of so many bytes among those under way
     /// (`objecter_inflight_op_bytes`, `objecter_inflight_ops`), so that data for which there is none is not
-    /// made or read yet: what is submitted without room waits for it, and its data with it.
+    /// made or read yet: what is submitted without room waits for it, and its data with it. Who holds on to
+    /// room holds up others: don't wait for other operations meanwhile.
     ///
     /// ```no_run
     /// # async fn copy(objecter: &siphon_objecter::Objecter) -> Result<(), Box<dyn std::error::Error>> {
@@ -245,10 +246,12 @@ impl Objecter {
         Reserve::new(Arc::clone(&self.shared), ticket)
     }
 
-    /// Sends an operation for which there is room. What it takes counts from now on, whether that is less
-    /// than was reserved or more. If others wait for room that were submitted before, it waits with them.
+    /// Sends an operation for which there is room. What it takes itself counts from now on. It waits for
+    /// room as others do if it takes more than was reserved, if others wait that were submitted before, or if
+    /// `budget` is of another objecter.
     pub fn submit_within(&self, budget: Budget, op: Op) -> OpFuture {
-        let (ticket, id) = (Ticket::new(), budget.spend());
+        let Some(id) = budget.spend(&self.shared) else { return self.submit(op) };
+        let ticket = Ticket::new();
         let then = Then::Reply(ticket.clone());
         let op = dated(op);
         self.shared.with(|core, now| core.submit_within(id, op, then, now));

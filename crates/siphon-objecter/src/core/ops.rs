@@ -223,7 +223,8 @@ impl Core {
                 (Some(op), _) => op.bytes,
                 (None, reservation) => reservation.map_or(0, |it| it.bytes),
             };
-            let fits = self.inflight_bytes.saturating_add(bytes) <= self.config.max_bytes;
+            let all = self.inflight_bytes.checked_add(bytes);
+            let fits = all.is_some_and(|all| all <= self.config.max_bytes);
             // One that is longer than all goes alone.
             let alone = self.inflight_ops == 0;
             if !alone && (!fits || self.inflight_ops >= self.config.max_ops) {
