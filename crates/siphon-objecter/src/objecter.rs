@@ -17,7 +17,7 @@ use siphon_wire::types::{ByteString, EntityType, Epoch, PgId, Utime};
 use smallvec::SmallVec;
 
 use crate::budget::{Budget, Reserve};
-use crate::core::{CommandTarget, Core, CoreConfig, Output, SessionId, Then};
+use crate::core::{CommandTarget, Core, CoreConfig, Output, SessionId, TIMEOUT_FOR_NOBODY, Then};
 use crate::error::ObjecterError;
 use crate::future::{Begun, CommandFuture, MapFuture, OpFuture, Watch};
 use crate::monitors::Monitors;
@@ -442,9 +442,7 @@ impl Shared {
 
     /// Submits what is good to be done, and not waited for for ever.
     pub(crate) fn submit_for_nobody(&self, op: Op) {
-        /// An OSD forgets a watch after that time anyway (`osd_client_watch_timeout`).
-        const TIMEOUT: Duration = Duration::from_secs(30);
-        let op = Op { timeout: Some(TIMEOUT), ..dated(op) };
+        let op = Op { timeout: Some(TIMEOUT_FOR_NOBODY), ..dated(op) };
         self.with(|core, now| core.submit(op, Then::Nobody, now));
     }
 

@@ -21,7 +21,7 @@ use siphon_proto::{OutMessage, Priority};
 use siphon_wire::types::{ByteString, CephFsid, EntityAddrVec, Epoch};
 
 pub(crate) use commands::CommandTarget;
-pub(crate) use ops::Then;
+pub(crate) use ops::{TIMEOUT_FOR_NOBODY, Then};
 pub(crate) use sessions::SessionId;
 
 use crate::placement::{PgCache, View};
@@ -259,7 +259,7 @@ impl Core {
 
     /// Sees to it that there will be a tick.
     fn keep_ticking(&mut self, now: Instant) {
-        self.tick_at.get_or_insert(now + self.config.tick);
+        self.tick_at = self.tick_at.or_else(|| now.checked_add(self.config.tick));
     }
 
     fn tick(&mut self, now: Instant) {
