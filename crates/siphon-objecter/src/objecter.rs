@@ -76,13 +76,13 @@ impl ObjecterConfig {
 /// No tick comes more often.
 const SHORTEST_TICK: Duration = Duration::from_millis(10);
 
-/// Sends operations on objects to the OSDs that have them. Clones are the same objecter; when the last is
-/// dropped, all that is under way fails.
+/// Sends operations on objects to the OSDs that have them. Clones are the same objecter, and watches have one;
+/// when the last is dropped, all that is under way fails.
 ///
 /// See [`siphon_objecter`](crate) for an example.
 #[derive(Clone)]
 pub struct Objecter {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     _owner: Arc<Owner>,
 }
 
@@ -90,7 +90,7 @@ struct Owner(Arc<Shared>);
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.0.with(|core, _| core.shut_down());
+        self.0.shut_down();
     }
 }
 
@@ -214,7 +214,7 @@ impl Objecter {
 
     /// Ends it, for all clones: what is under way fails, and what is submitted from now on.
     pub fn shutdown(&self) {
-        self.shared.with(|core, _| core.shut_down());
+        self.shared.shut_down();
     }
 
     /// Sends an operation, as soon as there is room for it and its OSD runs. What is submitted earlier for an
@@ -304,7 +304,8 @@ impl Objecter {
     /// ```
     ///
     /// `op` says which, and may have operations that are done before: a watch that begins
-    /// only if the object exists has an assertion. An OSD that hears nothing of us for `timeout` forgets the
+    /// only if the object exists has an assertion. Where a session ends meanwhile they are done once more, so they
+    /// had better change nothing. An OSD that hears nothing of us for `timeout` forgets the
     /// watch; its own option says so if there is none (`osd_client_watch_timeout`).
     ///
     /// # Errors
@@ -318,7 +319,7 @@ impl Objecter {
         let begun = Begun::new(Arc::clone(&self.shared), cookie);
         std::future::poll_fn(|context| ticket.poll(context)).await?;
         begun.keep();
-        Ok(Watch::new(Arc::clone(&self.shared), cookie, target, queue))
+        Ok(Watch::new(self.clone(), cookie, target, queue))
     }
 
     /// Tells all who watch an object something.
@@ -432,6 +433,11 @@ fn dated(mut op: Op) -> Op {
 }
 
 impl Shared {
+    fn shut_down(&self) {
+        self.with(|core, _| core.shut_down());
+        self.monitors.stop();
+    }
+
     pub(crate) fn submit(self: &Arc<Self>, op: Op) -> OpFuture {
         let ticket = Ticket::new();
         let then = Then::Reply(ticket.clone());

@@ -4,7 +4,7 @@ mod common;
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{
     cluster, config, do_op, make_pool, objecter, objecter_with, rados, read, wait_until, write_full,
@@ -47,6 +47,7 @@ fn paused(cluster: &Cluster, objecter: &Objecter, pool: i64) {
     assert_eq!(read(objecter, pool, "paused").unwrap(), "after");
 }
 
+#[expect(clippy::disallowed_methods, reason = "a watch is confirmed after a time")]
 fn full(cluster: &Cluster, objecter: &Objecter, pool: i64) {
     do_op(objecter, write_full(pool, "full", b"before")).unwrap();
     cluster.ceph(&["osd", "pool", "set-quota", "states", "max_objects", "1"]).unwrap();
@@ -54,7 +55,12 @@ fn full(cluster: &Cluster, objecter: &Objecter, pool: i64) {
         let map = pollster::block_on(objecter.wait_for_latest_map(None)).unwrap();
         map.pool(pool).unwrap().flags.contains(PoolFlags::FULL)
     };
+    let op = Op::write(Target::object(pool, "full"), vec![]);
+    let watch = pollster::block_on(objecter.watch(op, None)).unwrap();
     wait_until("the pool is full", || is_full(objecter));
+    let since = Instant::now();
+    wait_until("the watch is confirmed", || watch.check().unwrap() < since.elapsed());
+    drop(watch);
     let mut waits = objecter.submit(write_full(pool, "more", b"after"));
     let mut tries = write_full(pool, "still more", b"never");
     tries.flags |= OsdFlags::FULL_TRY;
@@ -126,6 +132,11 @@ fn limits(cluster: &Cluster, pool: i64) {
     for op in ops {
         pollster::block_on(op).unwrap();
     }
+    // Room of another client is none here, and goes back there.
+    let other = common::objecter(cluster);
+    let budget = pollster::block_on(objecter.reserve(64 << 10)).unwrap();
+    pollster::block_on(other.submit_within(budget, write_full(pool, "limits", b"x"))).unwrap();
+    drop(pollster::block_on(objecter.reserve(64 << 10)).unwrap());
 }
 
 /// How many reads an OSD has done of all that clients asked it.
