@@ -125,7 +125,9 @@ impl State {
                     self.send(session, message, now);
                 }
                 Output::Open { session, addrs } => {
-                    let connection = mon.messenger().connect_to(EntityType::OSD, addrs);
+                    // Its own: nobody else may mark it down, nor is it one that another OSD has, or we, where a
+                    // map says so.
+                    let connection = mon.messenger().connect_anonymously(EntityType::OSD, addrs);
                     self.sessions.insert(connection.number(), session);
                     self.connections.insert(session, connection);
                 }

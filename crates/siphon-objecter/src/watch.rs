@@ -121,7 +121,9 @@ impl WatchQueue {
         if queue.overflow > 0 {
             return Poll::Ready(WatchEvent::Overflow(std::mem::take(&mut queue.overflow)));
         }
-        queue.waker = Some(context.waker().clone());
+        let before = queue.waker.replace(context.waker().clone());
+        drop(queue); // the waker may be the last that keeps what waited before
+        drop(before);
         Poll::Pending
     }
 

@@ -7,7 +7,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use common::{
-    cluster, config, do_op, make_pool, objecter, objecter_with, rados, read, wait_until, write_full,
+    HUNG, cluster, config, do_op, make_pool, objecter, objecter_with, rados, read, wait_until,
+    write_full,
 };
 use serde_json::Value;
 use siphon_messages::osd::{OsdFlags, OsdOp};
@@ -15,7 +16,7 @@ use siphon_monclient::Command;
 use siphon_objecter::{Objecter, Op, OpError, OpFuture, OpReply, Target};
 use siphon_osdmap::{MapFlags, PgWorkspace, PoolFlags};
 use siphon_peers::{Cluster, Release};
-use siphon_wire::types::{Errno, ObjectLocator, PgId};
+use siphon_wire::types::{EntityType, Errno, ObjectLocator, PgId};
 
 /// The result, if it is there.
 fn now(future: &mut OpFuture) -> Option<Result<OpReply, OpError>> {
@@ -137,6 +138,20 @@ fn limits(cluster: &Cluster, pool: i64) {
     let budget = pollster::block_on(objecter.reserve(64 << 10)).unwrap();
     pollster::block_on(other.submit_within(budget, write_full(pool, "limits", b"x"))).unwrap();
     drop(pollster::block_on(objecter.reserve(64 << 10)).unwrap());
+}
+
+/// The messenger is at hand for everybody, and what others do with their connections is theirs.
+fn connections_of_others(objecter: &Objecter, pool: i64) {
+    let map = objecter.map();
+    for osd in 0..3 {
+        let addrs = map.client_addrs(osd).unwrap().clone();
+        objecter.mon().messenger().connect_to(EntityType::OSD, addrs).mark_down();
+    }
+    for n in 0..20 {
+        let mut op = write_full(pool, &format!("apart{n}"), b"x");
+        op.timeout = Some(HUNG);
+        do_op(objecter, op).unwrap();
+    }
 }
 
 /// How many reads an OSD has done of all that clients asked it.
@@ -277,6 +292,7 @@ fn all(release: Release) {
     paused(&cluster, &objecter, pool);
     pools_come_and_go(&cluster, &objecter);
     limits(&cluster, pool);
+    connections_of_others(&objecter, pool);
     reads_of_copies(&cluster, &objecter, pool, release);
     cache_tier(&cluster, &objecter);
     shut_down(&cluster, pool);
