@@ -2,14 +2,12 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
+use crate::objecter::{Shared, epoch_of};
 use futures_util::future::{AbortHandle, abortable};
 use siphon_common::Task;
 use siphon_monclient::MonClient;
-use siphon_wire::types::Epoch;
 
-use crate::objecter::{Shared, epoch_of};
-
-/// Asks for maps, and for what is the newest.
+/// Asks which map is the newest.
 pub(crate) struct Monitors {
     mon: MonClient,
     shared: Weak<Shared>,
@@ -29,10 +27,6 @@ enum Asking {
 impl Monitors {
     pub(crate) fn new(mon: MonClient, shared: Weak<Shared>) -> Self {
         Self { mon, shared, asking: Mutex::default() }
-    }
-
-    pub(crate) fn want_osdmap(&self, from: Epoch, continuous: bool) {
-        self.mon.subscribe("osdmap", from.0.into(), !continuous);
     }
 
     /// The answer comes to the core.

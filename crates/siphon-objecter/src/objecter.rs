@@ -116,7 +116,8 @@ impl State {
         self.sessions.get(&connection.number()).copied()
     }
 
-    /// Does what the core wants of connections, and returns the rest.
+    /// Does what the core wants of connections and of the client of the monitors, which calls nobody back, and
+    /// returns the rest.
     fn act(&mut self, mon: &MonClient, now: Instant) -> SmallVec<[Output; 1]> {
         let mut later = SmallVec::new();
         while let Some(output) = self.core.poll_output() {
@@ -136,6 +137,10 @@ impl State {
                         self.sessions.remove(&connection.number());
                         connection.mark_down();
                     }
+                }
+                // Before another thread can want another map, for the later of two counts.
+                Output::WantMap { from, continuous } => {
+                    mon.subscribe("osdmap", from.0.into(), !continuous);
                 }
                 output => later.push(output),
             }
@@ -474,11 +479,11 @@ impl Shared {
         for output in later {
             match output {
                 Output::Done(done) => done.deliver(),
-                Output::WantMap { from, continuous } => {
-                    self.monitors.want_osdmap(from, continuous);
-                }
                 Output::CheckNewest => self.monitors.check_newest(),
-                Output::Open { .. } | Output::Close { .. } | Output::Send { .. } => {}
+                Output::Open { .. }
+                | Output::Close { .. }
+                | Output::Send { .. }
+                | Output::WantMap { .. } => {}
             }
         }
         result

@@ -10,10 +10,14 @@ use crate::{Cluster, Error, ObjectOp, Outputs, Reading, Writing};
 
 /// A pool of a cluster, and how its objects are reached: in which namespace, at which snapshot.
 ///
-/// It is cheap to clone, and each clone can be set differently: Ceph's `IoCtx`. Whatever is asked of
-/// it is on its way when the call returns, whether or not its future is polled: operations on one
-/// object take effect in the order of the calls. Who drops a future gives up on the answer; the
+/// It is cheap to clone, and each clone can be set differently: Ceph's `IoCtx`. An operation on an object
+/// is on its way when the call returns, whether or not its future is polled: those on one object take
+/// effect in the order of the calls. What is an `async fn`, as watches, notifications and snapshots, and
+/// what is a stream begins when it is first polled. Who drops a future gives up on the answer; the
 /// operation may take effect or not, but never in part.
+///
+/// It keeps its cluster, and so do its streams and watches. What else is under way fails when the last
+/// [`Cluster`] and `Pool` are dropped.
 ///
 /// ```no_run
 /// # async fn example(cluster: siphon_rados::Cluster) -> Result<(), siphon_rados::Error> {

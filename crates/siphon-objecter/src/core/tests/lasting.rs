@@ -339,6 +339,24 @@ fn who_waits_for_a_map_waits_no_longer_than_asked() {
     assert!(matches!(ticket.take(), Some(Err(OpError::TimedOut { after: it })) if it == after));
 }
 
+/// What a monitor sends for a subscription may come in vain.
+#[test]
+fn who_waits_for_a_map_asks_again() {
+    let mut world = World::with_map(config());
+    let ticket = Ticket::new();
+    world.core.wait_for_epoch(Epoch(2), None, ticket.clone(), world.now);
+    world.drain();
+    assert_eq!(world.subscription.take(), Some((Epoch(2), false)));
+    world.wait(Duration::from_secs(5));
+    assert_eq!(world.subscription, Some((Epoch(2), false)));
+    world.set_full(REPLICATED, true);
+    world.settle();
+    assert!(ticket.take().is_some());
+    while world.core.poll_timeout().is_some() {
+        world.wait(Duration::from_secs(5));
+    }
+}
+
 #[test]
 fn notifications_reach_the_watch_and_have_a_maximum() {
     let mut watching = Watching::new();
