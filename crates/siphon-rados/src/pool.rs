@@ -101,7 +101,7 @@ impl Pool {
     ///
     /// ```no_run
     /// # fn example(pool: siphon_rados::Pool) {
-    /// use siphon_wire::types::SnapId;
+    /// use siphon_rados::types::SnapId;
     /// assert_eq!(pool.snap(), SnapId::HEAD);
     /// # }
     /// ```
