@@ -106,7 +106,10 @@ impl MonClientBuilder {
 fn send_bound(config: &Config) -> u64 {
     /// That of messengers.
     const DEFAULT: u64 = 1 << 30;
-    config.objecter_inflight_op_bytes.saturating_add(DEFAULT)
+    match config.objecter_inflight_op_bytes {
+        0 => u64::MAX, // any number
+        bytes => bytes.saturating_add(DEFAULT),
+    }
 }
 
 /// What monitors show of us; empty if the system does not say.

@@ -53,17 +53,21 @@ impl ObjecterConfig {
     /// use siphon_objecter::ObjecterConfig;
     /// let mut config = Config::default();
     /// config.set("crush_location", "host=a rack=r1")?;
+    /// config.set("objecter_inflight_op_bytes", "0")?; // any number, as with Ceph
     /// let config = ObjecterConfig::new(&config);
     /// assert_eq!((config.inflight_ops, config.crush_location.len()), (1024, 2));
+    /// assert_eq!(config.inflight_op_bytes, u64::MAX);
     /// # Ok::<(), siphon_common::ConfigError>(())
     /// ```
     pub fn new(config: &Config) -> Self {
         let seldom = |time: Duration| (!time.is_zero()).then_some(time);
+        // As `Throttle::_should_wait` of common/Throttle.h, 16.2.7.
+        let most = |count: u64| if count == 0 { u64::MAX } else { count };
         let pairs = config.crush_location.split([' ', ',', ';', '\t']);
         let pairs = pairs.filter_map(|pair| pair.split_once('='));
         Self {
-            inflight_ops: config.objecter_inflight_ops,
-            inflight_op_bytes: config.objecter_inflight_op_bytes,
+            inflight_ops: most(config.objecter_inflight_ops),
+            inflight_op_bytes: most(config.objecter_inflight_op_bytes),
             op_timeout: seldom(config.rados_osd_op_timeout),
             tick_interval: config.objecter_tick_interval.max(SHORTEST_TICK),
             timeout: config.objecter_timeout,
