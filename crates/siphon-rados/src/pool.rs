@@ -2,6 +2,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use futures_util::TryFutureExt as _;
 use siphon_messages::osd::OsdFlags;
 use siphon_objecter::{Budget, Op, OpFuture, SnapContext, Target};
 use siphon_wire::types::{ByteString, ObjectLocator, SnapId};
@@ -220,7 +221,8 @@ impl Pool {
     }
 
     /// Waits until there is room for an operation of so many bytes among those under way
-    /// (`objecter_inflight_op_bytes`): who reads a file into objects reads no more of it than can be sent.
+    /// (`objecter_inflight_op_bytes`): who reads a file into objects reads no more of it than can be sent. It is in
+    /// line when the call returns; dropping the future leaves the line.
     ///
     /// # Errors
     /// The cluster's handle was shut down.
@@ -234,8 +236,11 @@ impl Pool {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn reserve(&self, bytes: u64) -> Result<Budget, Error> {
-        Ok(self.cluster.objecter().reserve(bytes).await?)
+    pub fn reserve(
+        &self,
+        bytes: u64,
+    ) -> impl Future<Output = Result<Budget, Error>> + Send + Unpin + use<> {
+        self.cluster.objecter().reserve(bytes).map_err(Error::from)
     }
 
     /// As [`operate`](Self::operate), with room that was waited for before.

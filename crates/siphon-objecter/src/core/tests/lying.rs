@@ -375,8 +375,11 @@ impl Lies {
             _ => {
                 let Some(known) = self.core.map().pools.get(&pool) else { return };
                 let mut changed = known.clone();
-                match self.rng.random_range(0..4) {
-                    0 => changed.pg_num = self.any(&[1, 3, 8, 12, 16, u32::MAX]),
+                match self.rng.random_range(0..7) {
+                    0 => changed.pg_num = self.any(&[0, 1, 3, 8, 12, 16, u32::MAX]),
+                    4 => changed.pgp_num = self.any(&[0, 1, 8, u32::MAX]),
+                    5 => changed.size = self.any(&[0, 1, 3, u8::MAX]),
+                    6 => changed.crush_rule = self.any(&[0, 1, 77, u8::MAX]),
                     1 => changed.flags = self.any(&[PoolFlags(0), PoolFlags::FULL, PoolFlags::EIO]),
                     2 => changed.read_tier = self.any(&[-1, CODED, 77]),
                     _ => changed.last_force_op_resend = inc.epoch,
@@ -409,7 +412,7 @@ fn whatever_peers_say_everything_ends() {
     for seed in super::history::seeds() {
         println!("seed {seed}");
         let mut lies = Lies::new(seed);
-        for _ in 0..3_000 {
+        for _ in 0..2_000 {
             lies.step();
         }
         requests += lies.requests.len();
