@@ -1,4 +1,5 @@
-//! Peers that say anything: nothing panics, nothing is told twice, and at the end nothing is left.
+//! Peers that say anything: nothing panics, and nothing is told twice. When they behave again all has a result,
+//! and at the end nothing is left.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -7,12 +8,13 @@ use bytes::Bytes;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use siphon_messages::osd::{BackoffOp, OsdFlags, OsdOp, WatchEventKind};
+use siphon_messages::osd::{BackoffOp, OsdFlags, OsdOp, OsdOpCode, WatchEventKind};
 use siphon_messages::{
-    MCommandReply, MOSDBackoff, MOSDMap, MOSDOp, MOSDOpReply, MWatchNotify, MessageError,
+    MCommand, MCommandReply, MOSDBackoff, MOSDMap, MOSDOp, MOSDOpReply, MWatchNotify, MessageError,
     TypedMessage,
 };
 use siphon_osdmap::{Incremental, MapFlags, OsdState, PoolFlags};
+use siphon_proto::Message;
 use siphon_wire::Encode as _;
 use siphon_wire::types::{Epoch, Features, HObject, ObjectLocator, PgId, RequestRedirect, SpgId};
 
@@ -32,6 +34,9 @@ struct Lies {
     /// All that there were.
     sessions: Vec<SessionId>,
     requests: Vec<(SessionId, u64, MOSDOp)>,
+    /// What was sent and is not looked at yet.
+    sent: Vec<(SessionId, Message)>,
+    newest_asked: bool,
     ids: Vec<u64>,
     cookies: Vec<u64>,
     asked: Vec<Asked>,
@@ -63,6 +68,8 @@ impl Lies {
             open: BTreeSet::new(),
             sessions: vec![],
             requests: vec![],
+            sent: vec![],
+            newest_asked: false,
             ids: vec![0],
             cookies: vec![0],
             asked: vec![],
@@ -91,8 +98,10 @@ impl Lies {
                         self.requests.push((session, message.header.tid, request));
                     }
                     self.ids.push(message.header.tid);
+                    self.sent.push((session, message));
                 }
-                Output::WantMap { .. } | Output::CheckNewest => {}
+                Output::WantMap { .. } => {}
+                Output::CheckNewest => self.newest_asked = true,
                 Output::Done(done) => {
                     assert!(!is_told(&done), "{done:?} is told twice");
                     done.deliver();
@@ -109,7 +118,11 @@ impl Lies {
         let open: Vec<_> = self.open.iter().copied().collect();
         match open.choose(&mut self.rng) {
             Some(session) if self.rng.random_bool(0.9) => *session,
-            _ => SessionId(self.rng.random_range(0..100)),
+            // One that is over: nothing comes on one that waits to be opened.
+            _ => {
+                let any = SessionId(self.rng.random_range(0..100));
+                if self.core.osd_of(any).is_some() { SessionId(0) } else { any }
+            }
         }
     }
 
@@ -323,6 +336,66 @@ impl Lies {
         self.core.handle_watch_notify(session, event);
     }
 
+    /// All sessions are lost, and from then on everybody behaves.
+    fn heal(&mut self) {
+        let budgets: Vec<u64> = self.budgets.drain(..).map(|budget| budget.id()).collect();
+        budgets.iter().for_each(|id| self.core.release(*id, self.now));
+        self.asked.retain(|asked| !budgets.contains(&(asked.id)()));
+        self.drain();
+        self.sent.clear();
+        for session in self.open.clone() {
+            self.open.remove(&session);
+            self.core.handle_reset(session, self.now);
+            self.drain();
+        }
+        let mut map = first_map();
+        map.epoch = Epoch(self.core.map().epoch.0.saturating_add(5));
+        let mut update = MOSDMap { fsid: FSID, ..MOSDMap::default() };
+        update.maps.insert(map.epoch, map.to_bytes(Features::ALL));
+        self.core.handle_map(&update, self.now);
+        self.drain();
+        for _ in 0..1_000 {
+            if std::mem::take(&mut self.newest_asked) {
+                self.core.handle_newest(Some(map.epoch), self.now);
+                self.drain();
+            }
+            for (session, asked) in std::mem::take(&mut self.sent) {
+                self.answer(session, &asked);
+                self.drain();
+            }
+            if self.asked.iter().all(|asked| (asked.is_done)()) {
+                return;
+            }
+            self.now += Duration::from_secs(1);
+            self.core.handle_timeout(self.now);
+            self.drain();
+        }
+        let waiting = self.asked.iter().filter(|asked| !(asked.is_done)());
+        let waiting: Vec<u64> = waiting.map(|asked| (asked.id)()).collect();
+        panic!("{waiting:?} have no result: {:#?}", self.core.describe());
+    }
+
+    fn answer(&mut self, session: SessionId, asked: &Message) {
+        let (tid, now) = (asked.header.tid, self.now);
+        if asked.header.msg_type == MCommand::TYPE {
+            self.core.handle_command_reply(session, tid, Ok(MCommandReply::default()));
+        }
+        let Ok(request) = MOSDOp::from_message(asked) else { return };
+        let mut reply = MOSDOpReply::new(&request, 0, OsdFlags::ONDISK);
+        let notify = reply.ops.iter_mut().find(|op| op.code == OsdOpCode::NOTIFY);
+        let cookie = notify.map(|op| {
+            op.data = Bytes::copy_from_slice(&[7; 8]).into();
+            u64::from_le_bytes(op.args[..8].try_into().unwrap())
+        });
+        self.core.handle_reply(session, tid, Ok(reply), now);
+        if let Some(cookie) = cookie {
+            let kind = WatchEventKind::NOTIFY_COMPLETE;
+            let notify_id = u64::from_le_bytes([7; 8]);
+            let event = MWatchNotify { cookie, kind, notify_id, ..MWatchNotify::default() };
+            self.core.handle_watch_notify(session, event);
+        }
+    }
+
     /// One that fits, mostly, and changes what it likes.
     fn send_map(&mut self) {
         let have = self.core.map().epoch;
@@ -417,6 +490,9 @@ fn whatever_peers_say_everything_ends() {
         }
         requests += lies.requests.len();
         told += lies.asked.iter().filter(|asked| (asked.is_done)()).count();
+        if seed % 4 < 3 {
+            lies.heal();
+        }
         lies.core.shut_down();
         lies.drain();
         assert!(lies.asked.iter().all(|asked| (asked.is_done)()), "all is told");
@@ -431,6 +507,6 @@ fn whatever_peers_say_everything_ends() {
         assert_eq!((lies.core.inflight_ops, lies.core.inflight_bytes), (0, 0));
         assert_eq!(lies.core.poll_timeout(), None);
     }
-    println!("{requests} requests, {told} results before the end");
+    println!("{requests} requests, {told} results before everybody behaved");
     assert!(requests > 1_000 && told > 1_000);
 }
