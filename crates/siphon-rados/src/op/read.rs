@@ -168,7 +168,7 @@ impl ReadOp {
     }
 
     /// The object's states at snapshots. Ask for them with a pool that reads
-    /// [`SnapId::SNAPDIR`](siphon_rados::types::SnapId::SNAPDIR).
+    /// [`SnapId::SNAPDIR`](crate::types::SnapId::SNAPDIR).
     ///
     /// ```
     /// let mut op = siphon_rados::ReadOp::new();
