@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -480,17 +481,27 @@ impl Shared {
             self.deadline.set(next);
         }
         drop(state);
+        let mut panic = None;
         for output in later {
-            match output {
-                Output::Done(done) => done.deliver(),
-                Output::CheckNewest => self.monitors.check_newest(),
-                Output::Open { .. }
-                | Output::Close { .. }
-                | Output::Send { .. }
-                | Output::WantMap { .. } => {}
-            }
+            // Others' code is woken, and whom it does not concern waits as well.
+            let handed = catch_unwind(AssertUnwindSafe(|| self.hand_over(output)));
+            panic = panic.or(handed.err());
         }
-        result
+        match panic {
+            Some(panic) => resume_unwind(panic),
+            None => result,
+        }
+    }
+
+    fn hand_over(&self, output: Output) {
+        match output {
+            Output::Done(done) => done.deliver(),
+            Output::CheckNewest => self.monitors.check_newest(),
+            Output::Open { .. }
+            | Output::Close { .. }
+            | Output::Send { .. }
+            | Output::WantMap { .. } => {}
+        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

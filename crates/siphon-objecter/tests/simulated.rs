@@ -1,10 +1,13 @@
 //! OSDs and a monitor of our own, for what real ones seldom or never do.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
+use std::task::{self, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use siphon_common::{Config, Context, Task};
 use siphon_crush::{Bucket, CrushMap, Rule, RuleKind, Step, StepOp, Weights};
 use siphon_messages::mon::{MonInfo, MonMap};
@@ -322,5 +325,33 @@ fn room_goes_on_from_task_to_task_without_taking_stack() {
     assert_eq!(*had.lock().unwrap(), TASKS);
     drop(tasks);
     world.read("object").unwrap();
+    world.end();
+}
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("on purpose");
+    }
+}
+
+/// What is woken is others' code.
+#[test]
+fn a_waker_that_panics_keeps_no_result_from_others() {
+    let world = World::start(1, false, |_| {});
+    let submit = |name| {
+        let op = Op::read(Target::object(POOL, name), vec![OsdOp::read(0, 0)]);
+        world.objecter.submit(op)
+    };
+    let (mut first, mut second) = (submit("first"), submit("second"));
+    let bad = Waker::from(Arc::new(Panics));
+    assert!(first.poll_unpin(&mut task::Context::from_waker(&bad)).is_pending());
+    let mut quiet = task::Context::from_waker(Waker::noop());
+    assert!(second.poll_unpin(&mut quiet).is_pending());
+    let told = catch_unwind(AssertUnwindSafe(|| world.objecter.shutdown()));
+    assert!(told.is_err(), "who shuts it down is told");
+    assert_eq!(second.poll_unpin(&mut quiet), Poll::Ready(Err(OpError::Shutdown)));
+    drop((first, second));
     world.end();
 }

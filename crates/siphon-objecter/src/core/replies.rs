@@ -14,6 +14,9 @@ use crate::{OpError, OpReply};
 
 /// How often OSDs may send an operation on to another object.
 const MAX_REDIRECTS: u8 = 16;
+/// Bytes of the names that they may send it to: what no message carries would end the next OSD's session again
+/// and again. Objects' names have 2048 (`osd_max_object_name_len`).
+const MAX_REDIRECT_NAMES: usize = 64 << 10;
 /// How often an operation is tried again at once; then it waits for the next tick.
 const MAX_QUICK_AGAINS: u8 = 8;
 
@@ -68,6 +71,12 @@ impl Core {
         let Some(op) = self.ops.get_mut(&tid) else { return };
         if op.redirects >= MAX_REDIRECTS {
             self.end(tid, Err(OpError::TooManyRedirects), now);
+            return;
+        }
+        let names = to.object.len() + to.locator.key.len() + to.locator.namespace.len();
+        if names > MAX_REDIRECT_NAMES {
+            let bad = BadReply::Content("it redirects to a name that is too long for any object");
+            self.end(tid, Err(bad.into()), now);
             return;
         }
         op.redirects += 1;

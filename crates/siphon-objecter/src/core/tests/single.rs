@@ -162,6 +162,14 @@ fn a_redirect_goes_elsewhere_and_not_for_ever() {
         redirect(&mut bench, n);
     }
     assert_eq!(ticket.take(), Some(Err(OpError::TooManyRedirects)));
+
+    let ticket = bench.submit(get("object"));
+    let (session, tid, request) = bench.last();
+    let mut reply = MOSDOpReply::new(&request, 0, OsdFlags::ONDISK);
+    let (locator, object) = (ObjectLocator::new(2), "n".repeat(100 << 10).as_str().into());
+    reply.redirect = Some(RequestRedirect { locator, object });
+    bench.reply(session, tid, reply);
+    assert!(matches!(ticket.take(), Some(Err(OpError::BadReply(BadReply::Content(_))))));
 }
 
 /// That the pool which was asked exists says nothing of the other.
