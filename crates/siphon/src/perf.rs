@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use siphon_auth::{AuthClient, ConnectionMode, CryptoKey, KeyType, ModeList, Modes, SharedSecret};
@@ -16,7 +16,7 @@ use siphon_common::admin_socket::AdminSocket;
 use siphon_common::prometheus::Endpoint;
 use siphon_common::{Config, Context, PidFile};
 use siphon_msgr::{Messenger, Stack, SystemEnv};
-use siphon_net::{RdmaCounts, RdmaDevice};
+use siphon_net::{CongestionControl, RdmaCounts, RdmaDevice};
 use siphon_perf::{
     Client, ClientOptions, Comparison, Compression, Content, Figures, Limit, Measurement, Progress,
     RawPeers, RawServer, RdmaFigures, Report, Server, ServerOptions, Workload, wire_lengths,
@@ -269,7 +269,8 @@ fn run_both(args: &Args) -> Result<ExitCode> {
         true => {
             let (request, answer) = wire_lengths(workload.size);
             let peers = RawPeers { request, answer };
-            let server = RawServer::start(peers, workload.depth);
+            let algorithm = congestion_control(&context)?;
+            let server = RawServer::start(peers, workload.depth, algorithm);
             Some((server.context("cannot start the baseline's server")?, peers))
         }
         false => None,
@@ -279,7 +280,7 @@ fn run_both(args: &Args) -> Result<ExitCode> {
     let measured = watch::watched(*watch, &context, &interrupt, || {
         measure(&client, &stack, raw.as_ref(), &workload, shows, &interrupt)
     })?;
-    let report = report(&client, &stack, &workload, &measured, &interrupt);
+    let report = report(&context, &client, &stack, &workload, &measured, &interrupt)?;
     client.shutdown();
     pollster::block_on(server.shutdown());
     print(&report, work.json)?;
@@ -309,7 +310,7 @@ fn run_client(
     let measured = watch::watched(watch, &context, &interrupt, || {
         measure(&client, &stack, None, &workload, Shows { bar: !watch }, &interrupt)
     })?;
-    let report = report(&client, &stack, &workload, &measured, &interrupt);
+    let report = report(&context, &client, &stack, &workload, &measured, &interrupt)?;
     client.shutdown();
     print(&report, work.json)?;
     Ok(interrupt.exit_code())
@@ -519,12 +520,13 @@ fn shown(
 }
 
 fn report(
+    context: &Context,
     client: &Client,
     stack: &Stack,
     workload: &Workload,
     measured: &Measured,
     interrupt: &Interrupt,
-) -> Report {
+) -> Result<Report> {
     let protocol = client.protocol().to_string();
     let kind = stack.kind().map_or("other", |kind| kind.name());
     let mode = client.mode().to_string();
@@ -539,7 +541,23 @@ fn report(
     if !raws.is_empty() {
         report.comparison = Some(compare(ours, raws, workload.size));
     }
-    report
+    if stack.rdma().is_none() {
+        report.congestion_control = Some(tcp_sends_by(context)?);
+    }
+    Ok(report)
+}
+
+/// What `ms_tcp_congestion_control` names.
+fn congestion_control(context: &Context) -> Result<Option<CongestionControl>> {
+    CongestionControl::named(&context.config().ms_tcp_congestion_control).map_err(Error::msg)
+}
+
+/// By which algorithm TCP sends.
+fn tcp_sends_by(context: &Context) -> Result<String> {
+    Ok(match congestion_control(context)? {
+        Some(algorithm) => algorithm.name().to_owned(),
+        None => CongestionControl::of_system()?,
+    })
 }
 
 fn compare(ours: &[Measurement], raws: &[Measurement], size: usize) -> Comparison {

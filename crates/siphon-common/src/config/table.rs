@@ -108,6 +108,8 @@ options! {
         "Send at once what is queued (TCP_NODELAY: no Nagle's algorithm)", FOR_NEW;
     ms_tcp_rcvbuf: u64 = 0, OptionKind::Size { min: 0, max: i32::MAX as u64 },
         "Receive buffer of a TCP socket (SO_RCVBUF); 0 leaves it to the system", FOR_NEW;
+    ms_tcp_congestion_control: String = String::new(), OptionKind::Text,
+        "Algorithm by which TCP sends (TCP_CONGESTION), as cubic; if empty, the system's", FOR_NEW;
     ms_tcp_listen_backlog: u32 = 512, OptionKind::Integer { min: 1, max: i32::MAX as u64 },
         "Connections that may wait to be accepted, see listen(2)", FOR_BIND;
     ms_crc_data: bool = true, OptionKind::Bool,

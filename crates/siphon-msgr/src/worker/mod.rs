@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 use siphon_net::{
-    Accepted, Completion, EventCenter, Handler, ListenOptions, ListenerId, MailSender, SocketId,
-    SocketOptions,
+    Accepted, Completion, CongestionControl, EventCenter, Handler, ListenOptions, ListenerId,
+    MailSender, SocketId, SocketOptions,
 };
 use siphon_proto::{OutMessage, Transmit};
 use siphon_wire::buf::SegmentPool;
@@ -631,9 +631,15 @@ fn deliver_locally(connection: &Connection, message: OutMessage) {
 /// Socket options as the configuration has them.
 fn socket_options(messenger: &Shared) -> SocketOptions {
     let config = messenger.context().config();
+    let congestion_control = CongestionControl::named(&config.ms_tcp_congestion_control)
+        .unwrap_or_else(|error| {
+            tracing::warn!("ms_tcp_congestion_control: {error}");
+            None
+        });
     SocketOptions {
         nodelay: config.ms_tcp_nodelay,
         recv_buffer: usize::try_from(config.ms_tcp_rcvbuf).unwrap_or(0),
+        congestion_control,
         ..Default::default()
     }
 }
