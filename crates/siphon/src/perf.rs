@@ -21,9 +21,9 @@ use siphon_perf::{
     Client, ClientOptions, Comparison, Compression, Content, Figures, Limit, Measurement, Progress,
     RawPeers, RawServer, RdmaFigures, Report, Server, ServerOptions, Workload, wire_lengths,
 };
-use siphon_proto::Policy;
 use siphon_proto::v2::BannerFeatures;
 use siphon_proto::v2::compression::{Algorithm, CompressionOptions};
+use siphon_proto::{Policy, Throttle, Throttles};
 use siphon_wire::types::{AuthName, EntityAddrVec, EntityName, EntityType};
 
 use crate::interrupt::{Ending, Interrupt};
@@ -66,7 +66,8 @@ enum Side {
     Server {
         /// Where to listen: IP:PORT
         addr: String,
-        /// How long each request takes, in microseconds
+        /// How long each request takes, in microseconds; those that wait are bounded by
+        /// ms_dispatch_throttle_bytes
         #[arg(long, default_value_t = 0, value_name = "US")]
         think_time: u64,
         /// Threads that do the thinking
@@ -372,6 +373,12 @@ fn start_server(
         .describe(siphon_messages::describe)
         .default_policy(Policy::STATELESS_SERVER)
         .dispatcher_tail(Arc::new(Server::new(options)?));
+    if !options.think_time.is_zero() {
+        // Who answers at once holds nothing; requests that wait for a thread count until then.
+        let bytes = Throttle::new("perf_server_bytes", context.config().ms_dispatch_throttle_bytes);
+        let throttles = Throttles { bytes: Some(bytes), ..Throttles::default() };
+        builder = builder.throttles(EntityType::CLIENT, throttles);
+    }
     if let Some(secret) = secret {
         builder = builder.auth_server(Arc::new(secret.server(EntityType::OSD)));
     }

@@ -82,6 +82,13 @@ impl Listening {
         Self { addr, leash, log }
     }
 
+    /// The most memory that it has had so far, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.leash.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
+    }
+
     /// What it has written.
     pub(crate) fn output(&self) -> String {
         self.leash.output()
