@@ -25,6 +25,7 @@ const EOPNOTSUPP: i32 = -95;
 pub struct AuthNone {
     name: EntityName,
     id: String,
+    global_id: u64,
     modes: Modes,
 }
 
@@ -62,7 +63,25 @@ impl NoneHello {
 impl AuthNone {
     /// For an entity `name`, known to daemons by `id` (`admin` of `client.admin`).
     pub fn new(name: EntityName, id: impl Into<String>) -> Self {
-        Self { name, id: id.into(), modes: Modes::default() }
+        Self { name, id: id.into(), global_id: 0, modes: Modes::default() }
+    }
+
+    /// With the global id that a monitor gave before, which it gives again if it is asked for it; 0 asks
+    /// for a new one.
+    ///
+    /// ```
+    /// use siphon_auth::{AuthClient, AuthNone, PeerContext};
+    /// use siphon_wire::types::{EntityName, EntityType};
+    ///
+    /// let client = AuthNone::new(EntityName::new(EntityType::CLIENT, 0), "admin");
+    /// let known = client.with_global_id(4151);
+    /// let request = known.begin(PeerContext::new(EntityType::MON)).unwrap().request().unwrap();
+    /// assert!(request.payload.ends_with(&4151_u64.to_le_bytes()));
+    /// ```
+    #[must_use]
+    pub fn with_global_id(mut self, global_id: u64) -> Self {
+        self.global_id = global_id;
+        self
     }
 
     /// With these modes in place of Ceph's defaults. Towards whom `crc` is not among them, this
@@ -87,8 +106,8 @@ impl AuthClient for AuthNone {
             EntityType::MON if self.name.kind != EntityType::MON => NoneHello::MON,
             _ => NoneHello::AUTHORIZER,
         };
-        let (entity_type, id) = (self.name.kind, self.id.clone());
-        Ok(Box::new(NoneHello { mode, entity_type, id, global_id: 0 }))
+        let (entity_type, id, global_id) = (self.name.kind, self.id.clone(), self.global_id);
+        Ok(Box::new(NoneHello { mode, entity_type, id, global_id }))
     }
 }
 

@@ -200,6 +200,12 @@ impl Authenticator {
         enc.finish()
     }
 
+    /// By the number that we have: a monitor would give another one (`MonConnection::get_auth_request` of
+    /// mon/MonClient.cc, 16.2.7).
+    fn known(&self, none: &AuthNone) -> AuthNone {
+        none.clone().with_global_id(self.global_id())
+    }
+
     fn fork(&self) -> Fork {
         let cephx = match &self.method {
             Method::Cephx(cephx) => Some(cephx.fork()),
@@ -238,12 +244,12 @@ impl AuthClient for Authenticator {
         if peer.peer_type != EntityType::MON {
             return match &self.method {
                 Method::Cephx(cephx) => cephx.begin(peer),
-                Method::None(none) => none.begin(peer),
+                Method::None(none) => self.known(none).begin(peer),
             };
         }
         let fork = self.fork();
         let exchange = match (&self.method, &fork.cephx) {
-            (Method::None(none), _) => none.begin(peer)?,
+            (Method::None(none), _) => self.known(none).begin(peer)?,
             (Method::Cephx(_), Some(cephx)) => cephx.begin(peer)?,
             (Method::Cephx(cephx), None) => cephx.begin(peer)?,
         };

@@ -1,6 +1,6 @@
 use std::sync::{Arc, OnceLock};
 
-use siphon_common::{Context, Timer};
+use siphon_common::{Config, Context, Timer};
 use siphon_msgr::{Messenger, Stack};
 use siphon_proto::Policy;
 use siphon_wire::types::{AuthName, ByteString, EntityName, EntityType};
@@ -91,6 +91,7 @@ impl MonClientBuilder {
             .default_policy(Policy::LOSSY_CLIENT)
             .auth_client(authenticator.clone())
             .dispatcher_tail(front.clone())
+            .send_bound(send_bound(&config))
             .start()?;
         let (options, fsid) = (Options::new(&config), configured_fsid(&config)?);
         let core = Core::new(options, map, fsid, hostname(), rand::random());
@@ -100,8 +101,48 @@ impl MonClientBuilder {
     }
 }
 
+/// Bytes that may wait on one connection: all operations on objects, and as much of others as by default. An
+/// operation that finds no room ends its session, and would do so in the next one.
+fn send_bound(config: &Config) -> u64 {
+    /// That of messengers.
+    const DEFAULT: u64 = 1 << 30;
+    match config.objecter_inflight_op_bytes {
+        0 => u64::MAX, // any number
+        bytes => bytes.saturating_add(DEFAULT),
+    }
+}
+
 /// What monitors show of us; empty if the system does not say.
 fn hostname() -> ByteString {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use siphon_messages::{MCommand, TypedMessage as _};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_takes_all_that_may_be_under_way() {
+        const LEN: usize = 100 << 20;
+        const COUNT: u64 = 20;
+        let mut config = Config::default();
+        config.set("mon_host", "v2:127.0.0.1:1/0").unwrap();
+        config.set("auth_client_required", "none").unwrap();
+        config.set("ms_mon_client_mode", "crc").unwrap();
+        config.ms_async_op_threads = 1;
+        config.objecter_inflight_op_bytes = COUNT * LEN as u64;
+        let mon = MonClientBuilder::new(&Context::new(config)).start().unwrap();
+        let nobody = "v2:127.0.0.1:1/0".parse().unwrap();
+        let connection = mon.messenger().connect_anonymously(EntityType::OSD, nobody);
+        let input = Bytes::from(vec![0; LEN]); // of which all have the same
+        for _ in 0..COUNT {
+            let message = MCommand { input: input.clone(), ..MCommand::default() };
+            connection.send(message.into_out()).unwrap();
+        }
+        connection.mark_down();
+    }
 }

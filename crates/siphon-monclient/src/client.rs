@@ -79,12 +79,14 @@ impl MonClient {
         self.inner.lock().core.fsid()
     }
 
-    /// The number that the monitors know us by; 0 before the first session.
+    /// The number that the monitors know us by; 0 before the first session. OSDs know us by the first that
+    /// there was, which the [messenger](Self::messenger)'s name has: a monitor that does not know us any
+    /// more, after hours without a session, gives another one.
     pub fn global_id(&self) -> u64 {
         self.inner.authenticator.global_id()
     }
 
-    /// The messenger, for sessions with others. It goes by our number once that is known.
+    /// The messenger, for sessions with others. It goes by our first number once that is known.
     pub fn messenger(&self) -> &Messenger {
         &self.inner.messenger
     }

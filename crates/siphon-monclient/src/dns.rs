@@ -229,9 +229,14 @@ pub(crate) mod tests {
         truncates: bool,
         questions: usize,
     ) -> Resolver {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        // A port that is free for both: others take some as well.
+        let both = || {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let listener = TcpListener::bind(socket.local_addr().unwrap()).ok()?;
+            Some((socket, listener))
+        };
+        let (socket, listener) = std::iter::repeat_with(both).flatten().next().unwrap();
         let addr = socket.local_addr().unwrap();
-        let listener = TcpListener::bind(addr).unwrap();
         thread::spawn(move || {
             for _ in 0..questions {
                 let mut question = [0; 512];

@@ -178,8 +178,11 @@ impl Inner {
             return;
         }
         self.authenticator.adopt(connection.number());
+        // For good, as in Ceph (`RadosClient::connect`): OSDs know by it what they have done already, and
+        // whose watches and locks they have. A monitor may give another number, long after a session.
         if let Ok(number) = i64::try_from(self.authenticator.global_id())
             && number != 0
+            && self.messenger.name().num == EntityName::NEW
         {
             self.messenger.set_name(EntityName::new(self.name.kind, number));
         }

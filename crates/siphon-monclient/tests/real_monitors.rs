@@ -222,7 +222,7 @@ fn tickets_are_renewed_as_long_as_the_session_lasts() {
 fn without_keys_either_protocol_will_do() {
     for protocols in [MonProtocols::V1, MonProtocols::V2] {
         let options = MonOptions { protocols, ..MonOptions::default() };
-        let Some(peer) = require(CephMon::start(options)) else { return };
+        let Some(mut peer) = require(CephMon::start(options)) else { return };
         let mut config = siphon_common::Config::default();
         config.auth_client_required = "none".to_owned();
         config.mon_host = match protocols {
@@ -237,6 +237,14 @@ fn without_keys_either_protocol_will_do() {
         assert_eq!(fsid.trim(), peer.fsid());
         let told = mon.tell_mon(MonTarget::Rank(0), Command::new("mon_status"), Some(HUNG));
         assert!(ask(pollster::block_on(told)).contains(peer.fsid()));
+        // OSDs know by our number what they have done for us, and whose watches and locks they have:
+        // it stays, whichever monitor lets us in next.
+        let (name, number) = (mon.messenger().name(), mon.global_id());
+        peer.kill().unwrap();
+        until("the loss of the session", || mon.monitor().is_none());
+        peer.restart().unwrap();
+        pollster::block_on(mon.command(Command::new("fsid"), Some(HUNG))).unwrap();
+        assert_eq!((mon.messenger().name(), mon.global_id()), (name, number));
         pollster::block_on(mon.shutdown());
     }
 }

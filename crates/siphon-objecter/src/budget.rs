@@ -27,10 +27,11 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The core's number of it; the core has the room now.
-    pub(crate) fn spend(mut self) -> u64 {
-        self.spent = true;
-        self.id
+    /// The core's number of it, which has the room now; none if it is of another objecter, which gives its
+    /// room to others.
+    pub(crate) fn spend(mut self, shared: &Arc<Shared>) -> Option<u64> {
+        self.spent = Arc::ptr_eq(&self.shared, shared);
+        self.spent.then_some(self.id)
     }
 }
 

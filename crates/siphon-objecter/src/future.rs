@@ -13,7 +13,7 @@ use siphon_osdmap::OsdMap;
 use siphon_wire::types::Epoch;
 
 use crate::core::{CommandTicket, MapTicket, OpTicket};
-use crate::objecter::Shared;
+use crate::objecter::{Objecter, Shared};
 use crate::watch::WatchQueue;
 use siphon_monclient::CommandOutput;
 
@@ -130,7 +130,7 @@ impl Drop for Begun {
 /// It is renewed wherever the object goes. Dropping it ends it, without waiting for the OSD to hear so:
 /// [`unwatch`](Self::unwatch) waits.
 pub struct Watch {
-    shared: Arc<Shared>,
+    objecter: Objecter,
     cookie: u64,
     target: Target,
     queue: WatchQueue,
@@ -139,8 +139,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(shared: Arc<Shared>, cookie: u64, target: Target, queue: WatchQueue) -> Self {
-        Self { shared, cookie, target, queue, over: false, given_up: false }
+    pub(crate) fn new(objecter: Objecter, cookie: u64, target: Target, queue: WatchQueue) -> Self {
+        Self { objecter, cookie, target, queue, over: false, given_up: false }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.objecter.shared
     }
 
     /// Our number of it, which the OSD lists it by.
@@ -153,13 +157,13 @@ impl Watch {
     /// # Errors
     /// If the watch is lost.
     pub fn check(&self) -> Result<Duration, OpError> {
-        self.shared.with(|core, now| core.check_watch(self.cookie, now))
+        self.shared().with(|core, now| core.check_watch(self.cookie, now))
     }
 
     /// Answers a notification. Who notified waits for that.
     pub fn acknowledge(&self, notification: &Notification, payload: &Bytes) -> OpFuture {
         let ack = OsdOp::notify_ack(notification.notify_id, self.cookie, payload);
-        self.shared.submit(Op::read(self.target.clone(), vec![ack]))
+        self.shared().submit(Op::read(self.target.clone(), vec![ack]))
     }
 
     /// Ends it.
@@ -168,8 +172,8 @@ impl Watch {
     /// Those of an operation; the OSD forgets the watch after a while then.
     pub async fn unwatch(mut self) -> Result<(), OpError> {
         self.given_up = true;
-        self.shared.with(|core, now| core.forget_linger(self.cookie, now));
-        self.shared.submit(self.end()).await.map(|_| ())
+        self.shared().with(|core, now| core.forget_linger(self.cookie, now));
+        self.shared().submit(self.end()).await.map(|_| ())
     }
 
     fn end(&self) -> Op {
@@ -195,8 +199,8 @@ impl Stream for Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         if !self.given_up {
-            self.shared.with(|core, now| core.forget_linger(self.cookie, now));
-            self.shared.submit_for_nobody(self.end());
+            self.shared().with(|core, now| core.forget_linger(self.cookie, now));
+            self.shared().submit_for_nobody(self.end());
         }
     }
 }

@@ -17,7 +17,7 @@ use siphon_wire::types::{ByteString, EntityType, Epoch, PgId, Utime};
 use smallvec::SmallVec;
 
 use crate::budget::{Budget, Reserve};
-use crate::core::{CommandTarget, Core, CoreConfig, Output, SessionId, Then};
+use crate::core::{CommandTarget, Core, CoreConfig, Output, SessionId, TIMEOUT_FOR_NOBODY, Then};
 use crate::error::ObjecterError;
 use crate::future::{Begun, CommandFuture, MapFuture, OpFuture, Watch};
 use crate::monitors::Monitors;
@@ -53,17 +53,21 @@ impl ObjecterConfig {
     /// use siphon_objecter::ObjecterConfig;
     /// let mut config = Config::default();
     /// config.set("crush_location", "host=a rack=r1")?;
+    /// config.set("objecter_inflight_op_bytes", "0")?; // any number, as with Ceph
     /// let config = ObjecterConfig::new(&config);
     /// assert_eq!((config.inflight_ops, config.crush_location.len()), (1024, 2));
+    /// assert_eq!(config.inflight_op_bytes, u64::MAX);
     /// # Ok::<(), siphon_common::ConfigError>(())
     /// ```
     pub fn new(config: &Config) -> Self {
         let seldom = |time: Duration| (!time.is_zero()).then_some(time);
+        // As `Throttle::_should_wait` of common/Throttle.h, 16.2.7.
+        let most = |count: u64| if count == 0 { u64::MAX } else { count };
         let pairs = config.crush_location.split([' ', ',', ';', '\t']);
         let pairs = pairs.filter_map(|pair| pair.split_once('='));
         Self {
-            inflight_ops: config.objecter_inflight_ops,
-            inflight_op_bytes: config.objecter_inflight_op_bytes,
+            inflight_ops: most(config.objecter_inflight_ops),
+            inflight_op_bytes: most(config.objecter_inflight_op_bytes),
             op_timeout: seldom(config.rados_osd_op_timeout),
             tick_interval: config.objecter_tick_interval.max(SHORTEST_TICK),
             timeout: config.objecter_timeout,
@@ -76,13 +80,13 @@ impl ObjecterConfig {
 /// No tick comes more often.
 const SHORTEST_TICK: Duration = Duration::from_millis(10);
 
-/// Sends operations on objects to the OSDs that have them. Clones are the same objecter; when the last is
-/// dropped, all that is under way fails.
+/// Sends operations on objects to the OSDs that have them. Clones are the same objecter, and watches have one;
+/// when the last is dropped, all that is under way fails.
 ///
 /// See [`siphon_objecter`](crate) for an example.
 #[derive(Clone)]
 pub struct Objecter {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     _owner: Arc<Owner>,
 }
 
@@ -90,7 +94,7 @@ struct Owner(Arc<Shared>);
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.0.with(|core, _| core.shut_down());
+        self.0.shut_down();
     }
 }
 
@@ -116,7 +120,8 @@ impl State {
         self.sessions.get(&connection.number()).copied()
     }
 
-    /// Does what the core wants of connections, and returns the rest.
+    /// Does what the core wants of connections and of the client of the monitors, which calls nobody back, and
+    /// returns the rest.
     fn act(&mut self, mon: &MonClient, now: Instant) -> SmallVec<[Output; 1]> {
         let mut later = SmallVec::new();
         while let Some(output) = self.core.poll_output() {
@@ -125,7 +130,9 @@ impl State {
                     self.send(session, message, now);
                 }
                 Output::Open { session, addrs } => {
-                    let connection = mon.messenger().connect_to(EntityType::OSD, addrs);
+                    // Its own: nobody else may mark it down, nor is it one that another OSD has, or we, where a
+                    // map says so.
+                    let connection = mon.messenger().connect_anonymously(EntityType::OSD, addrs);
                     self.sessions.insert(connection.number(), session);
                     self.connections.insert(session, connection);
                 }
@@ -134,6 +141,10 @@ impl State {
                         self.sessions.remove(&connection.number());
                         connection.mark_down();
                     }
+                }
+                // Before another thread can want another map, for the later of two counts.
+                Output::WantMap { from, continuous } => {
+                    mon.subscribe("osdmap", from.0.into(), !continuous);
                 }
                 output => later.push(output),
             }
@@ -214,7 +225,7 @@ impl Objecter {
 
     /// Ends it, for all clones: what is under way fails, and what is submitted from now on.
     pub fn shutdown(&self) {
-        self.shared.with(|core, _| core.shut_down());
+        self.shared.shut_down();
     }
 
     /// Sends an operation, as soon as there is room for it and its OSD runs. What is submitted earlier for an
@@ -225,7 +236,8 @@ impl Objecter {
 
     /// Waits until there is room for an operation of so many bytes among those under way
     /// (`objecter_inflight_op_bytes`, `objecter_inflight_ops`), so that data for which there is none is not
-    /// made or read yet: what is submitted without room waits for it, and its data with it.
+    /// made or read yet: what is submitted without room waits for it, and its data with it. Who holds on to
+    /// room holds up others: don't wait for other operations meanwhile.
     ///
     /// ```no_run
     /// # async fn copy(objecter: &siphon_objecter::Objecter) -> Result<(), Box<dyn std::error::Error>> {
@@ -245,10 +257,12 @@ impl Objecter {
         Reserve::new(Arc::clone(&self.shared), ticket)
     }
 
-    /// Sends an operation for which there is room. What it takes counts from now on, whether that is less
-    /// than was reserved or more. If others wait for room that were submitted before, it waits with them.
+    /// Sends an operation for which there is room. What it takes itself counts from now on. It waits for
+    /// room as others do if it takes more than was reserved, if others wait that were submitted before, or if
+    /// `budget` is of another objecter.
     pub fn submit_within(&self, budget: Budget, op: Op) -> OpFuture {
-        let (ticket, id) = (Ticket::new(), budget.spend());
+        let Some(id) = budget.spend(&self.shared) else { return self.submit(op) };
+        let ticket = Ticket::new();
         let then = Then::Reply(ticket.clone());
         let op = dated(op);
         self.shared.with(|core, now| core.submit_within(id, op, then, now));
@@ -301,7 +315,8 @@ impl Objecter {
     /// ```
     ///
     /// `op` says which, and may have operations that are done before: a watch that begins
-    /// only if the object exists has an assertion. An OSD that hears nothing of us for `timeout` forgets the
+    /// only if the object exists has an assertion. Where a session ends meanwhile they are done once more, so they
+    /// had better change nothing. An OSD that hears nothing of us for `timeout` forgets the
     /// watch; its own option says so if there is none (`osd_client_watch_timeout`).
     ///
     /// # Errors
@@ -315,7 +330,7 @@ impl Objecter {
         let begun = Begun::new(Arc::clone(&self.shared), cookie);
         std::future::poll_fn(|context| ticket.poll(context)).await?;
         begun.keep();
-        Ok(Watch::new(Arc::clone(&self.shared), cookie, target, queue))
+        Ok(Watch::new(self.clone(), cookie, target, queue))
     }
 
     /// Tells all who watch an object something.
@@ -429,6 +444,11 @@ fn dated(mut op: Op) -> Op {
 }
 
 impl Shared {
+    fn shut_down(&self) {
+        self.with(|core, _| core.shut_down());
+        self.monitors.stop();
+    }
+
     pub(crate) fn submit(self: &Arc<Self>, op: Op) -> OpFuture {
         let ticket = Ticket::new();
         let then = Then::Reply(ticket.clone());
@@ -439,9 +459,7 @@ impl Shared {
 
     /// Submits what is good to be done, and not waited for for ever.
     pub(crate) fn submit_for_nobody(&self, op: Op) {
-        /// An OSD forgets a watch after that time anyway (`osd_client_watch_timeout`).
-        const TIMEOUT: Duration = Duration::from_secs(30);
-        let op = Op { timeout: Some(TIMEOUT), ..dated(op) };
+        let op = Op { timeout: Some(TIMEOUT_FOR_NOBODY), ..dated(op) };
         self.with(|core, now| core.submit(op, Then::Nobody, now));
     }
 
@@ -465,11 +483,11 @@ impl Shared {
         for output in later {
             match output {
                 Output::Done(done) => done.deliver(),
-                Output::WantMap { from, continuous } => {
-                    self.monitors.want_osdmap(from, continuous);
-                }
                 Output::CheckNewest => self.monitors.check_newest(),
-                Output::Open { .. } | Output::Close { .. } | Output::Send { .. } => {}
+                Output::Open { .. }
+                | Output::Close { .. }
+                | Output::Send { .. }
+                | Output::WantMap { .. } => {}
             }
         }
         result

@@ -59,7 +59,9 @@ impl<T> Ticket<T> {
         match &mut *state {
             State::Open(Some(waker)) if waker.will_wake(context.waker()) => Poll::Pending,
             State::Open(waker) => {
-                *waker = Some(context.waker().clone());
+                let before = waker.replace(context.waker().clone());
+                drop(state); // the waker may be the last that keeps what waited before
+                drop(before);
                 Poll::Pending
             }
             State::Done(_) => match std::mem::replace(&mut *state, State::Taken) {

@@ -13,6 +13,8 @@ use crate::error::BadReply;
 /// Events that a watch keeps for an application that does not take them. Of what is beyond, it is told how
 /// many there were.
 const MAX_EVENTS: usize = 4096;
+/// Bytes of what they say, beyond which they are dropped likewise.
+const MAX_BYTES: usize = 64 << 20;
 
 /// What a watch tells.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +26,15 @@ pub enum WatchEvent {
     Overflow(u64),
     /// The watch is lost, and tells nothing any more: watch anew, and look at what may have changed.
     Lost(OpError),
+}
+
+impl WatchEvent {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Notify(notification) => notification.payload.len(),
+            Self::Overflow(_) | Self::Lost(_) => 0,
+        }
+    }
 }
 
 /// A notification, to be answered.
@@ -74,6 +85,8 @@ pub(crate) struct WatchQueue(Arc<Mutex<Queue>>);
 #[derive(Debug, Default)]
 struct Queue {
     events: VecDeque<WatchEvent>,
+    /// What the notifications among them say.
+    bytes: usize,
     overflow: u64,
     waker: Option<Waker>,
 }
@@ -82,9 +95,15 @@ impl WatchQueue {
     /// Adds an event, and wakes who waits for it: not under a lock that they may take.
     pub(crate) fn push(&self, event: WatchEvent) {
         let mut queue = self.lock();
+        let bytes = queue.bytes.saturating_add(event.bytes());
+        let is_full = queue.events.len() >= MAX_EVENTS || bytes > MAX_BYTES;
         match event {
-            WatchEvent::Notify(_) if queue.events.len() >= MAX_EVENTS => queue.overflow += 1,
-            event => queue.events.push_back(event),
+            // One that is longer than all is kept alone.
+            WatchEvent::Notify(_) if is_full && !queue.events.is_empty() => queue.overflow += 1,
+            event => {
+                queue.bytes = bytes;
+                queue.events.push_back(event);
+            }
         }
         let waker = queue.waker.take();
         drop(queue);
@@ -96,12 +115,15 @@ impl WatchQueue {
     pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<WatchEvent> {
         let mut queue = self.lock();
         if let Some(event) = queue.events.pop_front() {
+            queue.bytes -= event.bytes();
             return Poll::Ready(event);
         }
         if queue.overflow > 0 {
             return Poll::Ready(WatchEvent::Overflow(std::mem::take(&mut queue.overflow)));
         }
-        queue.waker = Some(context.waker().clone());
+        let before = queue.waker.replace(context.waker().clone());
+        drop(queue); // the waker may be the last that keeps what waited before
+        drop(before);
         Poll::Pending
     }
 

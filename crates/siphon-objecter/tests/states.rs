@@ -4,10 +4,11 @@ mod common;
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{
-    cluster, config, do_op, make_pool, objecter, objecter_with, rados, read, wait_until, write_full,
+    HUNG, cluster, config, do_op, make_pool, objecter, objecter_with, rados, read, wait_until,
+    write_full,
 };
 use serde_json::Value;
 use siphon_messages::osd::{OsdFlags, OsdOp};
@@ -15,7 +16,7 @@ use siphon_monclient::Command;
 use siphon_objecter::{Objecter, Op, OpError, OpFuture, OpReply, Target};
 use siphon_osdmap::{MapFlags, PgWorkspace, PoolFlags};
 use siphon_peers::{Cluster, Release};
-use siphon_wire::types::{Errno, ObjectLocator, PgId};
+use siphon_wire::types::{EntityType, Errno, ObjectLocator, PgId};
 
 /// The result, if it is there.
 fn now(future: &mut OpFuture) -> Option<Result<OpReply, OpError>> {
@@ -47,6 +48,7 @@ fn paused(cluster: &Cluster, objecter: &Objecter, pool: i64) {
     assert_eq!(read(objecter, pool, "paused").unwrap(), "after");
 }
 
+#[expect(clippy::disallowed_methods, reason = "a watch is confirmed after a time")]
 fn full(cluster: &Cluster, objecter: &Objecter, pool: i64) {
     do_op(objecter, write_full(pool, "full", b"before")).unwrap();
     cluster.ceph(&["osd", "pool", "set-quota", "states", "max_objects", "1"]).unwrap();
@@ -54,7 +56,12 @@ fn full(cluster: &Cluster, objecter: &Objecter, pool: i64) {
         let map = pollster::block_on(objecter.wait_for_latest_map(None)).unwrap();
         map.pool(pool).unwrap().flags.contains(PoolFlags::FULL)
     };
+    let op = Op::write(Target::object(pool, "full"), vec![]);
+    let watch = pollster::block_on(objecter.watch(op, None)).unwrap();
     wait_until("the pool is full", || is_full(objecter));
+    let since = Instant::now();
+    wait_until("the watch is confirmed", || watch.check().unwrap() < since.elapsed());
+    drop(watch);
     let mut waits = objecter.submit(write_full(pool, "more", b"after"));
     let mut tries = write_full(pool, "still more", b"never");
     tries.flags |= OsdFlags::FULL_TRY;
@@ -125,6 +132,25 @@ fn limits(cluster: &Cluster, pool: i64) {
         .collect();
     for op in ops {
         pollster::block_on(op).unwrap();
+    }
+    // Room of another client is none here, and goes back there.
+    let other = common::objecter(cluster);
+    let budget = pollster::block_on(objecter.reserve(64 << 10)).unwrap();
+    pollster::block_on(other.submit_within(budget, write_full(pool, "limits", b"x"))).unwrap();
+    drop(pollster::block_on(objecter.reserve(64 << 10)).unwrap());
+}
+
+/// The messenger is at hand for everybody, and what others do with their connections is theirs.
+fn connections_of_others(objecter: &Objecter, pool: i64) {
+    let map = objecter.map();
+    for osd in 0..3 {
+        let addrs = map.client_addrs(osd).unwrap().clone();
+        objecter.mon().messenger().connect_to(EntityType::OSD, addrs).mark_down();
+    }
+    for n in 0..20 {
+        let mut op = write_full(pool, &format!("apart{n}"), b"x");
+        op.timeout = Some(HUNG);
+        do_op(objecter, op).unwrap();
     }
 }
 
@@ -266,6 +292,7 @@ fn all(release: Release) {
     paused(&cluster, &objecter, pool);
     pools_come_and_go(&cluster, &objecter);
     limits(&cluster, pool);
+    connections_of_others(&objecter, pool);
     reads_of_copies(&cluster, &objecter, pool, release);
     cache_tier(&cluster, &objecter);
     shut_down(&cluster, pool);

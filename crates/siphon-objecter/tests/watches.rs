@@ -76,8 +76,9 @@ fn among_ourselves(cluster: &Cluster, one: &Objecter, pool: i64) {
 }
 
 /// Ceph's own `rados` notifies us, and we notify it.
-fn with_cephs_own(cluster: &Cluster, objecter: &Objecter, pool: i64) {
-    let mut ours = watch(objecter, pool, "watched").unwrap();
+fn with_cephs_own(cluster: &Cluster, pool: i64) {
+    // It lasts without the objecter that it was made by.
+    let mut ours = watch(&common::objecter(cluster), pool, "watched").unwrap();
     let mut notifier = cluster.program("rados");
     notifier.args(["-p", "pool", "notify", "watched", "from rados"]);
     let child = notifier.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
@@ -127,7 +128,7 @@ fn all(release: Release) {
     cluster.ceph(&["osd", "pool", "set", "pool", "size", "3"]).unwrap();
     cluster.ceph(&["osd", "pool", "set", "pool", "min_size", "1"]).unwrap();
     among_ourselves(&cluster, &objecter, pool);
-    with_cephs_own(&cluster, &objecter, pool);
+    with_cephs_own(&cluster, pool);
     lives_on(&mut cluster, &objecter, pool);
 }
 

@@ -138,7 +138,7 @@ impl Cluster {
     /// # }
     /// ```
     pub fn global_id(&self) -> u64 {
-        self.mon.global_id()
+        self.mon.messenger().name().num.try_into().unwrap_or(0)
     }
 
     /// The pools, by their numbers.

@@ -86,7 +86,7 @@ impl ClusterBuilder {
     ///
     /// ```
     /// let builder = siphon_rados::Cluster::builder().name("client.backup".parse()?);
-    /// # Ok::<(), siphon_wire::types::ParseError>(())
+    /// # Ok::<(), siphon_rados::types::ParseError>(())
     /// ```
     #[must_use]
     pub fn name(mut self, name: AuthName) -> Self {

@@ -117,7 +117,7 @@ impl Error {
     ///
     /// ```
     /// use siphon_rados::Error;
-    /// use siphon_wire::types::Errno;
+    /// use siphon_rados::types::Errno;
     /// assert_eq!(Error::NoSuchPool { name: "x".into() }.errno(), Errno::ENOENT);
     /// ```
     pub fn errno(&self) -> Errno {

@@ -3,7 +3,7 @@
 //! A [`Cluster`] is a session with a cluster's daemons, a [`Pool`] where objects are. What one step does
 //! is a method of the pool; several steps that are taken together are a [`ReadOp`] or a [`WriteOp`].
 //! Everything is asynchronous and needs no runtime of its own; [`Wait`] is for programs that wait on
-//! threads. Errors keep Ceph's numbers: [`Error::errno`].
+//! threads. Errors keep Ceph's numbers: [`Error::errno`]. Numbers, flags and answers are [`types`].
 //!
 //! ```no_run
 //! use bytes::Bytes;
@@ -40,6 +40,7 @@ mod object;
 mod op;
 mod pool;
 mod snaps;
+pub mod types;
 mod wait;
 mod watch;
 

@@ -170,7 +170,7 @@ impl WriteOp {
     /// Takes a lock from another client's owner; `ENOENT` if that does not have it.
     ///
     /// ```
-    /// use siphon_wire::types::EntityName;
+    /// use siphon_rados::types::EntityName;
     /// let mut op = siphon_rados::WriteOp::new();
     /// op.break_lock("leader", EntityName::client(4123), "first");
     /// ```

@@ -97,7 +97,7 @@ reads! {
     ///
     /// ```no_run
     /// # async fn example(pool: siphon_rados::Pool) -> Result<(), siphon_rados::Error> {
-    /// use siphon_messages::osd::Checksum;
+    /// use siphon_rados::types::Checksum;
     /// let sum = pool.checksum("first", Checksum::Crc32c(!0), 0, 0, 0).await?.values[0];
     /// # Ok(())
     /// # }

@@ -2,6 +2,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use futures_util::TryFutureExt as _;
 use siphon_messages::osd::OsdFlags;
 use siphon_objecter::{Budget, Op, OpFuture, SnapContext, Target};
 use siphon_wire::types::{ByteString, ObjectLocator, SnapId};
@@ -10,10 +11,14 @@ use crate::{Cluster, Error, ObjectOp, Outputs, Reading, Writing};
 
 /// A pool of a cluster, and how its objects are reached: in which namespace, at which snapshot.
 ///
-/// It is cheap to clone, and each clone can be set differently: Ceph's `IoCtx`. Whatever is asked of
-/// it is on its way when the call returns, whether or not its future is polled: operations on one
-/// object take effect in the order of the calls. Who drops a future gives up on the answer; the
+/// It is cheap to clone, and each clone can be set differently: Ceph's `IoCtx`. An operation on an object
+/// is on its way when the call returns, whether or not its future is polled: those on one object take
+/// effect in the order of the calls. What is an `async fn`, as watches, notifications and snapshots, and
+/// what is a stream begins when it is first polled. Who drops a future gives up on the answer; the
 /// operation may take effect or not, but never in part.
+///
+/// It keeps its cluster, and so do its streams and watches. What else is under way fails when the last
+/// [`Cluster`] and `Pool` are dropped.
 ///
 /// ```no_run
 /// # async fn example(cluster: siphon_rados::Cluster) -> Result<(), siphon_rados::Error> {
@@ -97,7 +102,7 @@ impl Pool {
     ///
     /// ```no_run
     /// # fn example(pool: siphon_rados::Pool) {
-    /// use siphon_wire::types::SnapId;
+    /// use siphon_rados::types::SnapId;
     /// assert_eq!(pool.snap(), SnapId::HEAD);
     /// # }
     /// ```
@@ -216,7 +221,8 @@ impl Pool {
     }
 
     /// Waits until there is room for an operation of so many bytes among those under way
-    /// (`objecter_inflight_op_bytes`): who reads a file into objects reads no more of it than can be sent.
+    /// (`objecter_inflight_op_bytes`): who reads a file into objects reads no more of it than can be sent. It is in
+    /// line when the call returns; dropping the future leaves the line.
     ///
     /// # Errors
     /// The cluster's handle was shut down.
@@ -230,8 +236,11 @@ impl Pool {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn reserve(&self, bytes: u64) -> Result<Budget, Error> {
-        Ok(self.cluster.objecter().reserve(bytes).await?)
+    pub fn reserve(
+        &self,
+        bytes: u64,
+    ) -> impl Future<Output = Result<Budget, Error>> + Send + Unpin + use<> {
+        self.cluster.objecter().reserve(bytes).map_err(Error::from)
     }
 
     /// As [`operate`](Self::operate), with room that was waited for before.

@@ -223,10 +223,10 @@ options! {
         "After which silence of the monitor another is looked for; 0 means never";
     mon_client_directed_command_retry: u32 = 2, OptionKind::Integer { min: 1, max: 100 },
         "How often a command to one certain monitor is tried";
-    objecter_inflight_ops: u64 = 1024, OptionKind::Integer { min: 1, max: u32::MAX as u64 },
-        "Operations on objects that may be under way at once; others wait";
-    objecter_inflight_op_bytes: u64 = 100 << 20, OptionKind::Size { min: 1, max: MAX_SIZE },
-        "Bytes that they may carry and bring at once";
+    objecter_inflight_ops: u64 = 1024, OptionKind::Integer { min: 0, max: u32::MAX as u64 },
+        "Operations on objects that may be under way at once; others wait; 0 means any number";
+    objecter_inflight_op_bytes: u64 = 100 << 20, OptionKind::Size { min: 0, max: MAX_SIZE },
+        "Bytes that they may carry and bring at once; 0 means any number";
     objecter_tick_interval: Duration = Duration::from_secs(5), SECONDS,
         "How often watches are checked, and late operations are looked for";
     objecter_timeout: Duration = Duration::from_secs(10), SECONDS,

@@ -2,6 +2,8 @@
 
 mod asking;
 mod hunt;
+#[cfg(test)]
+mod lying;
 mod manager;
 mod request;
 mod sessions;
@@ -164,6 +166,12 @@ struct Open {
     /// When we last knew that it lives.
     alive: Instant,
     renew_at: Option<Instant>,
+}
+
+impl Open {
+    fn is_silent(&self, options: &Options, now: Instant) -> bool {
+        options.ping_timeout.is_some_and(|timeout| self.alive + timeout <= now)
+    }
 }
 
 /// What a connection is for.
@@ -343,7 +351,8 @@ impl<W> Core<W> {
                     .flatten()
                     .min()
             }
-            State::Idle | State::Ended => None,
+            State::Idle => None,
+            State::Ended => return None,
         };
         let first = self.deadlines.first().map(|(at, _)| *at);
         [own, first, self.manager.poll_timeout()].into_iter().flatten().min()
@@ -361,12 +370,11 @@ impl<W> Core<W> {
                 tracing::debug!("no monitor yet: trying others");
                 self.hunt(now);
             }
+            State::Open(open) if open.is_silent(&self.options, now) => {
+                tracing::info!(mon = %open.name, "the monitor is silent: looking for another");
+                self.leave(now);
+            }
             State::Open(open) => {
-                let silence = self.options.ping_timeout;
-                if silence.is_some_and(|timeout| open.alive + timeout <= now) {
-                    tracing::info!(mon = %open.name, "the monitor is silent: looking for another");
-                    return self.leave(now);
-                }
                 if open.keepalive_at <= now {
                     open.keepalive_at = now + self.options.ping_interval;
                     self.actions.push_back(Action::Keepalive(open.session));

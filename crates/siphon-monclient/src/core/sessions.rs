@@ -28,7 +28,8 @@ impl<W> Core<W> {
         match self.sessions.get(&session) {
             Some(&Role::Tell(tid)) => self.transmit(tid, session),
             Some(Role::Manager) => self.manager.handle_open(),
-            Some(Role::Monitor) | None => {}
+            Some(Role::Monitor) => {}
+            None => return false, // it is over
         }
         let State::Hunting(hunt) = &mut self.state else { return false };
         let Some(at) = hunt.pending.iter().position(|it| it.session == session) else {

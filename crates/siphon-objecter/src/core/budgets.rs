@@ -35,13 +35,13 @@ impl Core {
         self.check();
     }
 
-    /// Takes an operation for which there is room: what was reserved, whatever it takes itself.
+    /// Takes an operation for which there is room: what was reserved.
     ///
     /// Behind operations that wait it would overtake them, and they may be waiting for its room: then it
-    /// waits with them, like any other.
+    /// waits with them, like any other. So does one that takes more than was reserved.
     pub(crate) fn submit_within(&mut self, id: u64, op: Op, then: Then, now: Instant) {
-        self.give_back(id);
-        if !self.queued.is_empty() {
+        let room = self.give_back(id);
+        if !self.queued.is_empty() || room.is_none_or(|room| op.bytes() > room) {
             self.submit(op, then, now);
             return;
         }
@@ -53,15 +53,16 @@ impl Core {
         self.check();
     }
 
-    fn give_back(&mut self, id: u64) {
-        if let Some(reservation) = self.reservations.remove(&id) {
-            if reservation.granted {
-                self.inflight_ops -= 1;
-                self.inflight_bytes -= reservation.bytes;
-            } else {
-                self.reserving.remove(&id);
-            }
+    /// Which room it had, in bytes.
+    fn give_back(&mut self, id: u64) -> Option<u64> {
+        let reservation = self.reservations.remove(&id)?;
+        if !reservation.granted {
+            self.reserving.remove(&id);
+            return None;
         }
+        self.inflight_ops -= 1;
+        self.inflight_bytes -= reservation.bytes;
+        Some(reservation.bytes)
     }
 
     /// It has room from now on.

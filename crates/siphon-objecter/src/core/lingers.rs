@@ -9,7 +9,9 @@ use siphon_messages::{MOSDOp, MWatchNotify};
 use siphon_osdmap::MapFlags;
 use siphon_wire::types::{Epoch, Errno};
 
-use super::{Core, Done, NotifyTicket, SessionId, Subject, Then, WatchTicket, view};
+use super::{
+    Core, Done, NotifyTicket, SessionId, Subject, TIMEOUT_FOR_NOBODY, Then, WatchTicket, view,
+};
 use crate::error::BadReply;
 use crate::placement::{Aim, Missing, Placement, Recalc};
 use crate::watch::{Notification, NotifyReply, WatchEvent, WatchQueue};
@@ -174,6 +176,7 @@ impl Core {
                 request.ops = vec![OsdOp::watch(cookie, WatchOp::UNWATCH, 0, 0)];
                 let priority = self.config.priority;
                 let tid = self.add(Arc::new(request), pool, 0, priority, Then::Nobody, now);
+                self.limit(tid, TIMEOUT_FOR_NOBODY, now);
                 self.queued.insert(tid);
             }
         }
@@ -446,8 +449,10 @@ impl Core {
         }
         let cookie = event.cookie;
         let Some(linger) = self.lingers.get_mut(&cookie) else { return };
+        // An OSD that had it before may say that it ends there.
+        let has_it = linger.session == Some(osd);
         match (event.kind, &mut linger.kind) {
-            (WatchEventKind::DISCONNECT, _) => {
+            (WatchEventKind::DISCONNECT, _) if has_it => {
                 self.fail_linger(cookie, OpError::WatchLost { errno: Errno::ENOTCONN });
             }
             (WatchEventKind::NOTIFY, Kind::Watch(watch)) if watch.lost.is_none() => {
@@ -461,7 +466,7 @@ impl Core {
                 self.done(Done::Event(queue, WatchEvent::Notify(notification)));
             }
             (WatchEventKind::NOTIFY_COMPLETE, Kind::Notify { notify_id, .. })
-                if notify_id.is_none_or(|id| id == event.notify_id) =>
+                if has_it && notify_id.is_none_or(|id| id == event.notify_id) =>
             {
                 self.notify_complete(cookie, &event);
             }

@@ -158,6 +158,7 @@ impl Core {
                 self.deadlines.insert((at, id));
             }
             self.waiters.insert((epoch, id), Waiter { ticket, timeout });
+            self.keep_ticking(now);
             self.want_map();
         }
     }

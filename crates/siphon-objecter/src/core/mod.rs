@@ -21,7 +21,7 @@ use siphon_proto::{OutMessage, Priority};
 use siphon_wire::types::{ByteString, CephFsid, EntityAddrVec, Epoch};
 
 pub(crate) use commands::CommandTarget;
-pub(crate) use ops::Then;
+pub(crate) use ops::{TIMEOUT_FOR_NOBODY, Then};
 pub(crate) use sessions::SessionId;
 
 use crate::placement::{PgCache, View};
@@ -259,12 +259,13 @@ impl Core {
 
     /// Sees to it that there will be a tick.
     fn keep_ticking(&mut self, now: Instant) {
-        self.tick_at.get_or_insert(now + self.config.tick);
+        self.tick_at = self.tick_at.or_else(|| now.checked_add(self.config.tick));
     }
 
     fn tick(&mut self, now: Instant) {
         self.tick_at = None;
-        if self.ops.is_empty() && self.lingers.is_empty() && self.commands.is_empty() {
+        let idle = self.ops.is_empty() && self.lingers.is_empty() && self.commands.is_empty();
+        if idle && self.waiters.is_empty() {
             return;
         }
         self.keep_ticking(now);
@@ -276,8 +277,8 @@ impl Core {
         quiet.extend(self.ping_lingers(now));
         quiet.extend(self.commands.values().filter_map(|command| command.session));
         let homeless = self.ops.values().any(|op| op.session.is_none() && !op.queued);
-        if homeless || !quiet.is_empty() {
-            // Also where it was asked for: what another thread asked for may have taken its place.
+        if homeless || !quiet.is_empty() || !self.waiters.is_empty() {
+            // Also where it was asked for: what came meanwhile may not have been of use.
             self.wanted = None;
             self.want_map();
         }

@@ -22,6 +22,10 @@ const OP_LEN: usize = 38;
 /// More than all else takes there.
 const FIXED_LEN: usize = 1024;
 
+/// What is good to be done has so much time: an OSD forgets a watch after that anyway
+/// (`osd_client_watch_timeout`).
+pub(crate) const TIMEOUT_FOR_NOBODY: Duration = Duration::from_secs(30);
+
 /// Who waits for an operation.
 #[derive(Debug)]
 pub(crate) enum Then {
@@ -103,6 +107,12 @@ impl OpState {
         )
     }
 
+    /// Whether the cluster or its pool does not take it at the time. Who asks for a watch is always heard, for
+    /// an OSD forgets one that nobody asks for (`Objecter::_send_linger_ping`).
+    pub(super) fn is_paused(&self) -> bool {
+        self.place.paused && !matches!(self.then, Then::Ping { .. })
+    }
+
     /// Whether it is for an object that is held back.
     pub(super) fn is_in(&self, pgid: siphon_wire::types::SpgId) -> bool {
         self.place.interval.as_ref().is_some_and(|interval| interval.spg == pgid)
@@ -131,14 +141,20 @@ impl Core {
         let pool = op.target.pool;
         let message = Arc::new(op.into_message(0));
         let tid = self.add(message, pool, bytes, priority, then, now);
+        if let Some(timeout) = timeout {
+            self.limit(tid, timeout, now);
+        }
+        Some(tid)
+    }
+
+    /// Gives an operation so much time.
+    pub(super) fn limit(&mut self, tid: u64, timeout: Duration, now: Instant) {
         if let Some(op) = self.ops.get_mut(&tid)
-            && let Some(timeout) = timeout
             && let Some(at) = now.checked_add(timeout)
         {
             op.timeout = Some((at, timeout));
             self.deadlines.insert((at, tid));
         }
-        Some(tid)
     }
 
     pub(super) fn acceptable(&self, op: &Op) -> Result<(), OpError> {
@@ -223,7 +239,8 @@ impl Core {
                 (Some(op), _) => op.bytes,
                 (None, reservation) => reservation.map_or(0, |it| it.bytes),
             };
-            let fits = self.inflight_bytes.saturating_add(bytes) <= self.config.max_bytes;
+            let all = self.inflight_bytes.checked_add(bytes);
+            let fits = all.is_some_and(|all| all <= self.config.max_bytes);
             // One that is longer than all goes alone.
             let alone = self.inflight_ops == 0;
             if !alone && (!fits || self.inflight_ops >= self.config.max_ops) {
@@ -262,7 +279,7 @@ impl Core {
             Recalc::PoolEio => self.pool_fails(tid),
             Recalc::Same | Recalc::Resend => {
                 self.push(tid, now);
-                if self.ops.get(&tid).is_some_and(|op| op.session.is_none() || op.place.paused) {
+                if self.ops.get(&tid).is_some_and(|op| op.session.is_none() || op.is_paused()) {
                     self.want_map();
                 }
             }
@@ -272,7 +289,7 @@ impl Core {
     /// Sends an operation, if it is to be sent and can be.
     pub(super) fn push(&mut self, tid: u64, now: Instant) {
         let Some(op) = self.ops.get(&tid) else { return };
-        let Some(osd) = op.place.osd.filter(|_| op.unsent && !op.parked && !op.place.paused) else {
+        let Some(osd) = op.place.osd.filter(|_| op.unsent && !op.parked && !op.is_paused()) else {
             return;
         };
         if !self.open_session(osd) {

@@ -9,6 +9,7 @@ use siphon_wire::types::{Errno, RequestRedirect};
 
 use super::{Core, SessionId};
 use crate::error::BadReply;
+use crate::placement::Placement;
 use crate::{OpError, OpReply};
 
 /// How often OSDs may send an operation on to another object.
@@ -70,6 +71,10 @@ impl Core {
             return;
         }
         op.redirects += 1;
+        if op.pool != to.locator.pool {
+            // What is known of that pool is another matter: our map may not have it yet.
+            op.place = Placement::default();
+        }
         op.pool = to.locator.pool;
         let message = Arc::make_mut(&mut op.message);
         message.locator = to.locator;

@@ -22,7 +22,7 @@ pub use output::{Out, Outputs};
 ///
 /// ```
 /// use siphon_rados::ReadOp;
-/// use siphon_wire::types::Version;
+/// use siphon_rados::types::Version;
 ///
 /// let mut op = ReadOp::new();
 /// op.assert_version(Version(7));
@@ -167,7 +167,7 @@ impl<K> ObjectOp<K> {
     /// Gives the last step hints on how what it touches will be used.
     ///
     /// ```
-    /// use siphon_messages::osd::OsdOpFlags;
+    /// use siphon_rados::types::OsdOpFlags;
     /// let mut op = siphon_rados::ReadOp::new();
     /// op.read(0, 4096);
     /// op.hint(OsdOpFlags::FADVISE_SEQUENTIAL);
@@ -201,7 +201,7 @@ impl<K> ObjectOp<K> {
     /// [`OsdFlags::FULL_TRY`] for what is to be tried although the pool is full.
     ///
     /// ```
-    /// use siphon_messages::osd::OsdFlags;
+    /// use siphon_rados::types::OsdFlags;
     /// let mut op = siphon_rados::WriteOp::new();
     /// op.remove().set_flags(OsdFlags::FULL_TRY);
     /// assert_eq!(op.flags(), OsdFlags::FULL_TRY);
@@ -214,7 +214,7 @@ impl<K> ObjectOp<K> {
     /// The flags that were added.
     ///
     /// ```
-    /// use siphon_messages::osd::OsdFlags;
+    /// use siphon_rados::types::OsdFlags;
     /// assert_eq!(siphon_rados::ReadOp::new().flags(), OsdFlags::NONE);
     /// ```
     pub fn flags(&self) -> OsdFlags {

@@ -52,7 +52,7 @@ pub(super) fn value<T: Decode>(op: &OsdOp) -> Result<T, DecodeError> {
 ///
 /// ```
 /// use siphon_rados::{Outputs, ReadOp};
-/// use siphon_wire::types::Version;
+/// use siphon_rados::types::Version;
 ///
 /// let mut op = ReadOp::new();
 /// let data = op.read(0, 5);
@@ -74,7 +74,7 @@ impl Outputs {
     ///
     /// ```
     /// use siphon_rados::Outputs;
-    /// use siphon_wire::types::Version;
+    /// use siphon_rados::types::Version;
     /// assert_eq!(Outputs::new(Vec::new(), Version(9)).version(), Version(9));
     /// ```
     pub fn new(ops: Vec<OsdOp>, version: Version) -> Self {

@@ -50,7 +50,7 @@ impl ReadOp {
     /// from `offset` on (both 0: of the whole object).
     ///
     /// ```
-    /// use siphon_messages::osd::Checksum;
+    /// use siphon_rados::types::Checksum;
     /// let mut op = siphon_rados::ReadOp::new();
     /// let sums = op.checksum(Checksum::Crc32c(!0), 0, 8192, 4096);
     /// # let _ = sums;
@@ -168,7 +168,7 @@ impl ReadOp {
     }
 
     /// The object's states at snapshots. Ask for them with a pool that reads
-    /// [`SnapId::SNAPDIR`](siphon_wire::types::SnapId::SNAPDIR).
+    /// [`SnapId::SNAPDIR`](siphon_rados::types::SnapId::SNAPDIR).
     ///
     /// ```
     /// let mut op = siphon_rados::ReadOp::new();

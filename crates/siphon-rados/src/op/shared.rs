@@ -24,7 +24,7 @@ impl<K> ObjectOp<K> {
     /// it, `EOVERFLOW` if it is not there yet. No object is at version 0: `EINVAL`.
     ///
     /// ```
-    /// use siphon_wire::types::Version;
+    /// use siphon_rados::types::Version;
     /// let mut op = siphon_rados::WriteOp::new();
     /// op.assert_version(Version(7)).write_full(bytes::Bytes::from_static(b"eighth"));
     /// ```
@@ -36,7 +36,7 @@ impl<K> ObjectOp<K> {
     /// greater one. A missing attribute is empty. Else the error is `ECANCELED`.
     ///
     /// ```
-    /// use siphon_messages::osd::{CmpOp, CmpValue};
+    /// use siphon_rados::types::{CmpOp, CmpValue};
     /// let mut op = siphon_rados::WriteOp::new();
     /// op.cmp_xattr("generation", CmpOp::Gt, CmpValue::U64(12)).remove();
     /// ```
@@ -56,7 +56,7 @@ impl<K> ObjectOp<K> {
     /// ```
     /// use std::collections::BTreeMap;
     /// use bytes::Bytes;
-    /// use siphon_messages::osd::CmpOp;
+    /// use siphon_rados::types::CmpOp;
     /// let mut op = siphon_rados::WriteOp::new();
     /// let entries = BTreeMap::from([("state".into(), (Bytes::from_static(b"new"), CmpOp::Eq))]);
     /// op.omap_cmp(&entries).omap_clear();

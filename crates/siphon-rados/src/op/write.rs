@@ -85,7 +85,7 @@ impl WriteOp {
     /// Removes the object; `ENOENT` if there is none.
     ///
     /// ```
-    /// use siphon_wire::types::Version;
+    /// use siphon_rados::types::Version;
     /// let mut op = siphon_rados::WriteOp::new();
     /// op.assert_version(Version(3)).remove();
     /// ```
@@ -96,7 +96,7 @@ impl WriteOp {
     /// Makes the object what it was at `snap`.
     ///
     /// ```
-    /// use siphon_wire::types::SnapId;
+    /// use siphon_rados::types::SnapId;
     /// let mut op = siphon_rados::WriteOp::new();
     /// op.rollback(SnapId(4));
     /// ```
@@ -108,8 +108,8 @@ impl WriteOp {
     /// `version`, if that is not 0.
     ///
     /// ```
-    /// use siphon_messages::osd::OsdOpFlags;
-    /// use siphon_wire::types::{ObjectLocator, SnapId, Version};
+    /// use siphon_rados::types::OsdOpFlags;
+    /// use siphon_rados::types::{ObjectLocator, SnapId, Version};
     /// let mut op = siphon_rados::WriteOp::new();
     /// let place = ObjectLocator::new(3);
     /// op.copy_from("original", &place, SnapId::HEAD, Version(0), OsdOpFlags::FADVISE_NOCACHE);
@@ -205,7 +205,7 @@ impl WriteOp {
     /// Tells the OSD how the object will be used: its size and that of writes, in bytes, and more.
     ///
     /// ```
-    /// use siphon_messages::osd::AllocHintFlags;
+    /// use siphon_rados::types::AllocHintFlags;
     /// let mut op = siphon_rados::WriteOp::new();
     /// op.set_alloc_hint(4 << 20, 4 << 20, AllocHintFlags::SEQUENTIAL_WRITE);
     /// ```
@@ -223,7 +223,7 @@ impl WriteOp {
     /// The time that the object shall have been changed at; else that of sending.
     ///
     /// ```
-    /// use siphon_wire::types::Utime;
+    /// use siphon_rados::types::Utime;
     /// let mut op = siphon_rados::WriteOp::new();
     /// op.create(false).set_mtime(Utime::new(1_500_000_000, 0));
     /// ```

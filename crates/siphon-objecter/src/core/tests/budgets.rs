@@ -1,10 +1,12 @@
 //! Room that is had before there is an operation for it.
 
+use siphon_messages::osd::OsdOp;
+
 use super::single::{Bench, get};
-use super::world::config;
-use crate::OpError;
+use super::world::{REPLICATED, config};
 use crate::core::{BudgetTicket, CoreConfig, Then};
 use crate::ticket::Ticket;
+use crate::{Op, OpError, Target};
 
 /// `get` counts 100 bytes.
 fn bench() -> Bench {
@@ -68,10 +70,34 @@ fn an_operation_takes_its_own_bytes_of_what_was_reserved() {
     assert_eq!((bench.inflight(), bench.sent.len()), ((2, 250), 1), "its rest is the other's");
     bench.answer(0);
     assert_eq!(bench.inflight(), (1, 150));
-    // More than was reserved counts as well, and waits for nothing.
-    let tiny = bench.reserve(1);
-    bench.submit_within(&tiny);
-    assert_eq!((bench.inflight(), bench.sent.len()), ((2, 250), 2));
+}
+
+/// The maxima hold whatever is said to be wanted, and sums stay what they are.
+#[test]
+fn what_takes_more_than_was_reserved_waits_for_room() {
+    let mut bench = bench();
+    let budgets = [bench.reserve(1), bench.reserve(1), bench.reserve(150)];
+    assert!(budgets.iter().all(|budget| budget.take().is_some()));
+    bench.submit_within(&budgets[0]);
+    assert_eq!((bench.inflight(), bench.sent.len()), ((2, 151), 0));
+    bench.release(&budgets[2]);
+    assert_eq!((bench.inflight(), bench.sent.len()), ((2, 101), 1));
+    // An operation for all that there may be goes alone.
+    let all = Op::read(Target::object(REPLICATED, "object"), vec![OsdOp::read(0, u64::MAX)]);
+    bench.core.submit_within(budgets[1].id(), all, Then::Nobody, bench.now);
+    bench.drain();
+    assert_eq!((bench.inflight(), bench.sent.len()), ((1, 100), 1));
+    bench.answer(0);
+    assert_eq!((bench.inflight(), bench.sent.len()), ((1, u64::MAX), 2));
+}
+
+#[test]
+fn a_maximum_of_all_bytes_is_one() {
+    let mut bench = Bench::new(CoreConfig { max_bytes: u64::MAX, ..config() });
+    let (first, second) = (bench.reserve(u64::MAX), bench.reserve(1));
+    assert!(first.take().is_some() && second.take().is_none());
+    bench.release(&first);
+    assert!(second.take().is_some());
 }
 
 /// What was submitted first is done first, and who holds room that others wait for lets go of it.

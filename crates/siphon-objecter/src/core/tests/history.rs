@@ -254,7 +254,7 @@ impl History {
 }
 
 /// The environment may ask for more.
-fn seeds() -> std::ops::Range<u64> {
+pub(super) fn seeds() -> std::ops::Range<u64> {
     let count = std::env::var("SIPHON_OBJECTER_SEEDS");
     0..count.ok().and_then(|count| count.parse().ok()).unwrap_or(12)
 }

@@ -4,13 +4,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use siphon_messages::osd::{OsdFlags, OsdOpCode, WatchEventKind, WatchOp};
+use siphon_messages::osd::{OsdFlags, OsdOp, OsdOpCode, WatchEventKind, WatchOp};
 use siphon_messages::{MOSDOp, MOSDOpReply, MWatchNotify, TypedMessage, msg_type};
+use siphon_osdmap::MapFlags;
 use siphon_wire::Encoder;
 use siphon_wire::types::{Epoch, Errno, Features};
 
 use super::world::{REPLICATED, World, arrived, config};
-use crate::core::{Done, Output, SessionId};
+use crate::core::{Done, Output, SessionId, Then};
 use crate::ticket::Ticket;
 use crate::watch::{NotifyReply, WatchQueue};
 use crate::{Op, OpError, Target, WatchEvent};
@@ -200,6 +201,89 @@ fn a_watch_that_is_given_up_while_it_begins_is_taken_back_from_the_osd() {
     assert_eq!(watching.last_watch().2, cookie);
 }
 
+/// Else who begins watches and gives up takes all the room, if an OSD does not answer.
+#[test]
+fn what_takes_a_watch_back_does_not_wait_for_ever() {
+    let mut watching = Watching::new();
+    let (cookie, now) = (watching.cookie, watching.world.now);
+    watching.world.core.forget_linger(cookie, now);
+    watching.drain();
+    assert_eq!((watching.last_watch().0, watching.world.core.ops.len()), (WatchOp::UNWATCH, 1));
+    for _ in 0..6 {
+        watching.tick();
+    }
+    assert_eq!((watching.world.core.ops.len(), watching.world.core.inflight_ops), (0, 0));
+}
+
+/// An OSD forgets a watch that nobody asks for, whatever the pool takes at the time.
+#[test]
+fn a_watch_on_a_full_pool_is_asked_for() {
+    let mut watching = Watching::new();
+    watching.answer(0);
+    watching.world.set_full(REPLICATED, true);
+    watching.world.set_flags(watching.world.map.flags | MapFlags::PAUSEWR);
+    watching.take_maps(2);
+    watching.tick();
+    assert_eq!(watching.last_watch(), (WatchOp::PING, 0, watching.cookie));
+    watching.answer(0);
+    let (cookie, now) = (watching.cookie, watching.world.now);
+    assert_eq!(watching.world.core.check_watch(cookie, now), Ok(Duration::ZERO));
+}
+
+/// An OSD that had a watch before tells of its own, which nobody asks for any more.
+#[test]
+fn only_the_osd_that_has_a_watch_or_a_notification_ends_it() {
+    let mut notifying = Notifying::new();
+    let has_it = notifying.watching.last().0;
+    let world = &mut notifying.watching.world;
+    for n in 0..100 {
+        let op = Op::read(
+            Target::object(REPLICATED, format!("other{n}").as_str()),
+            vec![OsdOp::read(0, 1)],
+        );
+        world.core.submit(op, Then::Nobody, world.now);
+    }
+    notifying.watching.drain();
+    let other = notifying.watching.sent.iter().map(|sent| sent.0).find(|it| *it != has_it);
+    let other = other.expect("objects are with several OSDs");
+    let cookies: Vec<u64> = notifying.watching.world.core.lingers.keys().copied().collect();
+    for cookie in cookies {
+        for kind in [WatchEventKind::DISCONNECT, WatchEventKind::NOTIFY_COMPLETE] {
+            let event = MWatchNotify { cookie, kind, ..MWatchNotify::default() };
+            notifying.watching.world.core.handle_watch_notify(other, event);
+        }
+    }
+    notifying.watching.drain();
+    assert_eq!((notifying.watching.event(), notifying.ticket.take()), (None, None));
+    notifying.watching.sent.retain(|sent| sent.0 == has_it);
+    notifying.complete(1, 0, answers());
+    assert!(notifying.ticket.take().unwrap().is_ok());
+}
+
+#[test]
+fn what_notifications_say_has_a_maximum() {
+    const LEN: usize = 30 << 20;
+    let mut watching = Watching::new();
+    watching.answer(0);
+    let payload = Bytes::from(vec![0; LEN]);
+    let session = watching.last().0;
+    let tell = |watching: &mut Watching| {
+        let (cookie, payload) = (watching.cookie, payload.clone());
+        let kind = WatchEventKind::NOTIFY;
+        let event = MWatchNotify { cookie, payload, kind, ..MWatchNotify::default() };
+        watching.world.core.handle_watch_notify(session, event);
+        watching.drain();
+    };
+    for _ in 0..2 {
+        (0..3).for_each(|_| tell(&mut watching));
+        let kept = std::iter::from_fn(|| watching.event()).collect::<Vec<_>>();
+        assert!(matches!(
+            kept[..],
+            [WatchEvent::Notify(_), WatchEvent::Notify(_), WatchEvent::Overflow(1)]
+        ));
+    }
+}
+
 #[test]
 fn what_does_not_begin_in_time_ends() {
     let mut config = config();
@@ -253,6 +337,24 @@ fn who_waits_for_a_map_waits_no_longer_than_asked() {
     world.drain();
     let after = Duration::from_secs(10);
     assert!(matches!(ticket.take(), Some(Err(OpError::TimedOut { after: it })) if it == after));
+}
+
+/// What a monitor sends for a subscription may come in vain.
+#[test]
+fn who_waits_for_a_map_asks_again() {
+    let mut world = World::with_map(config());
+    let ticket = Ticket::new();
+    world.core.wait_for_epoch(Epoch(2), None, ticket.clone(), world.now);
+    world.drain();
+    assert_eq!(world.subscription.take(), Some((Epoch(2), false)));
+    world.wait(Duration::from_secs(5));
+    assert_eq!(world.subscription, Some((Epoch(2), false)));
+    world.set_full(REPLICATED, true);
+    world.settle();
+    assert!(ticket.take().is_some());
+    while world.core.poll_timeout().is_some() {
+        world.wait(Duration::from_secs(5));
+    }
 }
 
 #[test]

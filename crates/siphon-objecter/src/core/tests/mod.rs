@@ -1,5 +1,6 @@
 mod budgets;
 mod history;
 mod lasting;
+mod lying;
 mod single;
 mod world;

@@ -164,6 +164,41 @@ fn a_redirect_goes_elsewhere_and_not_for_ever() {
     assert_eq!(ticket.take(), Some(Err(OpError::TooManyRedirects)));
 }
 
+/// That the pool which was asked exists says nothing of the other.
+#[test]
+fn a_redirect_to_a_pool_that_our_map_lacks_waits_for_one_that_has_it() {
+    const NEW: i64 = 9;
+    let mut bench = Bench::new(config());
+    let ticket = bench.submit(get("object"));
+    let (session, tid, request) = bench.last();
+    let mut reply = MOSDOpReply::new(&request, 0, OsdFlags::ONDISK);
+    let (locator, object) = (ObjectLocator::new(NEW), "".into());
+    reply.redirect = Some(RequestRedirect { locator, object });
+    bench.reply(session, tid, reply);
+    assert!(ticket.take().is_none());
+    assert_eq!(bench.asked_newest, 1);
+    bench.core.handle_newest(Some(Epoch(2)), bench.now);
+    bench.drain();
+    assert!(ticket.take().is_none(), "epoch 2 may have it");
+    let mut world = World::new(config());
+    world.change(|map, inc| {
+        inc.new_pools.insert(NEW, map.pools[&REPLICATED].clone());
+    });
+    bench.core.handle_map(&world.update(Epoch(2), false), bench.now);
+    bench.drain();
+    let (_, _, request) = bench.last();
+    assert_eq!((request.locator.pool, &request.oid), (NEW, &"object".into()));
+}
+
+#[test]
+fn a_time_that_never_comes_is_no_mistake() {
+    let mut bench = Bench::new(CoreConfig { tick: Duration::MAX, ..config() });
+    let ticket = bench.submit(get("object"));
+    assert_eq!(bench.core.poll_timeout(), None);
+    bench.answer(0);
+    assert!(ticket.take().unwrap().is_ok());
+}
+
 #[test]
 fn replies_that_lie_end_in_errors() {
     let mut bench = Bench::new(config());

@@ -119,7 +119,7 @@ pub(super) struct World {
     pub(super) conns: BTreeMap<SessionId, Conn>,
     /// Connections that were lost, of which the client has not heard.
     pub(super) lost: Vec<SessionId>,
-    subscription: Option<(Epoch, bool)>,
+    pub(super) subscription: Option<(Epoch, bool)>,
     pub(super) newest_asked: bool,
     pub(super) objects: BTreeMap<(i64, String), Object>,
     /// Versions by transaction, as the logs of placement groups have them.
