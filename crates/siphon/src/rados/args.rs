@@ -145,14 +145,15 @@ pub(crate) enum Verb {
         #[arg(value_parser = name())]
         target: ByteString,
         /// Although snapshots are not copied
-        #[arg(long)]
+        #[arg(long = "yes-i-really-mean-it")]
         yes_i_really_mean_it: bool,
     },
     /// Remove all objects of a pool
     Purge {
         #[arg(value_name = "POOL", value_parser = name())]
         purged: ByteString,
-        #[arg(long)]
+        /// Although what is removed is gone for good
+        #[arg(long = "yes-i-really-really-mean-it")]
         yes_i_really_really_mean_it: bool,
     },
     /// List objects
