@@ -14,6 +14,7 @@ use siphon_objecter::{Objecter, ObjecterConfig, OpError};
 use siphon_wire::types::{Errno, PgId};
 
 use crate::cluster::ClusterArgs;
+use crate::exit::Stdout;
 
 /// The longest file that a command takes along, in bytes: a message's data may have 128 MiB.
 const MAX_INPUT: u64 = 128 << 20;
@@ -280,7 +281,7 @@ fn print(output: &CommandOutput, out_file: Option<&Path>) -> Result<ExitCode> {
             .with_context(|| format!("cannot write {}", file.display()))?,
         None if output.data.is_empty() => {}
         None => {
-            let mut stdout = io::stdout().lock();
+            let mut stdout = Stdout::lock();
             stdout.write_all(&output.data)?;
             if !output.data.ends_with(b"\n") {
                 stdout.write_all(b"\n")?;
