@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Subcommand;
+use serde_json::Value;
 use siphon_monclient::{Command, CommandOutput, MonClient, MonError, MonTarget};
 use siphon_objecter::{Objecter, ObjecterConfig, OpError};
 use siphon_wire::types::{Errno, PgId};
@@ -255,12 +256,20 @@ async fn output(
             let objecter = Objecter::start(mon, ObjecterConfig::new(&mon.context().config()))?;
             objecter.wait_for_latest_map(None).await?;
             match target {
-                Target::Pg(pg) => objecter.pg_command(*pg, &command, limit).await?,
+                Target::Pg(pg) => objecter.pg_command(*pg, &naming(command, *pg), limit).await?,
                 Target::Osd(osd) => objecter.osd_command(*osd, &command, limit).await?,
                 _ => unreachable!("only OSDs are asked by an objecter"),
             }
         }
     })
+}
+
+/// The command, which says to an OSD that has several which placement group is meant.
+fn naming(command: Command, pg: PgId) -> Command {
+    match serde_json::from_str::<Value>(command.text()) {
+        Ok(value) if value.get("pgid").is_none() => command.arg("pgid", pg.to_string()),
+        _ => command,
+    }
 }
 
 /// What was printed goes to standard output as it is, but for one line's end; what a person is told
