@@ -274,6 +274,7 @@ pub(crate) enum Verb {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(args_override_self = true)]
 pub(crate) struct LockArgs {
     #[command(subcommand)]
     pub(super) verb: LockVerb,
@@ -333,6 +334,7 @@ pub(super) enum LockVerb {
 }
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(args_override_self = true)]
 pub(crate) struct BenchArgs {
     /// How long, in seconds
     pub(super) seconds: u32,
@@ -379,6 +381,7 @@ pub(super) enum BenchOperation {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(args_override_self = true)]
 pub(crate) struct CleanupArgs {
     /// The object that remembers what was written
     #[arg(long, value_name = "NAME", value_parser = name())]

@@ -7,6 +7,7 @@ mod copying;
 mod locks;
 mod notices;
 mod objects;
+mod order;
 mod output;
 mod pools;
 mod snaps;
@@ -25,6 +26,7 @@ use crate::exit::Stdout;
 use crate::options;
 pub(crate) use args::Args;
 use args::{Format, Options, Verb, Words};
+pub(crate) use order::in_order;
 use output::{prettify, pretty};
 
 /// A failure of which no more is known than its number.

@@ -3,12 +3,13 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
-use crate::{Pair, feed};
+use crate::{Pair, common, feed};
 
 pub(crate) fn all(pair: &Pair) {
     forms_of_json(pair);
     a_listing_at_a_snapshot(pair);
     a_file_that_there_is_no_object_for(pair);
+    options_anywhere(pair);
     readers_that_leave(pair);
     blocks_of_any_length(pair);
     stripes(pair);
@@ -46,6 +47,35 @@ fn a_file_that_there_is_no_object_for(pair: &Pair) {
     let got = feed(pair.ours(&["get", "missing", path]), b"");
     assert_eq!(got.status.code(), Some(1), "{got:?}");
     assert_eq!(std::fs::read_to_string(&kept).unwrap(), "kept");
+}
+
+/// Before the verb, behind it, or in the environment.
+fn options_anywhere(pair: &Pair) {
+    pair.same(&["--lock-cookie", "c", "--lock-type=shared", "lock", "get", "small", "any"], b"");
+    let (ours, theirs) = pair.both(&["lock", "info", "small", "any", "-f", "json"], b"");
+    for info in [ours, theirs] {
+        let info = String::from_utf8(info.stdout).unwrap();
+        assert!(
+            info.contains("\"type\":\"shared\"") && info.contains("\"cookie\":\"c\""),
+            "{info}"
+        );
+    }
+    pair.same(&["rm", "small"], b"");
+    pair.same(&["put", "small", "-"], b"sma");
+    let mut ours = common::siphon(["rados", "ls", "-c"]);
+    ours.arg(pair.cluster.client_conf());
+    let mut theirs = pair.cluster.program("rados");
+    theirs.arg("ls");
+    let [ours, theirs] = [ours, theirs].map(|mut command| {
+        // What is of another verb is not for this one.
+        command.env("CEPH_ARGS", "-p data --all --run-name r");
+        feed(command, b"")
+    });
+    assert!(ours.status.success(), "{ours:?}");
+    assert!(
+        ours.stdout.starts_with(b"ours\t") || ours.stdout.windows(6).any(|it| it == b"\nours\t")
+    );
+    assert_eq!(ours.stdout, theirs.stdout);
 }
 
 /// A benchmark whose table was piped into `head` once left its objects in the pool.
