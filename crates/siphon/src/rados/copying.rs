@@ -44,10 +44,11 @@ impl Session {
         // What a file had is kept if there is no such object.
         let mut file = writer(&words[1])?;
         let on_terminal = words[1] == *"-" && io::stdout().is_terminal();
-        let bar = if on_terminal { ProgressBar::hidden() } else { self.bar(Some(size)) };
+        let (mut asked, mut got) = (self.options.offset.map_or(0, |it| it.0 as u64), 0);
+        let length = Some(size.saturating_sub(asked));
+        let bar = if on_terminal { ProgressBar::hidden() } else { self.bar(length) };
         let block = self.block_size(&pool)? as u64;
         let mut reads = VecDeque::new();
-        let (mut asked, mut got) = (0, 0);
         // An object that grows meanwhile is read to its new end.
         loop {
             while reads.len() < WINDOW && (asked < size.max(1) || reads.is_empty()) {

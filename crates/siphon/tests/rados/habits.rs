@@ -12,6 +12,7 @@ pub(crate) fn all(pair: &Pair) {
     options_anywhere(pair);
     readers_that_leave(pair);
     blocks_of_any_length(pair);
+    of_newer_releases(pair);
     stripes(pair);
 }
 
@@ -108,6 +109,27 @@ fn blocks_of_any_length(pair: &Pair) {
     let got = feed(pair.ours(&["-b", "1000G", "get", "blocks", "-"]), b"");
     assert!(got.status.success() && got.stdout == b"in one block", "{got:?}");
     assert!(feed(pair.ours(&["rm", "blocks"]), b"").status.success());
+}
+
+/// What Ceph's own has in newer releases only: beside its older form.
+fn of_newer_releases(pair: &Pair) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, "a header").unwrap();
+    let ours = |args: &[&str]| {
+        let done = feed(pair.ours(args), b"0123456789");
+        assert!(done.status.success(), "{args:?}: {done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    };
+    ours(&["put", "ten", "-"]);
+    for (offset, expected) in [("0", "0123456789"), ("7", "789"), ("10", ""), ("4K", "")] {
+        for block in ["1", "3", "4M"] {
+            assert_eq!(ours(&["get", "ten", "-", "--offset", offset, "-b", block]), expected);
+        }
+    }
+    ours(&["setomapheader", "ten", "--input-file", file.path().to_str().unwrap()]);
+    assert!(pair.same(&["-N", "ours", "getomapheader", "ten"], b"").contains("|a header|"));
+    ours(&["bench", "max", "write", "--xattr", "-b", "64", "--max-objects", "1"]);
+    ours(&["rm", "ten"]);
 }
 
 /// In an erasure-coded pool that takes no overwrites, what is longer than a block was cut where no stripe ends,
