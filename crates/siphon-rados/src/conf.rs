@@ -27,6 +27,7 @@ pub struct ClusterBuilder {
     name: Option<AuthName>,
     file: FileChoice,
     args: Vec<String>,
+    own: Vec<String>,
     settings: Vec<(String, String)>,
     timeout: Option<Duration>,
 }
@@ -77,6 +78,7 @@ impl ClusterBuilder {
             name: None,
             file: FileChoice::Search,
             args: Vec::new(),
+            own: Vec::new(),
             settings: Vec::new(),
             timeout: None,
         }
@@ -126,6 +128,18 @@ impl ClusterBuilder {
     #[must_use]
     pub fn args<A: Into<String>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Options of the program's own, by their names without `--`: in `$CEPH_ARGS` they are no mistakes in a name of
+    /// Ceph's. As [`ConfigLoader::own_options`].
+    ///
+    /// ```
+    /// let builder = siphon_rados::Cluster::builder().own_options(["run-name".to_owned()]);
+    /// ```
+    #[must_use]
+    pub fn own_options(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.own.extend(names);
         self
     }
 
@@ -195,6 +209,7 @@ impl ClusterBuilder {
             FileChoice::None => ConfigLoader::new().no_file(),
         };
         let name = self.name.iter().map(|name| format!("--name={name}"));
+        let loader = loader.own_options(self.own.iter().cloned());
         let loaded = loader.load(name.chain(self.args.iter().cloned()))?;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");

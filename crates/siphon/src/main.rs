@@ -124,6 +124,7 @@ fn main() -> ExitCode {
     });
     match result {
         Ok(code) => code,
+        Err(error) if exit::is_readers_end(&error) => ExitCode::from(exit::READER_IS_GONE),
         Err(error) => {
             eprintln!("siphon: {}", describe(&error));
             ceph::exit_code(&error).unwrap_or(ExitCode::FAILURE)

@@ -11,6 +11,8 @@ use siphon_common::logging::Log;
 use siphon_common::{Config, ConfigError, Context};
 use siphon_version::Build;
 
+use crate::rados::in_order;
+
 /// What every command's help says of them.
 pub(crate) const HELP: &str = "\
 Every command takes Ceph's options, as ceph.conf has them: --ms_tcp_nodelay=false, --debug-ms 1 (siphon
@@ -19,6 +21,8 @@ config help tells all), and what Ceph's own tools take: -c FILE, -n TYPE.ID, --i
 
 /// What of the process's command line is Ceph's.
 static ARGS: OnceLock<Vec<String>> = OnceLock::new();
+/// The options of ours that the called command has: `$CEPH_ARGS` may have them too.
+static OWN: OnceLock<Vec<String>> = OnceLock::new();
 
 /// Takes from the process's command line what is Ceph's; the rest is for clap. `command` tells which
 /// options are our own.
@@ -41,19 +45,26 @@ pub(crate) fn take(command: &clap::Command) -> Result<Vec<OsString>, ConfigError
         Some(text) => text.to_owned(),
         None => format!("\0{place}"),
     });
-    let loader = ConfigLoader::new().own_options(own(command, called.map(|it| it.1)));
+    let own = OWN.get_or_init(|| names_of(command, called.map(|it| it.1)));
+    let loader = ConfigLoader::new().own_options(own.iter().cloned());
     let (ceph, rest) = loader.split(texts.collect())?;
     let back = |text: String| match text.strip_prefix('\0').and_then(|place| place.parse().ok()) {
         Some(place) => args.get::<usize>(place).cloned().unwrap_or_default(),
         None => OsString::from(text),
     };
-    let rest = program.into_iter().chain(rest.into_iter().map(back)).chain(others).collect();
+    let mut rest: Vec<_> = rest.into_iter().map(back).chain(others).collect();
+    if called.is_some_and(|(_, called)| called.get_name() == "rados") {
+        let environment = std::env::var("CEPH_ARGS").unwrap_or_default();
+        let words = environment.split_ascii_whitespace().map(str::to_owned).collect();
+        let (_, words) = loader.split(words)?;
+        rest = in_order(command, words.into_iter().map(OsString::from).collect(), rest);
+    }
     let _ = ARGS.set(ceph); // once, at the beginning
-    Ok(rest)
+    Ok(program.into_iter().chain(rest).collect())
 }
 
 /// The names of the options that are the program's, or the command's that is called.
-fn own(command: &clap::Command, called: Option<&clap::Command>) -> Vec<String> {
+fn names_of(command: &clap::Command, called: Option<&clap::Command>) -> Vec<String> {
     let mut names: Vec<_> = command.get_arguments().flat_map(names).collect();
     called.into_iter().for_each(|called| add_names(called, &mut names));
     names
@@ -94,6 +105,11 @@ pub(crate) fn args() -> &'static [String] {
     ARGS.get().map_or(&[], Vec::as_slice)
 }
 
+/// The options of ours that the called command has.
+pub(crate) fn own() -> &'static [String] {
+    OWN.get().map_or(&[], Vec::as_slice)
+}
+
 /// The configuration of a command that asks no cluster: no file but one that somebody names.
 pub(crate) fn config() -> Result<Config, ConfigError> {
     load_with(ConfigLoader::new().no_default_file()).map(|loaded| loaded.config)
@@ -107,7 +123,7 @@ pub(crate) fn load(daemon: bool) -> Result<Loaded, ConfigError> {
 }
 
 fn load_with(loader: ConfigLoader) -> Result<Loaded, ConfigError> {
-    let loaded = loader.load(args().iter().cloned())?;
+    let loaded = loader.own_options(own().iter().cloned()).load(args().iter().cloned())?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

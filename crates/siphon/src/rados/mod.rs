@@ -7,13 +7,14 @@ mod copying;
 mod locks;
 mod notices;
 mod objects;
+mod order;
 mod output;
 mod pools;
 mod snaps;
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -21,10 +22,12 @@ use serde_json::Value;
 use siphon_rados::{Cluster, Pool};
 use siphon_wire::types::{ByteString, SnapId};
 
+use crate::exit::Stdout;
 use crate::options;
 pub(crate) use args::Args;
 use args::{Format, Options, Verb, Words};
-use output::prettify;
+pub(crate) use order::in_order;
+use output::{prettify, pretty};
 
 /// A failure of which no more is known than its number.
 #[derive(Debug)]
@@ -202,8 +205,8 @@ impl Session {
     /// Shows JSON as it is wanted.
     fn show(&self, value: &Value) -> Result<()> {
         match self.json() {
-            Some(true) => say(&format!("{value:#}\n")),
-            _ if self.options.pretty_format => say(&format!("{value:#}\n")),
+            Some(true) => say(&format!("{}\n", pretty(value))),
+            _ if self.options.pretty_format => say(&format!("{}\n", pretty(value))),
             _ => say(&format!("{value}\n")),
         }
     }
@@ -232,6 +235,6 @@ fn say(text: &str) -> Result<()> {
 }
 
 fn write_out(bytes: &[u8]) -> Result<()> {
-    let mut stdout = io::stdout().lock();
+    let mut stdout = Stdout::lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).context("cannot write standard output")
 }
