@@ -69,9 +69,10 @@ pub fn request(path: impl AsRef<Path>, text: &str) -> Result<Vec<u8>, AskError> 
         .map_err(|source| AskError::Connect { path: path.to_owned(), source })?;
     let talk = |stream: &mut UnixStream| -> io::Result<Vec<u8>> {
         stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(&[text.as_bytes(), &[0]].concat())?;
+        // Who does not take all of it may have said why.
+        let asked = stream.write_all(&[text.as_bytes(), &[0]].concat());
         let mut len = [0; 4];
-        stream.read_exact(&mut len)?;
+        stream.read_exact(&mut len).map_err(|error| asked.err().unwrap_or(error))?;
         let len = u64::from(u32::from_be_bytes(len));
         let mut answer = Vec::with_capacity(len.min(AT_ONCE) as usize);
         stream.take(len.min(MAX_ANSWER)).read_to_end(&mut answer)?;
