@@ -1,7 +1,5 @@
 //! What the process's exit code says: one table for the help, the man pages and docs/install.md.
 
-/// A measurement that was interrupted, as of a program that SIGINT ended.
-pub(crate) const INTERRUPTED: u8 = 130;
 /// A sweep whose time was over, as of `timeout`.
 pub(crate) const TIME_IS_OVER: u8 = 124;
 
@@ -48,6 +46,8 @@ fn is_readers_end(panic: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use siphon_common::interrupt::INTERRUPTED;
+
     use super::*;
 
     #[test]

@@ -14,7 +14,7 @@ use siphon_common::{Context, admin_socket};
 
 use self::model::{Model, Sample};
 use self::view::View;
-use crate::interrupt::Interrupt;
+use siphon_common::interrupt::Interrupt;
 
 /// Where Ceph's daemons have their sockets.
 const RUN_DIR: &str = "/var/run/ceph";

@@ -22,9 +22,9 @@ use siphon_wire::{DecodeError, Decoder, Encoder};
 use super::args::{BenchArgs, BenchOperation, CleanupArgs};
 use super::copying::BLOCK;
 use super::{Failed, Session, say};
-use crate::interrupt::Interrupt;
 use content::Content;
 use plan::{Plan, Running};
+use siphon_common::interrupt::Interrupt;
 use table::Table;
 
 const LAST_RUN: &str = "benchmark_last_metadata";
