@@ -389,6 +389,10 @@ mod tests {
         context.set_option("debug_ms", "1/5").unwrap(); // no change
         let error = context.inject_args("--debug_ms=2 x").unwrap_err();
         assert!(matches!(error, ConfigError::NotAnOption { .. }), "{error}");
+        let error = context.inject_args("--ms-typ=x --foo").unwrap_err();
+        assert!(error.to_string().contains("did you mean 'ms_type'"), "{error}");
+        let error = context.inject_args("--foo=1").unwrap_err();
+        assert!(error.to_string().starts_with("no option is called 'foo'"), "{error}");
         let want = [("log_file", "/x/"), ("log_file", "/x/y"), ("debug_ms", "1/5")];
         let heard = heard.lock().unwrap();
         assert!(heard.iter().map(|(name, text)| (*name, text.as_str())).eq(want), "{heard:?}");

@@ -74,7 +74,12 @@ pub(crate) fn register(commands: &Commands, context: &WeakContext) {
         const { &[Arg::many("injected_args")] },
         "inject configuration arguments into running daemon",
         |context, input| {
-            context.inject_args(input.args.as_deref().unwrap_or_default()).map_err(refused)?;
+            let injected = context.inject_args(input.args.as_deref().unwrap_or_default());
+            injected.map_err(|error| match error {
+                // As Ceph has it, for which that is no option but a word too many.
+                ConfigError::UnknownOption { .. } => CommandError::invalid(error.to_string()),
+                error => refused(error),
+            })?;
             Ok(json!({}))
         },
     );

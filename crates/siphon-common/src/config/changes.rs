@@ -178,6 +178,19 @@ impl Config {
         }
     }
 
+    /// The value that counts of an option, with its metavariables as they were written; empty if there is no such
+    /// option.
+    ///
+    /// ```
+    /// let mut config = siphon_common::Config::default();
+    /// config.set("admin_socket", "/run/$name.$pid.asok")?;
+    /// assert_eq!(config.raw("admin_socket"), "/run/$name.$pid.asok");
+    /// # Ok::<(), siphon_common::ConfigError>(())
+    /// ```
+    pub fn raw(&self, name: &str) -> String {
+        Self::option(name).map_or_else(String::new, |option| self.raw_of(option))
+    }
+
     /// A text with its metavariables, as `$cluster` and `$name`, replaced by what they stand for here.
     pub fn expand(&self, text: &str) -> String {
         metavariables::expand(self, text, None)

@@ -17,6 +17,7 @@
 
 mod args;
 mod changes;
+mod check;
 mod conf_file;
 mod error;
 mod identity;
