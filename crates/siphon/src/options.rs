@@ -125,6 +125,15 @@ pub(crate) fn load(daemon: bool) -> Result<Loaded, ConfigError> {
     load_with(ConfigLoader::of(defaults))
 }
 
+/// The same as a daemon with this name would have it, of a cluster if that is named.
+pub(crate) fn load_as(name: &str, cluster: Option<&str>) -> Result<Config, ConfigError> {
+    let mut defaults = Config::default();
+    defaults.set_daemon(true);
+    let who = cluster.map(|cluster| format!("--cluster={cluster}")).into_iter();
+    let args = args().iter().cloned().chain(who).chain([format!("--name={name}")]);
+    Ok(ConfigLoader::of(defaults).load(args)?.config)
+}
+
 fn load_with(loader: ConfigLoader) -> Result<Loaded, ConfigError> {
     let loaded = loader.load(args().iter().cloned())?;
     for warning in &loaded.warnings {

@@ -108,6 +108,55 @@ fn config_and_log(socket: &Path, folder: &Path) {
     assert!(file.exists(), "opened again");
 }
 
+/// A daemon by its name had its socket in /var/run/ceph, whatever its configuration says.
+#[test]
+fn a_daemon_is_found_by_its_name_where_its_configuration_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = |name: &str| folder.path().join(name);
+    let conf = inside("little.conf");
+    let of = |name: &str| format!("admin_socket = {}\n", inside(name).display());
+    let (osd, client) = (of("$cluster-$name.asok"), of("$name.$pid.asok"));
+    std::fs::write(&conf, format!("[osd]\n{osd}[client]\n{client}")).unwrap();
+    let conf = conf.to_str().unwrap();
+    let osd = Listening::start(["echo", "ADDR", "--as", "osd.0", "-c", conf, "-n", "osd.0"]);
+    let client = Listening::start(["echo", "ADDR", "--as", "client.x", "-c", conf, "--id", "x"]);
+    assert!(inside("little-osd.0.asok").exists(), "{}", osd.output());
+    let client_by_pid = format!("client.x.{}", client.pid());
+    for name in ["osd.0", &client_by_pid] {
+        let told = json(&stdout(siphon(["-c", conf, "daemon", name, "version"])));
+        assert!(told["version"].as_str().unwrap().starts_with("siphon"), "{told}");
+        if require(siphon_peers::ceph_with_key()).is_some() {
+            let mut ceph = siphon_peers::ceph_with_key().unwrap();
+            ceph.args(["-c", conf, "daemon", name, "version"]);
+            let theirs = String::from_utf8(run(ceph, TIMEOUT).unwrap().stdout).unwrap();
+            assert_eq!(json(&theirs), told, "{name}");
+        }
+    }
+    // A format stands where Ceph's `ceph` takes it.
+    for words in [["perf", "dump", "-f", "json"], ["-f", "json", "perf", "dump"]] {
+        let mut command = siphon(["-c", conf, "daemon", "osd.0"]);
+        command.args(words);
+        assert_eq!(stdout(command).lines().count(), 1, "{words:?}");
+    }
+    let error = failure(siphon(["-c", conf, "daemon", "osd.1", "version"]));
+    let socket = inside("little-osd.1.asok").display().to_string();
+    assert!(error.contains(&socket) && error.contains("is the daemon running"), "{error}");
+    let error = failure(siphon(["-c", conf, "daemon", "disk.1", "version"]));
+    assert!(error.contains("name a daemon as osd.0, or its socket with a / in it"), "{error}");
+}
+
+#[test]
+fn a_process_that_hangs_is_given_up_when_it_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("hangs.asok");
+    let _hangs = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let socket = socket.to_str().unwrap();
+    let error = failure(siphon(["daemon", "--timeout", "0.2", socket, "version"]));
+    assert!(error.contains("has not answered within 0.2 s"), "{error}");
+    let error = failure(siphon(["daemon", "--timeout", "0", socket, "version"]));
+    assert!(error.contains("--timeout 0: not a time to wait"), "{error}");
+}
+
 #[test]
 fn we_ask_a_real_monitor() {
     let Some(mon) = require(CephMon::start(MonOptions::default())) else {

@@ -82,6 +82,11 @@ impl Listening {
         Self { addr, leash, log }
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.leash.pid()
+    }
+
     /// What it has written.
     pub(crate) fn output(&self) -> String {
         self.leash.output()
