@@ -1,3 +1,4 @@
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -131,21 +132,20 @@ impl PerfCollection {
     /// Every source, by a name that no other has.
     pub fn named(&self) -> Vec<(String, Arc<dyn PerfSource>)> {
         let sources: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
-        let mut named: Vec<(String, Arc<dyn PerfSource>)> = Vec::with_capacity(sources.len());
-        for source in sources {
+        let mut taken = HashSet::with_capacity(sources.len());
+        let mut last: HashMap<String, usize> = HashMap::new();
+        let free = |source: Arc<dyn PerfSource>| {
             let name = source.name();
-            let taken = |wanted: &str| named.iter().any(|(name, _)| name == wanted);
-            let free = match taken(&name) {
-                false => name,
-                // Two stacks have a first worker each.
-                true => (2..)
-                    .map(|number| format!("{name}#{number}"))
-                    .find(|wanted| !taken(wanted))
-                    .unwrap_or(name),
-            };
-            named.push((free, source));
-        }
-        named
+            let mut free = name.clone();
+            // Two stacks have a first worker each.
+            while !taken.insert(free.clone()) {
+                let number = last.entry(name.clone()).or_insert(1);
+                *number += 1;
+                free = format!("{name}#{number}");
+            }
+            (free, source)
+        };
+        sources.into_iter().map(free).collect()
     }
 
     /// A dump of numbers that is not made yet.
