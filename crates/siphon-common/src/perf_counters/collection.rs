@@ -129,7 +129,7 @@ impl PerfCollection {
         chosen.map(|(_, source)| source.reset()).count() > 0
     }
 
-    /// Every source, by a name that no other has.
+    /// Every source, by a name that no other has, in the order of these, as Ceph tells them.
     pub fn named(&self) -> Vec<(String, Arc<dyn PerfSource>)> {
         let sources: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
         let mut taken = HashSet::with_capacity(sources.len());
@@ -145,7 +145,9 @@ impl PerfCollection {
             }
             (free, source)
         };
-        sources.into_iter().map(free).collect()
+        let mut named: Vec<_> = sources.into_iter().map(free).collect();
+        named.sort_by(|a, b| a.0.cmp(&b.0));
+        named
     }
 
     /// A dump of numbers that is not made yet.
@@ -226,6 +228,24 @@ mod tests {
                 [0],
             0
         );
+    }
+
+    #[test]
+    fn sources_are_told_by_name_and_counters_in_their_order() {
+        let collection = PerfCollection::default();
+        let blocks = ["throttle-b", "AsyncMessenger::Worker-1", "AsyncMessenger::Worker-0"]
+            .map(|name| Counters::new(name, &INFOS));
+        blocks.iter().for_each(|block| collection.add(block.source()));
+        for told in [collection.dump(None, None), collection.schema()] {
+            let told = told.as_object().unwrap();
+            let names: Vec<_> = told.keys().collect();
+            assert_eq!(
+                names,
+                ["AsyncMessenger::Worker-0", "AsyncMessenger::Worker-1", "throttle-b"]
+            );
+            let counters: Vec<_> = told["throttle-b"].as_object().unwrap().keys().collect();
+            assert_eq!(counters, ["msgr_recv_bytes", "msgr_send_messages_queue_lat"]);
+        }
     }
 
     #[test]
