@@ -88,7 +88,7 @@ fn config_and_log(socket: &Path, folder: &Path) {
     assert_eq!(ask(&["config", "diff", "get", "debug_ms"])["diff"], serde_json::json!({}));
     ask(&["injectargs", "--ms_tcp_rcvbuf=64K"]);
     assert_eq!(ask(&["config", "get", "ms_tcp_rcvbuf"])["ms_tcp_rcvbuf"], "65536");
-    assert_eq!(ask(&["config", "help", "ms_tcp_nodelay"])["type"], "bool");
+    assert_eq!(ask(&["config", "help", "ms_tcp_nodelay"])["option"]["type"], "bool");
     for (words, expected) in [
         (&["config", "set", "ms_async_op_threads", "7"][..], "ERROR: (1) Operation not permitted"),
         (&["config", "set", "no_such_option", "7"], "ERROR: (2) No such file or directory"),
@@ -214,10 +214,68 @@ fn both_ways(release: Release) {
         schema["val"].as_object_mut().unwrap().remove("description");
         schema
     };
+    options_are_told_alike(
+        &|socket, words| json(&ceph_of(&cluster, "daemon", socket, words)),
+        file,
+    );
     let theirs = throttle(file, "client");
     assert_eq!(throttle("ours.asok", "osd.9"), theirs);
     let show = json(&ceph_of(&cluster, "--admin-daemon", "ours.asok", &["config", "show"]));
     assert_eq!(show["ms_type"], "async+posix");
+}
+
+/// Ours and Ceph's, where Ceph's is another word for what Siphon takes as well.
+const OTHER_TYPES: [(&str, &str); 4] =
+    [("uint", "int"), ("uint", "secs"), ("str", "uuid"), ("size", "uint")];
+
+/// docs/configuration.md says why.
+const OTHER_DEFAULTS: [&str; 2] = ["exporter_addr", "keyring"];
+
+/// What `config help` and `config diff` tell has Ceph's form, and its types.
+fn options_are_told_alike(ask: &dyn Fn(&str, &[&str]) -> Value, theirs: &str) {
+    let both = ["ours.asok", theirs];
+    let all = both.map(|socket| ask(socket, &["config", "help"])["options"].clone());
+    let of = |all: &Value, name: &str| {
+        all.as_array().unwrap().iter().find(|option| option["name"] == name).cloned()
+    };
+    let one = ["ms_tcp_nodelay", "ms_type"];
+    for (socket, (all, name)) in both.iter().zip(all.iter().zip(one)) {
+        assert_eq!(ask(socket, &["config", "help", name])["option"], of(all, name).unwrap());
+    }
+    let mut compared = 0;
+    for ours in all[0].as_array().unwrap() {
+        let name = ours["name"].as_str().unwrap();
+        let Some(theirs) = of(&all[1], name) else { continue }; // it is another release's, or our own
+        compared += 1;
+        let keys = |option: &Value| {
+            let keys = option.as_object().unwrap().keys().filter(|key| *key != "since");
+            keys.cloned().collect::<Vec<_>>()
+        };
+        let [our_type, their_type] = [ours, &theirs].map(|it| it["type"].as_str().unwrap());
+        assert!(
+            our_type == their_type || OTHER_TYPES.contains(&(our_type, their_type)),
+            "{name}: {our_type}, {their_type}"
+        );
+        assert_eq!(ours["level"], theirs["level"], "{name}");
+        if our_type == their_type {
+            assert_eq!(keys(ours), keys(&theirs), "{name}");
+            if !OTHER_DEFAULTS.contains(&name) {
+                assert_eq!(ours["default"], theirs["default"], "{name}");
+                assert_eq!(ours["daemon_default"], theirs["daemon_default"], "{name}");
+            }
+        }
+    }
+    assert!(compared > 60, "{compared}");
+    for (name, value) in [("ms_tcp_nodelay", "0"), ("ms_max_backoff", "7"), ("debug_ms", "3")] {
+        let [ours, theirs] = both.map(|socket| {
+            ask(socket, &["config", "set", name, value]);
+            ask(socket, &["config", "diff"])["diff"][name].clone()
+        });
+        for key in ["default", "override", "final"] {
+            assert_eq!(ours[key], theirs[key], "{name} {key}");
+        }
+        both.iter().for_each(|socket| drop(ask(socket, &["config", "unset", name])));
+    }
 }
 
 /// What `ceph` of the cluster's release prints to a command at a socket in the cluster's folder of sockets.
@@ -291,7 +349,7 @@ fn ours_by_theirs(ask: &dyn Fn(&[&str]) -> String, log: &Path) {
         (&"0/0".into(), &"1/5".into(), &"1/5".into())
     );
     asked(&["config", "unset", "debug_ms"]);
-    assert_eq!(asked(&["config", "help", "ms_type"])["name"], "ms_type");
+    assert_eq!(asked(&["config", "help", "ms_type"])["option"]["name"], "ms_type");
     assert!(asked(&["help"])["log flush"].is_string());
     assert!(asked(&["version"])["version"].is_string());
     asked(&["log", "flush"]);

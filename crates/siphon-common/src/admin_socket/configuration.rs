@@ -65,8 +65,13 @@ pub(crate) fn register(commands: &Commands, context: &WeakContext) {
         const { &[Arg::optional("var")] },
         "get config setting schema and descriptions",
         |_, input| match &input.var {
-            Some(var) => Ok(Config::honoured(var).map_err(refused)?.to_json(false)),
-            None => Ok(Config::options().map(|option| option.to_json(false)).collect()),
+            Some(var) => {
+                Ok(json!({ "option": Config::honoured(var).map_err(refused)?.to_json(false) }))
+            }
+            None => {
+                let options: Vec<_> = Config::options().map(|it| it.to_json(false)).collect();
+                Ok(json!({ "options": options }))
+            }
         },
     );
     add(

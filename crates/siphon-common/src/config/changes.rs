@@ -27,15 +27,30 @@ pub struct OptionDiff {
 }
 
 impl OptionDiff {
-    /// As Ceph's `config diff` tells it: each source that says something, and what counts.
+    /// As Ceph's `config diff` tells it: each source that says something, and what counts, by the option's type.
     pub fn to_json(&self) -> Value {
+        let kind = self.option.kind;
         let mut sources = Map::new();
-        sources.insert("default".to_owned(), self.default.as_str().into());
+        sources.insert("default".to_owned(), kind.to_json(&self.default));
         for setting in &self.settings {
-            sources.insert(setting.source.name().to_owned(), setting.text.as_str().into());
+            let shown = match kind {
+                OptionKind::Text => setting.text.clone(), // with its metavariables
+                _ => self.option.shown(&setting.text).unwrap_or_else(|| setting.text.clone()),
+            };
+            sources.insert(setting.source.name().to_owned(), kind.to_json(&shown));
         }
-        sources.insert("final".to_owned(), self.value.as_str().into());
+        sources.insert("final".to_owned(), kind.to_json(&self.value));
         Value::Object(sources)
+    }
+}
+
+impl OptionInfo {
+    /// A value that a user wrote as it is shown: `64K` as `65536`. None if it is none.
+    fn shown(&self, text: &str) -> Option<String> {
+        let mut scratch = Config::default();
+        let slot = scratch.slot_mut(self.name)?;
+        slot.parse(self.kind, text.trim()).ok()?;
+        Some(slot.render(self.kind))
     }
 }
 
