@@ -1,13 +1,12 @@
 //! What `ms_dispatch_throttle_bytes` lets in: `throttle-msgr_dispatch_throttler-NAME` of Ceph's `perf dump`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use siphon_common::perf_counters::{CounterInfo, CounterValue, PerfSource};
+use siphon_common::perf_counters::{PerfSource, ThrottleFigures, ThrottleSource};
 
 use crate::messenger::Shared;
-use crate::throttle_counters::{self, Figures};
 
 /// What each worker has counted.
 ///
@@ -71,19 +70,20 @@ impl DispatchThrottle {
     }
 
     /// `held` is what waits: messages that have bytes, and these.
-    fn figures(&self, held: impl FnOnce() -> (u64, u64)) -> Figures {
+    fn figures(&self, held: impl FnOnce() -> (u64, u64)) -> ThrottleFigures {
+        let mut figures = ThrottleFigures { max: self.max, ..ThrottleFigures::default() };
         if self.max == 0 {
-            return Figures::default();
+            return figures;
         }
-        let mut figures = Figures { max: self.max, ..Figures::default() };
         for worker in &self.workers {
             let of = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
             figures.get += of(&worker.got);
             figures.get_sum += of(&worker.got_bytes);
             figures.get_or_fail_fail += of(&worker.refused);
             figures.waits += of(&worker.waits);
-            figures.wait_nanos += of(&worker.wait_nanos);
+            figures.wait += Duration::from_nanos(of(&worker.wait_nanos));
         }
+        figures.get_or_fail_success = figures.get;
         // In this order nothing counts as put that was not got.
         let (messages, bytes) = held();
         figures.val = bytes;
@@ -93,44 +93,17 @@ impl DispatchThrottle {
     }
 }
 
-struct Source {
-    messenger: Weak<Shared>,
-    /// What it had counted when it was last reset.
-    base: Mutex<Figures>,
-}
-
 /// Has `perf dump` tell of it, as long as what is returned is there.
 pub(crate) fn register(messenger: &Arc<Shared>) -> Arc<dyn PerfSource> {
-    let source: Arc<dyn PerfSource> =
-        Arc::new(Source { messenger: Arc::downgrade(messenger), base: Mutex::default() });
+    let named = Arc::downgrade(messenger);
+    let counted = named.clone();
+    let name = move || {
+        let name = named.upgrade().map_or_else(String::new, |it| it.name().to_string());
+        format!("msgr_dispatch_throttler-{name}")
+    };
+    let figures = |it: Arc<Shared>| it.dispatch_throttle().figures(|| it.queue().held());
+    let figures = move || counted.upgrade().map(figures).unwrap_or_default();
+    let source: Arc<dyn PerfSource> = ThrottleSource::new(name, figures);
     messenger.context().perf().add(Arc::clone(&source));
     source
-}
-
-impl Source {
-    fn figures(&self) -> Figures {
-        let figures = |it: Arc<Shared>| it.dispatch_throttle().figures(|| it.queue().held());
-        self.messenger.upgrade().map_or_else(Figures::default, figures)
-    }
-}
-
-impl PerfSource for Source {
-    fn name(&self) -> String {
-        let name = self.messenger.upgrade().map_or_else(String::new, |it| it.name().to_string());
-        format!("throttle-msgr_dispatch_throttler-{name}")
-    }
-
-    fn infos(&self) -> &'static [CounterInfo] {
-        &throttle_counters::INFOS
-    }
-
-    fn values(&self) -> Vec<CounterValue> {
-        let base = *self.base.lock().unwrap_or_else(PoisonError::into_inner);
-        self.figures().since(&base).values()
-    }
-
-    fn reset(&self) {
-        let now = self.figures();
-        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = now;
-    }
 }
