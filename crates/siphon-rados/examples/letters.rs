@@ -4,7 +4,8 @@
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use siphon_rados::{Cluster, Errno, ReadOp, WriteOp};
+use siphon_rados::types::Errno;
+use siphon_rados::{Cluster, ReadOp, WriteOp};
 
 /// Does all of it in a pool, and leaves nothing behind.
 ///

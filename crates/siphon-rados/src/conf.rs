@@ -182,9 +182,34 @@ impl ClusterBuilder {
     /// ```
     pub async fn connect(self) -> Result<Cluster, ConnectError> {
         let (config, name) = self.configure()?;
-        let timeout = self.timeout.unwrap_or(config.client_mount_timeout);
-        let context = Context::new(config);
-        let mon = MonClient::builder(&context).name(name).start()?;
+        self.connect_with(&Context::new(config), name).await
+    }
+
+    /// The same with a context that was made of what [`configure`](Self::configure) gives: for who wants an
+    /// admin socket or a log of it before there is a session.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use siphon_common::{Context, admin_socket::AdminSocket};
+    ///
+    /// let builder = siphon_rados::Cluster::builder();
+    /// let (config, name) = builder.configure()?;
+    /// let context = Context::new(config);
+    /// let _socket = AdminSocket::of(&context)?;
+    /// let cluster = builder.connect_with(&context, name).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn connect_with(
+        &self,
+        context: &Context,
+        name: AuthName,
+    ) -> Result<Cluster, ConnectError> {
+        let timeout = self.timeout.unwrap_or(context.config().client_mount_timeout);
+        let mon = MonClient::builder(context).name(name).start()?;
         mon.authenticate(timeout).await?;
         let objecter = Objecter::start(&mon, ObjecterConfig::new(&context.config()))?;
         objecter.wait_for_latest_map(Some(timeout)).await?;

@@ -52,14 +52,8 @@ pub use lock::Lock;
 pub use object::{Answer, Change};
 pub use op::{InvalidOp, ObjectOp, Out, Outputs, ReadOp, Reading, WriteOp, Writing};
 pub use pool::{Kind, Operation, Pool};
-pub use siphon_messages::osd::{
-    AllocHintFlags, Checksum, ListObject, ObjectStat, OmapPart, OsdFlags, OsdOpFlags, SparseData,
-};
+pub use siphon_messages::osd::ListObject;
 pub use siphon_monclient::{Command, CommandOutput};
 pub use siphon_objecter::{Budget, Notification, NotifyReply, SnapContext, Watch, WatchEvent};
 pub use siphon_osdmap::PoolSnap;
-pub use siphon_wire::buf::Rope;
-pub use siphon_wire::types::{
-    AuthName, ByteString, EntityName, Errno, ObjectLocator, SnapId, Utime, Version,
-};
 pub use wait::Wait;

@@ -46,7 +46,7 @@ impl ClusterArgs {
         // A command asks one thing at a time.
         config.ms_async_op_threads = 1;
         let context = Context::new(config);
-        options::follow(&context);
+        options::attend(&context);
         let mon = MonClient::builder(&context).name(name).start()?;
         mon.authenticate(timeout).await?;
         Ok(mon)

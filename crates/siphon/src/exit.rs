@@ -3,8 +3,6 @@
 use std::fmt;
 use std::io::{self, ErrorKind, StdoutLock, Write};
 
-/// A measurement that was interrupted, as of a program that SIGINT ended.
-pub(crate) const INTERRUPTED: u8 = 130;
 /// A sweep whose time was over, as of `timeout`.
 pub(crate) const TIME_IS_OVER: u8 = 124;
 
@@ -97,6 +95,8 @@ fn is_panic_of_reader(panic: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use siphon_common::interrupt::INTERRUPTED;
+
     use super::*;
 
     #[test]

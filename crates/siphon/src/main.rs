@@ -8,7 +8,6 @@ mod config;
 mod daemon;
 mod echo;
 mod exit;
-mod interrupt;
 mod monitor;
 mod options;
 mod perf;
@@ -119,6 +118,7 @@ fn main() -> ExitCode {
     let result = start_log(&cli).and_then(|log| {
         exit::end_with_the_reader();
         let result = run(cli.command);
+        options::leave();
         log.finish();
         result
     });

@@ -1,15 +1,12 @@
 //! Ceph's options on our command line: `--ms_type=async+posix` before or behind any command.
 
 use std::ffi::OsString;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::Result;
-use serde_json::json;
-use siphon_common::admin_socket::CommandSpec;
 use siphon_common::config::{ConfigLoader, Loaded};
 use siphon_common::logging::Log;
-use siphon_common::{Config, ConfigError, Context};
-use siphon_version::Build;
+use siphon_common::{Config, ConfigError, Context, Presence, PresenceError};
 
 use crate::rados::in_order;
 
@@ -88,13 +85,35 @@ pub(crate) fn set_log(log: &Log) {
     let _ = LOG.set(log.clone()); // once, at the beginning
 }
 
+/// What the process shows of itself with this context, whose options its log heeds, as long as this is there.
+///
+/// # Errors
+/// As [`Presence::of`].
+pub(crate) fn present(context: &Context, daemon: &str) -> Result<Presence, PresenceError> {
+    follow(context);
+    Presence::of(context, daemon)
+}
+
+/// The same of a client of a cluster.
+static ATTENDED: Mutex<Option<Presence>> = Mutex::new(None);
+
+/// What the process shows of itself as a client of a cluster, until it [leaves](leave): those that talk to one
+/// have no better place to keep it.
+pub(crate) fn attend(context: &Context) {
+    follow(context);
+    let presence = Presence::of_client(context);
+    *ATTENDED.lock().unwrap_or_else(PoisonError::into_inner) = Some(presence);
+}
+
+/// The end of what [`attend`] began.
+pub(crate) fn leave() {
+    ATTENDED.lock().unwrap_or_else(PoisonError::into_inner).take();
+}
+
 /// Has the log heed a context whose options an admin socket or the monitors change, and the admin socket tell what
 /// the program was built from.
-pub(crate) fn follow(context: &Context) {
-    let spec = CommandSpec { prefix: "git_version", args: &[], help: "get git sha1" };
-    context.commands().register(spec, |_| {
-        Ok(json!({ "git_version": Build::this().commit.unwrap_or("unknown") }))
-    });
+fn follow(context: &Context) {
+    siphon_version::register(context.commands());
     if let Some(log) = LOG.get() {
         log.follow(context);
     }
@@ -120,6 +139,15 @@ pub(crate) fn load(daemon: bool) -> Result<Loaded, ConfigError> {
     let mut defaults = Config::default();
     defaults.set_daemon(daemon);
     load_with(ConfigLoader::of(defaults))
+}
+
+/// The same as a daemon with this name would have it, of a cluster if that is named.
+pub(crate) fn load_as(name: &str, cluster: Option<&str>) -> Result<Config, ConfigError> {
+    let mut defaults = Config::default();
+    defaults.set_daemon(true);
+    let who = cluster.map(|cluster| format!("--cluster={cluster}")).into_iter();
+    let args = args().iter().cloned().chain(who).chain([format!("--name={name}")]);
+    Ok(ConfigLoader::of(defaults).load(args)?.config)
 }
 
 fn load_with(loader: ConfigLoader) -> Result<Loaded, ConfigError> {

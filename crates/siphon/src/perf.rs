@@ -12,9 +12,7 @@ use anyhow::{Context as _, Error, Result, bail};
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use siphon_auth::{AuthClient, ConnectionMode, CryptoKey, KeyType, ModeList, Modes, SharedSecret};
-use siphon_common::admin_socket::AdminSocket;
-use siphon_common::prometheus::Endpoint;
-use siphon_common::{Config, Context, PidFile};
+use siphon_common::{Config, Context};
 use siphon_msgr::{Messenger, Stack, SystemEnv};
 use siphon_net::{CongestionControl, RdmaCounts, RdmaDevice};
 use siphon_perf::{
@@ -26,10 +24,10 @@ use siphon_proto::v2::compression::{Algorithm, CompressionOptions};
 use siphon_proto::{Policy, Throttle, Throttles};
 use siphon_wire::types::{AuthName, EntityAddrVec, EntityName, EntityType};
 
-use crate::interrupt::{Ending, Interrupt};
 use crate::size::Size;
 use crate::stack::StackArgs;
 use crate::{address, options, top};
+use siphon_common::interrupt::{Ending, Interrupt};
 
 /// Turns of messenger and plain sockets with `--baseline`.
 const ROUNDS: u32 = 5;
@@ -256,9 +254,7 @@ fn run_both(args: &Args) -> Result<ExitCode> {
     watch::check(*watch)?;
     let workload = work.workload()?;
     let context = stack.context()?;
-    options::follow(&context);
-    let _socket = AdminSocket::of(&context)?;
-    let _metrics = Endpoint::of(&context, "client.0")?;
+    let _presence = options::present(&context, "client.0")?;
     let stack = Stack::new(&context)?;
     let secret = seal.secret(ModeArgs::new_key)?;
     let options = ServerOptions::default();
@@ -299,9 +295,7 @@ fn run_client(
     let workload = work.workload()?;
     let server = address::resolve(addr, None)?;
     let context = stack.context()?;
-    options::follow(&context);
-    let _socket = AdminSocket::of(&context)?;
-    let _metrics = Endpoint::of(&context, "client.0")?;
+    let _presence = options::present(&context, "client.0")?;
     let stack = Stack::new(&context)?;
     let no_key = || bail!("--mode secure needs --keyfile FILE: that of `siphon perf server`");
     let secret = seal.secret(no_key)?;
@@ -326,10 +320,7 @@ fn serve(
 ) -> Result<()> {
     watch::check(watch)?;
     let context = stack.context()?;
-    options::follow(&context);
-    let _pid_file = PidFile::of(&context)?;
-    let _socket = AdminSocket::of(&context)?;
-    let _metrics = Endpoint::of(&context, "osd.0")?;
+    let _presence = options::present(&context, "osd.0")?;
     let stack = Stack::new(&context)?;
     let secret = seal.secret(|| {
         let Some(path) = &seal.keyfile else {

@@ -208,7 +208,9 @@ impl MessengerWorker {
 
     fn send(&mut self, now: Instant, id: ConnectionId, message: OutMessage) {
         match self.connections.get(&id) {
-            Some(Owned::Loopback(connection)) => deliver_locally(connection, message),
+            Some(Owned::Loopback(connection)) => {
+                deliver_locally(connection, message, self.index);
+            }
             Some(Owned::Remote(_)) => self.change(id, |r| r.send(now, message)),
             None => {}
         }
@@ -221,7 +223,10 @@ impl MessengerWorker {
             Mail::Keepalive(id, stamp) => self.change(id, |r| r.proto.keepalive(now, stamp)),
             Mail::MarkDisposable(id) => self.change(id, |r| r.proto.mark_disposable()),
             Mail::Room(id) => self.change(id, |r| r.proto.handle_room(now)),
-            Mail::Resume(id) => self.change(id, |r| r.paused = false),
+            Mail::Resume(id) => {
+                let worker = self.index;
+                self.change(id, |r| r.resume(now, worker));
+            }
             Mail::Continue(id) => self.change(id, |_| {}),
             Mail::Flush(id, done) => match self.connections.get(&id) {
                 Some(Owned::Loopback(_)) => drop(done.send(())),
@@ -620,10 +625,11 @@ impl Handler for MessengerWorker {
 }
 
 /// A message to ourselves takes the way of one that arrived.
-fn deliver_locally(connection: &Connection, message: OutMessage) {
+fn deliver_locally(connection: &Connection, message: OutMessage, worker: usize) {
     let Ok(message) = catch_unwind(AssertUnwindSafe(|| message.deliver(Features::ALL))) else {
         return connection.fail(CloseReason::Panicked);
     };
+    connection.messenger().dispatch_throttle().got(worker, message.payload.len());
     // Nothing is read on this connection, so there is nothing to pause.
     remote::dispatch(connection, message);
 }

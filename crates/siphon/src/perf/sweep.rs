@@ -24,9 +24,10 @@ use siphon_wire::types::Utime;
 
 use super::{Mode, ModeArgs, WARM_UP, auth_client, start_server};
 use crate::exit::TIME_IS_OVER;
-use crate::interrupt::Interrupt;
+use crate::options;
 use crate::size::Size;
 use crate::stack::StackOptions;
+use siphon_common::interrupt::Interrupt;
 
 /// What a cell takes beside its runs and their warm-up: connections, threads, memory.
 const CELL_OVERHEAD: Duration = Duration::from_millis(100);
@@ -312,6 +313,7 @@ impl<'a> Runner<'a> {
         for group in groups {
             let seal = ModeArgs::of(group[0].mode);
             let context = self.args.options.context(group[0].stack)?;
+            let _presence = options::present(&context, "client.0")?;
             let stack = Stack::new(&context)?;
             let secret = seal.secret(ModeArgs::new_key)?;
             let addr = SocketAddr::new(self.args.listen, 0).to_string();

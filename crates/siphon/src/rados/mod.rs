@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
+use siphon_common::Context;
 use siphon_rados::{Cluster, Pool};
 use siphon_wire::types::{ByteString, SnapId};
 
@@ -57,9 +58,10 @@ async fn connect(args: &Args) -> Result<Cluster> {
     if let Some(seconds) = args.options.op_timeout {
         builder = builder.set("rados_osd_op_timeout", &seconds.to_string());
     }
-    let cluster = builder.connect().await?;
-    options::follow(cluster.mon_client().context());
-    Ok(cluster)
+    let (config, name) = builder.configure()?;
+    let context = Context::new(config);
+    options::attend(&context);
+    Ok(builder.connect_with(&context, name).await?)
 }
 
 /// A cluster, and what is asked of it.

@@ -23,9 +23,9 @@ use super::args::{BenchArgs, BenchOperation, CleanupArgs};
 use super::copying::MAX_OP;
 use super::output::pretty;
 use super::{Failed, Session, say};
-use crate::interrupt::Interrupt;
 use content::Content;
 use plan::{Plan, Running};
+use siphon_common::interrupt::Interrupt;
 use table::Table;
 
 const LAST_RUN: &str = "benchmark_last_metadata";

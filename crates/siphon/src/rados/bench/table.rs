@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::LastRun;
 use super::stats::Stats;
 use crate::exit::is_readers_end;
-use crate::interrupt::Interrupt;
 use crate::rados::output::local_now;
 use crate::rados::say;
+use siphon_common::interrupt::Interrupt;
 
 const SECOND: Duration = Duration::from_secs(1);
 
