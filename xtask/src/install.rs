@@ -10,7 +10,7 @@ use crate::steps::{call, cargo};
 
 /// The programs that tests use, and Debian's packages that have them. Headers of C tell whether our
 /// bindings are right.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 13] = [
     ("ceph-mon", "ceph-mon"),
     ("ceph", "ceph-common"),
     ("monmaptool", "ceph-common"),
@@ -21,6 +21,7 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("cc", "gcc"),
     ("curl", "curl"),
     ("script", "bsdutils"),
+    ("tmux", "tmux"),
     ("/usr/include/infiniband/verbs.h", "libibverbs-dev"),
     ("/usr/include/rdma/rdma_cma.h", "librdmacm-dev"),
 ];

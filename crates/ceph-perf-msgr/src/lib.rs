@@ -1,10 +1,12 @@
 //! What the two tools have in common: Ceph's arguments, and its way to say them back.
 
+use std::error::Error;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use siphon_common::Context;
 use siphon_common::config::ConfigLoader;
+use siphon_common::logging::{self, Log};
+use siphon_common::{Context, Presence};
 use siphon_version::Report;
 use siphon_wire::types::{EntityAddr, EntityAddrVec};
 
@@ -23,7 +25,7 @@ impl Arguments {
     ///
     /// # Errors
     /// What to print: the usage, or what is wrong with an option.
-    pub fn take(usage: &str, wanted: usize) -> Result<Self, String> {
+    fn take(usage: &str, wanted: usize) -> Result<Self, String> {
         let args = std::env::args().skip(1).filter(|arg| !is_auth_none(arg));
         let loaded = ConfigLoader::new().no_default_file().load(args).map_err(|e| describe(&e))?;
         for warning in &loaded.warnings {
@@ -87,27 +89,76 @@ fn is_auth_none(arg: &str) -> bool {
     ["client", "cluster", "service"].iter().any(|of| name == format!("__auth_{of}_required"))
 }
 
-/// An error and its causes.
-fn describe(error: &dyn std::error::Error) -> String {
+/// An error and its causes, without those that it has said already.
+fn describe(error: &dyn Error) -> String {
+    let text = error.to_string();
     match error.source() {
-        Some(source) => format!("{error}: {}", describe(source)),
-        None => error.to_string(),
+        Some(source) if !text.contains(&source.to_string()) => {
+            format!("{text}: {}", describe(source))
+        }
+        _ => text,
     }
 }
 
-/// Runs a tool, and prints why it failed. Asked for its version, as Ceph's tools are by `--version` or
-/// `-v`, it tells that and how it was built instead.
-pub fn run(name: &str, tool: impl FnOnce() -> Result<(), String>) -> ExitCode {
-    if std::env::args().nth(1).is_some_and(|first| first == "--version" || first == "-v") {
-        print!("{}", Report::of(name));
-        return ExitCode::SUCCESS;
-    }
-    let logging = siphon_common::logging::install(None).map_err(|error| error.to_string());
-    match logging.and_then(|()| tool()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{name}: {error}");
-            ExitCode::FAILURE
+/// What a tool is called, and what it takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Tool {
+    /// Its name.
+    pub name: &'static str,
+    /// How to call it.
+    pub usage: &'static str,
+    /// How many positional arguments it takes.
+    pub arguments: usize,
+    /// Whom its counters are of, for Prometheus.
+    pub entity: &'static str,
+}
+
+impl Tool {
+    /// Runs it, and prints why it failed. Asked for its version, as Ceph's tools are by `--version` or `-v`, it
+    /// tells that and how it was built instead.
+    ///
+    /// While it runs it has what its options ask for: a log, an admin socket, a pid file.
+    pub fn run(&self, work: impl FnOnce(&Arguments) -> Result<(), String>) -> ExitCode {
+        if std::env::args().nth(1).is_some_and(|first| first == "--version" || first == "-v") {
+            print!("{}", Report::of(self.name));
+            return ExitCode::SUCCESS;
+        }
+        let done = Arguments::take(self.usage, self.arguments).and_then(|arguments| {
+            let log = start_log(&arguments.context).map_err(|error| describe(&*error))?;
+            let done = self.attended(&arguments, work);
+            log.finish();
+            done
+        });
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{}: {error}", self.name);
+                ExitCode::FAILURE
+            }
         }
     }
+
+    fn attended(
+        &self,
+        arguments: &Arguments,
+        work: impl FnOnce(&Arguments) -> Result<(), String>,
+    ) -> Result<(), String> {
+        siphon_version::register(arguments.context.commands());
+        let presence = Presence::of(&arguments.context, self.entity);
+        let _presence = presence.map_err(|error| describe(&error))?;
+        work(arguments)
+    }
+}
+
+/// By `$SIPHON_LOG`, if it says something; else by Ceph's options.
+fn start_log(context: &Context) -> Result<Log, Box<dyn Error>> {
+    let builder = Log::builder(context);
+    let log = match logging::directives_of_environment() {
+        Some(directives) => builder.directives(directives).install()?,
+        None => builder.install()?,
+    };
+    if !context.config().log_file.is_empty() {
+        log.reopen_on_hangup()?;
+    }
+    Ok(log)
 }

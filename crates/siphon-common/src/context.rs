@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use crate::admin_socket::{self, Commands};
-use crate::config::{OptionInfo, OptionKind, Source};
+use crate::config::{OptionInfo, OptionKind, Source, is_of_monitors};
 use crate::perf_counters::PerfCollection;
 use crate::{Config, ConfigError};
 
@@ -49,10 +49,6 @@ struct Observers {
     /// Of the monitors' configuration, what could not be taken and was told of.
     refused: BTreeMap<String, String>,
 }
-
-/// Options that no monitor says, as it takes them to come to one (`FLAG_NO_MON_UPDATE` of Ceph's
-/// `common/options.cc`).
-const NOT_OF_MONITORS: [&str; 6] = ["host", "fsid", "mon_host", "key", "keyfile", "keyring"];
 
 struct Observer {
     id: u64,
@@ -191,7 +187,7 @@ impl Context {
         }
         for (name, value) in &values {
             let Some(option) = Config::option(name) else { continue };
-            if !NOT_OF_MONITORS.contains(&option.name)
+            if is_of_monitors(option.name)
                 && let Err(error) =
                     self.change(option, |config| config.put(Source::Mon, option, value, None))
             {
@@ -365,7 +361,7 @@ mod tests {
         assert_eq!((config.ms_async_op_threads, config.settings("keyring").len()), (3, 0));
         let diff: Vec<_> = config.diff().map(|it| it.to_json()).collect();
         assert_eq!(diff[0]["mon"], "1/5", "{diff:?}");
-        assert_eq!((&diff[1]["mon"], &diff[1]["file"]), (&"4".into(), &"3".into()));
+        assert_eq!((&diff[1]["mon"], &diff[1]["file"]), (&4.into(), &3.into()));
         context.set_option("debug_ms", "2").unwrap();
         let threads = ("ms_async_op_threads", "7");
         assert_eq!(central(&[threads, ("debug_ms", "9")]), Vec::<String>::new(), "told before");
@@ -389,6 +385,10 @@ mod tests {
         context.set_option("debug_ms", "1/5").unwrap(); // no change
         let error = context.inject_args("--debug_ms=2 x").unwrap_err();
         assert!(matches!(error, ConfigError::NotAnOption { .. }), "{error}");
+        let error = context.inject_args("--ms-typ=x --foo").unwrap_err();
+        assert!(error.to_string().contains("did you mean 'ms_type'"), "{error}");
+        let error = context.inject_args("--foo=1").unwrap_err();
+        assert!(error.to_string().starts_with("no option is called 'foo'"), "{error}");
         let want = [("log_file", "/x/"), ("log_file", "/x/y"), ("debug_ms", "1/5")];
         let heard = heard.lock().unwrap();
         assert!(heard.iter().map(|(name, text)| (*name, text.as_str())).eq(want), "{heard:?}");

@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use crate::Context;
 
@@ -92,6 +92,8 @@ impl PidFile {
         for _ in 0..MAX_ATTEMPTS {
             let mut options = OpenOptions::new();
             options.write(true).create(true).truncate(false).mode(0o644);
+            // A FIFO that nobody reads is no pid file, and to be told of.
+            options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
             let mut file = options.open(path)?;
             flock(&file, FlockOperation::NonBlockingLockExclusive)?;
             if is_at(&file, path) {

@@ -3,18 +3,21 @@
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
+/// Clients that a server has at once; the next are refused.
+pub(crate) const MAX_CLIENTS: usize = 32;
 /// Between two attempts to accept where the system has no descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until the other end of `stopped` is gone. `accept` takes one connection of the listener, which does
 /// not block; `what` is for the log.
-pub(crate) fn accept_until(
+fn accept_until(
     listener: impl AsFd,
     stopped: &UnixStream,
     what: &str,
@@ -38,6 +41,35 @@ pub(crate) fn accept_until(
             }
         }
     }
+}
+
+/// Serves each connection on a thread of its own, at most [`MAX_CLIENTS`] at once, until the other end of `stopped`
+/// is gone. The listener does not block; `what` is for the log, `name` for the threads.
+pub(crate) fn serve_each<L: AsFd, S: Send + 'static>(
+    (listener, stopped): (L, &UnixStream),
+    (name, what): (&str, &'static str),
+    accept: impl Fn(&L) -> io::Result<S>,
+    refuse: impl Fn(S) -> io::Result<()>,
+    answer: impl Fn(S) -> io::Result<()> + Send + Sync + 'static,
+) {
+    // Each client's thread shares it: so many references, so many clients.
+    let answer = Arc::new(answer);
+    let told = move |result: io::Result<()>| {
+        if let Err(error) = result {
+            tracing::debug!(%error, "a client of {what} went away");
+        }
+    };
+    accept_until(&listener, stopped, what, || {
+        let stream = accept(&listener)?;
+        if Arc::strong_count(&answer) > MAX_CLIENTS {
+            tracing::debug!("too many clients of {what}");
+            told(refuse(stream));
+            return Ok(());
+        }
+        let answer = Arc::clone(&answer);
+        let serving = move || told(answer(stream));
+        thread::Builder::new().name(name.to_owned()).spawn(serving).map(drop)
+    });
 }
 
 /// A blocking socket that is read and written until a time, however the peer spreads what it does.

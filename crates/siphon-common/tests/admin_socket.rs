@@ -5,12 +5,13 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::{Arc, Barrier, Mutex};
 
 use serde_json::{Value, json};
 use siphon_common::admin_socket::{
     AdminSocket, Arg, AskError, CommandError, CommandSpec, ListenError, ask, request,
 };
-use siphon_common::{Config, Context};
+use siphon_common::{Config, Context, PidFile, PidFileError};
 
 fn listening(path: &Path) -> (Context, AdminSocket) {
     let context = Context::new(Config::default());
@@ -75,10 +76,11 @@ fn a_client_that_leaves_or_floods_or_is_of_old_stops_nobody() {
     let mut leaves = UnixStream::connect(&path).unwrap();
     leaves.write_all(b"{\"prefix\": ").unwrap();
     drop(leaves);
-    let mut floods = UnixStream::connect(&path).unwrap();
-    let _ = floods.write_all(&vec![b'x'; 1 << 20]); // it may be closed meanwhile
-    let mut answer = Vec::new();
-    let _ = floods.read_to_end(&mut answer);
+    for bytes in [(64 << 10) + 1, 1 << 20] {
+        let error = text(request(&path, &"x".repeat(bytes)).unwrap());
+        let expected = "ERROR: (22) Invalid argument\na request of more than 65536 bytes\n";
+        assert_eq!(error, expected, "{bytes}");
+    }
     for (asked, expected) in
         [(&[0, 0, 0, 0][..], &b"2"[..]), (b"0\n", b"2"), (b"perfcounters_dump\0", b"{}")]
     {
@@ -92,6 +94,79 @@ fn a_client_that_leaves_or_floods_or_is_of_old_stops_nobody() {
         text(ask(&path, &["help"], None).unwrap())
             .contains("\"perf dump\": \"dump perfcounters value\"")
     );
+}
+
+/// Clients that say nothing once had the socket for 5 s each, one behind the other: for whoever came then, nobody
+/// answered within a minute.
+#[test]
+fn who_says_nothing_keeps_nobody_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("asok");
+    let (_context, _socket) = listening(&path);
+    let idle: Vec<_> = (0..31).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    assert_eq!(text(request(&path, "0").unwrap()), "2");
+    drop(idle);
+}
+
+#[test]
+fn no_more_are_served_at_once_than_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("asok");
+    let (context, _socket) = listening(&path);
+    let (entered, enters) = std::sync::mpsc::channel();
+    let gate = Arc::new(Mutex::new(()));
+    let held = gate.lock().unwrap();
+    let passed = Arc::clone(&gate);
+    context.commands().register(CommandSpec { prefix: "wait", args: &[], help: "" }, move |_| {
+        entered.send(()).unwrap();
+        drop(passed.lock().unwrap());
+        Ok(json!("done"))
+    });
+    std::thread::scope(|scope| {
+        let asking: Vec<_> =
+            (0..32).map(|_| scope.spawn(|| text(request(&path, "wait").unwrap()))).collect();
+        asking.iter().for_each(|_| enters.recv().unwrap());
+        let refused = text(request(&path, "0").unwrap());
+        assert!(refused.contains("(11)") && refused.contains("32 clients"), "{refused}");
+        drop(held);
+        assert!(asking.into_iter().all(|asked| asked.join().unwrap() == "done"));
+    });
+}
+
+/// Two that found the same stale socket both took it away, the second one the first one's, which answered already.
+#[test]
+fn of_many_that_begin_at_once_one_has_the_socket_and_the_pid_file() {
+    const MANY: usize = 24;
+    let folder = tempfile::tempdir().unwrap();
+    let (path, pid_file) = (folder.path().join("asok"), folder.path().join("pid"));
+    let context = Context::default();
+    for round in 0..20 {
+        drop(UnixListener::bind(&path).unwrap());
+        fs::write(&pid_file, "1\n").unwrap();
+        let together = Barrier::new(MANY);
+        let begin = || {
+            together.wait();
+            let socket = AdminSocket::listen(&path, context.commands());
+            // Whoever had it is asked while others still try.
+            let answers = socket.as_ref().ok().map(|_| request(&path, "0").unwrap() == b"2");
+            (socket, PidFile::write(&pid_file), answers)
+        };
+        let all: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..MANY).map(|_| scope.spawn(begin)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let sockets = all.iter().filter(|it| it.0.is_ok()).count();
+        let files = all.iter().filter(|it| it.1.is_ok()).count();
+        assert_eq!((sockets, files), (1, 1), "round {round}");
+        for (socket, file, answers) in &all {
+            assert!(matches!(socket, Ok(_) | Err(ListenError::InUse { .. })), "{socket:?}");
+            assert!(matches!(file, Ok(_) | Err(PidFileError::Held { .. })), "{file:?}");
+            assert_ne!(*answers, Some(false));
+        }
+        assert_eq!(request(&path, "0").unwrap(), b"2");
+        drop(all);
+        assert!(!path.exists() && !pid_file.exists());
+    }
 }
 
 #[test]

@@ -104,13 +104,64 @@ fn the_ring_has_the_entries_of_late_and_json_has_fields() {
     });
     log.dump_recent();
     let text = read(&file);
-    let numbers: Vec<_> = text.lines().filter(|line| line.starts_with('{')).collect();
+    let numbers: Vec<_> = text.lines().filter(|line| line.contains("\"recent\"")).collect();
     assert_eq!(numbers.len(), 3, "{text}");
     let entry: serde_json::Value = serde_json::from_str(numbers[0]).unwrap();
     assert_eq!(entry["message"], "said \"so\" number=7");
     assert_eq!((&entry["level"], &entry["subsys"]), (&5.into(), &"none".into()));
     let time = entry["time"].as_str().unwrap();
     assert_eq!(time.len(), "2026-11-23T15:40:01.123456+0000".len(), "{time}");
+}
+
+/// What frames a dump was no JSON, in a file that has nothing else.
+#[test]
+fn a_dump_into_json_is_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.log");
+    let context = context(&file);
+    context.inject_args("--log_format=json").unwrap();
+    let (log, subscriber) = Log::builder(&context).build().unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::warn!("logged");
+        tracing::debug!("remembered");
+    });
+    log.dump_recent();
+    let text = read(&file);
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    assert_eq!(lines[0]["message"], "logged");
+    assert_eq!(lines[1]["message"], "--- begin dump of recent events ---");
+    let recent: Vec<_> = lines.iter().filter_map(|line| line["recent"].as_i64()).collect();
+    assert_eq!((recent, &lines[3]["message"]), (vec![-1, 0], &"remembered".into()));
+    assert_eq!(lines.last().unwrap()["message"], "--- end dump of recent events ---");
+}
+
+/// A program waited at its start for somebody who would read what it logs.
+#[test]
+fn a_fifo_is_waited_for_neither_at_the_start_nor_when_it_is_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, 0o600.into()).unwrap();
+    let context = context(&fifo);
+    let (log, subscriber) = Log::builder(&context).build().unwrap();
+    let error = log.reopen().unwrap_err().to_string();
+    assert!(error.contains("it is a FIFO, and nobody reads it"), "{error}");
+    let reader = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+    let text = "x".repeat(10_000);
+    tracing::subscriber::with_default(subscriber, || {
+        log.reopen().unwrap();
+        (0..20).for_each(|_| tracing::warn!("{text}")); // a pipe has 64 KiB
+        log.flush();
+    });
+    // What did not fit comes when it does.
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(reader));
+    for _ in 0..20 {
+        log.flush();
+        let line = lines.next().unwrap().unwrap();
+        assert!(line.ends_with(&text), "{} bytes", line.len());
+    }
 }
 
 #[test]

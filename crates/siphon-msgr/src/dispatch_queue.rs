@@ -46,6 +46,8 @@ struct State {
     messages: WeightedQueue<ConnectionId, (Connection, Item)>,
     /// What the waiting messages cost.
     bytes: usize,
+    /// Those of them that have bytes, and these: what Ceph's throttle holds.
+    held: (u64, u64),
     /// Connections that were told to stop reading.
     paused: BTreeMap<ConnectionId, Connection>,
     closing: bool,
@@ -60,6 +62,11 @@ impl DispatchQueue {
     pub(crate) fn waiting(&self) -> (usize, usize) {
         let state = lock(&self.shared.state);
         (state.messages.len() + state.news.len(), state.bytes)
+    }
+
+    /// Messages that wait and have bytes, and these.
+    pub(crate) fn held(&self) -> (u64, u64) {
+        lock(&self.shared.state).held
     }
 
     /// A queue as the configuration has it: `ms_dispatch_throttle_bytes`, 0 for no limit, and
@@ -94,6 +101,7 @@ impl DispatchQueue {
             Item::Message(message) => {
                 state.bytes += cost(&message);
                 let (priority, len) = (message.header.priority, message.payload.len() as u64);
+                state.hold(len);
                 let item = entry(Item::Message(message));
                 state.messages.push(connection.id(), priority, len, item);
             }
@@ -138,8 +146,7 @@ impl DispatchQueue {
     pub(crate) fn discard(&self, connection: &Connection) {
         let mut state = lock(&self.shared.state);
         let removed = state.messages.remove_key(&connection.id());
-        let dropped: usize = removed.iter().map(|(_, item)| item.cost()).sum();
-        state.bytes -= dropped;
+        removed.iter().for_each(|(_, item)| state.let_go(item));
     }
 
     /// Ends the dispatch thread once it has delivered everything, and waits for that.
@@ -218,8 +225,19 @@ impl State {
             return Some(news);
         }
         let (_, entry) = self.messages.pop()?;
-        self.bytes -= entry.1.cost();
+        self.let_go(&entry.1);
         Some(entry)
+    }
+
+    fn hold(&mut self, len: u64) {
+        self.held.0 += u64::from(len > 0);
+        self.held.1 += len;
+    }
+
+    fn let_go(&mut self, item: &Item) {
+        self.bytes -= item.cost();
+        self.held.0 -= u64::from(item.len() > 0);
+        self.held.1 -= item.len();
     }
 }
 

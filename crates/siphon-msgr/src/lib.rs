@@ -8,6 +8,7 @@ mod bind;
 mod connection;
 mod credentials;
 mod dispatch_queue;
+mod dispatch_throttle;
 mod dispatcher;
 mod dump;
 mod error;

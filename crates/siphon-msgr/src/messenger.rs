@@ -24,6 +24,7 @@ use crate::bind;
 use crate::connection::{Connection, DEFAULT_LINGER, Inner};
 use crate::credentials::modes;
 use crate::dispatch_queue::DispatchQueue;
+use crate::dispatch_throttle::{self, DispatchThrottle};
 use crate::dispatcher::{Chain, Dispatcher};
 use crate::dump;
 use crate::error::BindError;
@@ -75,6 +76,7 @@ struct Owner {
     /// The admin socket tells of it, and of its throttles.
     _dump: Registration,
     _throttles: Vec<Arc<dyn PerfSource>>,
+    _dispatch_throttle: Arc<dyn PerfSource>,
 }
 
 impl fmt::Debug for Owner {
@@ -109,6 +111,7 @@ pub(crate) struct Shared {
     chain: Chain,
     describe: fn(&Message) -> String,
     queue: DispatchQueue,
+    dispatch_throttle: DispatchThrottle,
     send_bound: u64,
     addrs: Mutex<Addrs>,
     /// The connection with each peer, whichever side opened it, by the address that tells the peer
@@ -278,7 +281,10 @@ impl MessengerBuilder {
             Some(_) => none.clone().with_modes(Modes::all(&ModeList::only(ConnectionMode::SECURE))),
         };
         let chain: Chain = self.chain.into();
-        let queue = DispatchQueue::new(&self.context.config());
+        let config = self.context.config();
+        let queue = DispatchQueue::new(&config);
+        let dispatch_throttle =
+            DispatchThrottle::new(config.ms_dispatch_throttle_bytes, self.stack.workers());
         if self.stack.has_threads() {
             queue.start(Arc::clone(&chain))?;
         }
@@ -297,6 +303,7 @@ impl MessengerBuilder {
             chain,
             describe: self.describe,
             queue,
+            dispatch_throttle,
             send_bound: self.send_bound,
             addrs: Mutex::default(),
             directory: Mutex::default(),
@@ -312,6 +319,7 @@ impl MessengerBuilder {
         let owner = Owner {
             _dump: dump::register(&shared),
             _throttles: throttle_counters::register(&shared.policies, shared.context.perf()),
+            _dispatch_throttle: dispatch_throttle::register(&shared),
             shared: Arc::clone(&shared),
         };
         Ok(Messenger { _owner: Arc::new(owner), shared })
@@ -544,6 +552,10 @@ impl Shared {
 
     pub(crate) fn queue(&self) -> &DispatchQueue {
         &self.queue
+    }
+
+    pub(crate) fn dispatch_throttle(&self) -> &DispatchThrottle {
+        &self.dispatch_throttle
     }
 
     pub(crate) fn send_bound(&self) -> u64 {

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use siphon_common::perf_counters::PerfSource;
 use siphon_common::{Config, Context};
 use siphon_net::{
-    Driver, EventCenter, GidChoice, Handler, MailSender, NetworkStack, RdmaConnect, RdmaDevice,
-    RdmaOptions, StackKind, Wait, Worker, Workers, mailbox, rdma_gid,
+    CongestionControl, Driver, EventCenter, GidChoice, Handler, MailSender, NetworkStack,
+    RdmaConnect, RdmaDevice, RdmaOptions, StackKind, Wait, Worker, Workers, mailbox, rdma_gid,
 };
 use siphon_wire::types::{EntityAddrVec, EntityType};
 
@@ -55,7 +55,8 @@ impl Stack {
     /// Starts the stack that `ms_type` names, with `ms_async_op_threads` workers.
     ///
     /// # Errors
-    /// If `ms_type` names no stack that is built in, or a thread cannot be started.
+    /// If `ms_type` names no stack that is built in, or `ms_tcp_congestion_control` nothing that the
+    /// system has, or a thread cannot be started.
     pub fn new(context: &Context) -> std::io::Result<Self> {
         let config = context.config();
         let name = match config.ms_public_type.as_str() {
@@ -71,7 +72,14 @@ impl Stack {
                 let (stack, device) = NetworkStack::rdma(rdma_options(&config)?)?;
                 (stack, Some(device))
             }
-            kind => (NetworkStack::new(kind), None),
+            kind => {
+                CongestionControl::named(&config.ms_tcp_congestion_control)
+                    .map_err(|error| {
+                        std::io::Error::other(format!("ms_tcp_congestion_control: {error}"))
+                    })?
+                    .map_or(Ok(()), |algorithm| algorithm.check())?;
+                (NetworkStack::new(kind), None)
+            }
         };
         let cores = config.ms_async_affinity_cores.iter().map(|core| *core as usize).collect();
         let stack = stack

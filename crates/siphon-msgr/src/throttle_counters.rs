@@ -1,80 +1,40 @@
 //! Throttles, as `perf dump` shows them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use siphon_common::perf_counters::{CounterInfo, CounterValue, PerfCollection, PerfSource};
-use siphon_proto::{Policies, Throttle, ThrottleCounters};
-
-/// Those of Ceph's that mean something here (`common/Throttle.cc`): there is no taking without asking. Where
-/// Ceph's messenger asks again and again until it may pass, and counts a failure each time, ours waits to be
-/// called, and counts one.
-static INFOS: [CounterInfo; 9] = [
-    CounterInfo::gauge("val", "Currently available throttle"),
-    CounterInfo::gauge("max", "Max value for throttle"),
-    CounterInfo::counter("get", "Gets"),
-    CounterInfo::counter("get_sum", "Got data"),
-    CounterInfo::counter("get_or_fail_fail", "Get blocked during get_or_fail"),
-    CounterInfo::counter("get_or_fail_success", "Successful get during get_or_fail"),
-    CounterInfo::counter("put", "Puts"),
-    CounterInfo::counter("put_sum", "Put data"),
-    CounterInfo::time_average("wait", "Waiting latency"),
-];
-
-struct Source {
-    throttle: Throttle,
-    /// What it had counted when it was last reset.
-    base: Mutex<ThrottleCounters>,
-}
+use siphon_common::perf_counters::{PerfCollection, PerfSource, ThrottleFigures, ThrottleSource};
+use siphon_proto::{Policies, Throttle};
 
 /// Adds each throttle of the policies that has a name; what is returned keeps them there.
 pub(crate) fn register(policies: &Policies, perf: &PerfCollection) -> Vec<Arc<dyn PerfSource>> {
     let throttles = policies.throttles().filter(|throttle| !throttle.name().is_empty());
     let sources: Vec<Arc<dyn PerfSource>> = throttles
         .map(|throttle| {
-            let base = Mutex::default();
-            Arc::new(Source { throttle: throttle.clone(), base }) as Arc<dyn PerfSource>
+            let (named, counted) = (throttle.clone(), throttle.clone());
+            let name = move || named.name().to_owned();
+            ThrottleSource::new(name, move || figures(&counted)) as Arc<dyn PerfSource>
         })
         .collect();
     sources.iter().for_each(|source| perf.add(Arc::clone(source)));
     sources
 }
 
-impl PerfSource for Source {
-    fn name(&self) -> String {
-        format!("throttle-{}", self.throttle.name())
-    }
-
-    fn infos(&self) -> &'static [CounterInfo] {
-        &INFOS
-    }
-
-    fn values(&self) -> Vec<CounterValue> {
-        let base = *self.base.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.throttle.counters();
-        let since = |count: fn(&ThrottleCounters) -> u64| count(&now).saturating_sub(count(&base));
-        let wait = CounterValue::TimeAverage {
-            count: since(|it| it.waits_told),
-            sum: Duration::from_nanos(since(|it| it.wait_nanos)),
-        };
-        [
-            self.throttle.current(),
-            self.throttle.max(),
-            since(|it| it.taken),
-            since(|it| it.taken_sum),
-            since(|it| it.refused + it.waited),
-            since(ThrottleCounters::at_once),
-            since(|it| it.given_back),
-            since(|it| it.given_back_sum),
-        ]
-        .map(CounterValue::Integer)
-        .into_iter()
-        .chain([wait])
-        .collect()
-    }
-
-    fn reset(&self) {
-        let now = self.throttle.counters();
-        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = now;
+/// Where Ceph's messenger asks again and again until it may pass, and counts a failure each time, ours waits to be
+/// called, and counts one, and the time.
+fn figures(throttle: &Throttle) -> ThrottleFigures {
+    let counters = throttle.counters();
+    ThrottleFigures {
+        val: throttle.current(),
+        max: throttle.max(),
+        get_started: 0,
+        get: counters.taken,
+        get_sum: counters.taken_sum,
+        get_or_fail_fail: counters.refused + counters.waited,
+        get_or_fail_success: counters.taken,
+        put: counters.given_back,
+        put_sum: counters.given_back_sum,
+        waits: counters.waits_told,
+        wait: Duration::from_nanos(counters.wait_nanos),
     }
 }

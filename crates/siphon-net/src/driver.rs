@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use siphon_wire::buf::{Input, Rope};
 
-use crate::FillBuf;
+use crate::{CongestionControl, FillBuf};
 
 /// One worker's share of a network stack: takes ops, gives completions.
 ///
@@ -339,11 +339,13 @@ pub struct SocketOptions {
     pub recv_buffer: usize,
     /// Size of the system's send buffer in bytes (`SO_SNDBUF`); 0 leaves it to the system.
     pub send_buffer: usize,
+    /// By which algorithm it sends; none leaves it to the system.
+    pub congestion_control: Option<CongestionControl>,
 }
 
 impl Default for SocketOptions {
     fn default() -> Self {
-        Self { nodelay: true, recv_buffer: 0, send_buffer: 0 }
+        Self { nodelay: true, recv_buffer: 0, send_buffer: 0, congestion_control: None }
     }
 }
 

@@ -18,6 +18,7 @@
 //! ```
 
 mod center;
+mod congestion;
 mod driver;
 mod error;
 mod faulty;
@@ -38,6 +39,7 @@ mod worker;
 pub use siphon_wire::buf::SegmentBuf as FillBuf;
 
 pub use center::EventCenter;
+pub use congestion::CongestionControl;
 pub use driver::{
     Accepted, Completion, Driver, FileId, Interest, ListenOptions, ListenerId, SendStatus,
     SocketId, SocketOptions, Wait,

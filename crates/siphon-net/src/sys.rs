@@ -70,6 +70,12 @@ pub(crate) fn apply(fd: impl AsFd, options: &SocketOptions) {
     if options.send_buffer > 0 {
         prefer("SO_SNDBUF", sockopt::set_socket_send_buffer_size(fd, options.send_buffer));
     }
+    if let Some(algorithm) = options.congestion_control
+        && let Err(error) = algorithm.set(fd)
+    {
+        let name = algorithm.name();
+        tracing::warn!(name, %error, "TCP congestion control not set: the system's is used");
+    }
 }
 
 /// The address of an IP socket.
@@ -104,5 +110,28 @@ fn stream_socket(addr: SocketAddr) -> rustix::io::Result<OwnedFd> {
 fn prefer(option: &str, result: rustix::io::Result<()>) {
     if let Err(errno) = result {
         tracing::debug!(option, %errno, "socket option not set");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CongestionControl;
+
+    #[test]
+    fn a_connection_sends_by_what_is_named_and_else_as_the_system_does() {
+        let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+        let socket = stream_socket(addr).unwrap();
+        let named = |name| CongestionControl::named(name).unwrap();
+        for (name, expected) in [("reno", "reno"), ("nosuchthing", "reno")] {
+            apply(
+                &socket,
+                &SocketOptions { congestion_control: named(name), ..Default::default() },
+            );
+            assert_eq!(CongestionControl::of(&socket).unwrap(), expected);
+        }
+        let other = stream_socket(addr).unwrap();
+        apply(&other, &SocketOptions::default());
+        assert_eq!(CongestionControl::of(&other).unwrap(), CongestionControl::of_system().unwrap());
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
+use siphon_common::perf_counters::{PerfSource, ThrottleFigures, ThrottleSource};
 use siphon_common::{Config, Deadline, Tick};
 use siphon_messages::osd::{OsdFlags, OsdOp};
 use siphon_monclient::{Command, MonClient};
@@ -18,6 +19,7 @@ use siphon_wire::types::{ByteString, EntityType, Epoch, PgId, Utime};
 use smallvec::SmallVec;
 
 use crate::budget::{Budget, Reserve};
+use crate::core::throttles::Bound;
 use crate::core::{CommandTarget, Core, CoreConfig, Output, SessionId, TIMEOUT_FOR_NOBODY, Then};
 use crate::error::ObjecterError;
 use crate::future::{Begun, CommandFuture, MapFuture, OpFuture, Watch};
@@ -91,11 +93,15 @@ pub struct Objecter {
     _owner: Arc<Owner>,
 }
 
-struct Owner(Arc<Shared>);
+struct Owner {
+    shared: Arc<Shared>,
+    /// The admin socket tells of them.
+    _throttles: [Arc<dyn PerfSource>; 2],
+}
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.0.shut_down();
+        self.shared.shut_down();
     }
 }
 
@@ -177,6 +183,29 @@ impl State {
     }
 }
 
+/// One of the bounds on what is under way, as `perf dump` shows it.
+fn counted(shared: &Arc<Shared>, name: &str, bound: Bound) -> Arc<dyn PerfSource> {
+    let (name, shared) = (name.to_owned(), Arc::downgrade(shared));
+    let figures = move || {
+        let Some(shared) = shared.upgrade() else { return ThrottleFigures::default() };
+        let passed = shared.lock().core.passed(bound);
+        ThrottleFigures {
+            val: passed.val,
+            max: passed.max,
+            get_started: passed.get_or_fail_fail,
+            get: passed.get,
+            get_sum: passed.get_sum,
+            get_or_fail_fail: passed.get_or_fail_fail,
+            get_or_fail_success: passed.get - passed.waits,
+            put: passed.put,
+            put_sum: passed.put_sum,
+            waits: passed.waits,
+            wait: passed.wait,
+        }
+    };
+    ThrottleSource::new(move || name.clone(), figures)
+}
+
 impl Objecter {
     /// One for the cluster that a client of its monitors is in, which it gets its maps from. It takes what the
     /// messenger of that client gets from OSDs.
@@ -216,7 +245,11 @@ impl Objecter {
         let dispatcher: Arc<dyn siphon_msgr::Dispatcher> = shared.clone();
         mon.attach(Arc::downgrade(&dispatcher)).map_err(|_| ObjecterError::Taken)?;
         shared.with(|core, _| core.begin());
-        Ok(Self { _owner: Arc::new(Owner(Arc::clone(&shared))), shared })
+        let throttles = [("objecter_bytes", Bound::Bytes), ("objecter_ops", Bound::Ops)]
+            .map(|(name, bound)| counted(&shared, name, bound));
+        throttles.iter().for_each(|it| mon.context().perf().add(Arc::clone(it)));
+        let owner = Owner { shared: Arc::clone(&shared), _throttles: throttles };
+        Ok(Self { _owner: Arc::new(owner), shared })
     }
 
     /// The client of the monitors.

@@ -63,6 +63,29 @@ fn together(objecter: &Objecter, pool: i64) {
     assert_eq!(read(objecter, pool, "together").unwrap(), "1234567");
 }
 
+/// What is under way is told as Ceph's objecter tells it.
+fn counted(objecter: &Objecter, pool: i64) {
+    let dump = || objecter.mon().context().perf().dump(None, None);
+    let before = dump();
+    let target = Target::object(pool, "counted");
+    let write = vec![OsdOp::write_full(Bytes::from(vec![7; 1000]).into())];
+    do_op(objecter, Op::write(target.clone(), write)).unwrap();
+    do_op(objecter, Op::read(target, vec![OsdOp::read(0, 500)])).unwrap();
+    let after = dump();
+    let grown = |throttle: &str, counter: &str| {
+        let of = |dump: &serde_json::Value| dump[throttle][counter].as_u64().unwrap();
+        of(&after) - of(&before)
+    };
+    let ops = "throttle-objecter_ops";
+    assert_eq!(
+        (grown(ops, "get"), grown(ops, "put"), grown(ops, "get_or_fail_success")),
+        (2, 2, 2)
+    );
+    assert_eq!((&after[ops]["val"], &after[ops]["max"]), (&0.into(), &1024.into()), "{after:#}");
+    let bytes = "throttle-objecter_bytes";
+    assert_eq!((grown(bytes, "get_sum"), grown(bytes, "put_sum")), (1500, 1500), "{after:#}");
+}
+
 fn snapshots(cluster: &Cluster, objecter: &Objecter, pool: i64, name: &str) {
     pollster::block_on(async {
         let taken = objecter.create_pool_snap(pool, "first").await;
@@ -143,6 +166,7 @@ fn all(release: Release) {
     cluster.ceph(&["osd", "pool", "set", "copies", "size", "3"]).unwrap();
     objects(&cluster, &objecter, pool, "copies");
     together(&objecter, pool);
+    counted(&objecter, pool);
     snapshots(&cluster, &objecter, pool, "copies");
     commands(&objecter, pool);
     bad_requests(&objecter, pool);

@@ -110,6 +110,8 @@ impl Client {
     ) -> Result<Self, ClientError> {
         let name = EntityName::new(EntityType::CLIENT, 0);
         let mut connected = Vec::with_capacity(jobs);
+        let (mut protocol, mut mode) = (Protocol::Msgr2(Revision::Rev1), ConnectionMode::CRC);
+        let mut compression = None;
         for index in 0..jobs {
             let dispatcher = Arc::new(JobDispatcher::new(index, options.think_time));
             let mut builder = Messenger::builder(context, stack, name)
@@ -126,15 +128,13 @@ impl Client {
             }
             let messenger = builder.start().map_err(ClientError::Start)?;
             let connection = messenger.connect_to(EntityType::OSD, server.clone());
-            connected.push(Job { messenger, connection, dispatcher });
-        }
-        let (mut protocol, mut mode) = (Protocol::Msgr2(Revision::Rev1), ConnectionMode::CRC);
-        let mut compression = None;
-        for job in &connected {
-            let ready = pollster::block_on(job.connection.attempt());
+            // One after the other, so that with a server over the same stack the two ends of a connection
+            // come to different workers: one with both on the same gets three times as much done.
+            let ready = pollster::block_on(connection.attempt());
             let failed = |reason| ClientError::Connection { server: server.clone(), reason };
             let peer = ready.map_err(failed)?;
             (protocol, mode, compression) = (peer.protocol, peer.mode, peer.compression);
+            connected.push(Job { messenger, connection, dispatcher });
         }
         let (server, content) = (server.clone(), options.content);
         Ok(Self { server, jobs: connected, protocol, mode, compression, content })

@@ -9,6 +9,8 @@ use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use siphon_net::CongestionControl;
+
 use crate::cpu::CpuTime;
 use crate::measure::{Limit, Measurement, Progress, Recorder, Workload, combine};
 use crate::work::Content;
@@ -41,14 +43,20 @@ pub struct RawServer {
     addr: SocketAddr,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    congestion_control: Option<CongestionControl>,
 }
 
 impl RawServer {
-    /// Starts a server on loopback, for clients with `depth` requests in flight.
+    /// Starts a server on loopback, for clients with `depth` requests in flight. Both sides send by
+    /// `congestion_control`, or as the system has it.
     ///
     /// # Errors
     /// If there is no port or thread left.
-    pub fn start(peers: RawPeers, depth: usize) -> io::Result<Self> {
+    pub fn start(
+        peers: RawPeers,
+        depth: usize,
+        congestion_control: Option<CongestionControl>,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let addr = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -61,11 +69,14 @@ impl RawServer {
                     break;
                 }
                 let name = std::thread::Builder::new().name("raw-server".into());
-                connections.extend(name.spawn(move || serve(stream, peers, depth)));
+                connections.extend(name.spawn(move || {
+                    prepare(&stream, congestion_control)?;
+                    serve(stream, peers, depth)
+                }));
             }
             connections.into_iter().for_each(|thread| drop(thread.join()));
         })?;
-        Ok(Self { addr, stop, thread: Some(thread) })
+        Ok(Self { addr, stop, thread: Some(thread), congestion_control })
     }
 
     /// Measures `workload` against this server.
@@ -82,7 +93,7 @@ impl RawServer {
         let mut jobs = Vec::with_capacity(workload.jobs);
         for job in 0..workload.jobs {
             let stream = TcpStream::connect(self.addr)?;
-            stream.set_nodelay(true)?;
+            prepare(&stream, self.congestion_control)?;
             let (barrier, progress, workload) =
                 (Arc::clone(&barrier), Arc::clone(progress), *workload);
             let name = std::thread::Builder::new().name(format!("raw-client-{job}"));
@@ -114,9 +125,13 @@ impl Drop for RawServer {
     }
 }
 
+fn prepare(stream: &TcpStream, congestion_control: Option<CongestionControl>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    congestion_control.map_or(Ok(()), |algorithm| algorithm.set(stream))
+}
+
 /// Serves one connection until its end.
 fn serve(mut stream: TcpStream, peers: RawPeers, depth: usize) -> io::Result<()> {
-    stream.set_nodelay(true)?;
     let mut buffer = vec![0; read_buffer(peers, depth)];
     let answers = Content::Counting.bytes(WRITE_BUFFER.max(peers.answer));
     let mut received = 0;
@@ -195,7 +210,7 @@ mod tests {
     #[test]
     fn every_operation_is_answered() {
         let peers = RawPeers { request: 4400, answer: 260 };
-        let server = RawServer::start(peers, 8).unwrap();
+        let server = RawServer::start(peers, 8, None).unwrap();
         let workload = Workload { size: 4096, jobs: 2, depth: 8, limit: Limit::Operations(1000) };
         let progress = Arc::new(Progress::new(2));
         let measured = server.measure(peers, &workload, &progress).unwrap();

@@ -17,6 +17,9 @@ pub struct Report {
     /// How frames are compressed, if they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
+    /// By which algorithm TCP sent, of a stack of TCP (`ms_tcp_congestion_control`, else the system's).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub congestion_control: Option<String>,
     /// What RDMA took, where it was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rdma: Option<RdmaFigures>,
@@ -147,6 +150,7 @@ impl Report {
             mode,
             protocol,
             compression: None,
+            congestion_control: None,
             rdma: None,
             size_bytes: workload.size,
             jobs: workload.jobs,
@@ -173,6 +177,10 @@ impl fmt::Display for Report {
         )?;
         if let Some(Compression { algorithm, ratio }) = &self.compression {
             writeln!(f, "  compression     {algorithm}, to {:.1} % of the data", ratio * 100.0)?;
+        }
+        if let Some(name) = &self.congestion_control {
+            let paced = if name == "bbr" { " (paces by timers, over loopback too)" } else { "" };
+            writeln!(f, "  congestion      {name}{paced}")?;
         }
         if self.interrupted {
             writeln!(f, "  interrupted     these are the figures until then")?;

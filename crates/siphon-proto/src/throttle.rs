@@ -69,7 +69,8 @@ pub struct Grant {
 /// What a [`Throttle`] let pass, and how often not at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThrottleCounters {
-    /// Times that something was let pass, if the throttle has a name and a limit; Ceph's `get`.
+    /// Times that something was let pass, if the throttle has a name and a limit; Ceph's `get`, and in a messenger
+    /// its `get_or_fail_success`.
     pub taken: u64,
     /// What that was together; Ceph's `get_sum`.
     pub taken_sum: u64,
@@ -89,13 +90,6 @@ pub struct ThrottleCounters {
     pub refused: u64,
     /// Times that a waiter was woken.
     pub woken: u64,
-}
-
-impl ThrottleCounters {
-    /// Times that something was let pass without having to wait; Ceph's `get_or_fail_success`.
-    pub fn at_once(&self) -> u64 {
-        self.taken.saturating_sub(self.waited_and_taken)
-    }
 }
 
 impl Throttle {

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
+use siphon_rados::types::Errno;
 use siphon_rados::{Cluster, ReadOp, WriteOp};
 
 /// Does all of it in a pool, and leaves nothing behind.
@@ -14,13 +15,13 @@ pub(crate) async fn run(cluster: &Cluster, pool: &str) -> Result<(), siphon_rado
     let letters = cluster.pool(pool).await?.with_namespace("letters");
 
     // What one step does is a method.
-    letters.write_full("first", Bytes::from_static(b"Dear reader,")).await?;
-    letters.append("first", Bytes::from_static(b" how are you?")).await?;
+    letters.write_full("first", "Dear reader,").await?;
+    letters.append("first", " how are you?").await?;
 
     // Steps that belong together are one operation: all or none.
     let mut op = WriteOp::new();
     op.create(true); // an error if there is one
-    op.write_full(Bytes::from_static(b"I am well."));
+    op.write_full("I am well.");
     op.set_xattr("answers", Bytes::from_static(b"first"));
     let written = letters.operate("second", op).await?.version();
 
@@ -34,7 +35,7 @@ pub(crate) async fn run(cluster: &Cluster, pool: &str) -> Result<(), siphon_rado
 
     // Errors keep Ceph's numbers.
     let error = letters.read("third", 0, 0).await.expect_err("nobody wrote that");
-    assert_eq!(error.errno().name(), Some("ENOENT"));
+    assert_eq!(error.errno(), Errno::ENOENT);
 
     let mut objects = letters.objects();
     while let Some(object) = objects.try_next().await? {

@@ -27,6 +27,7 @@ pub struct ClusterBuilder {
     name: Option<AuthName>,
     file: FileChoice,
     args: Vec<String>,
+    own: Vec<String>,
     settings: Vec<(String, String)>,
     timeout: Option<Duration>,
 }
@@ -77,6 +78,7 @@ impl ClusterBuilder {
             name: None,
             file: FileChoice::Search,
             args: Vec::new(),
+            own: Vec::new(),
             settings: Vec::new(),
             timeout: None,
         }
@@ -129,6 +131,18 @@ impl ClusterBuilder {
         self
     }
 
+    /// Options of the program's own, by their names without `--`: in `$CEPH_ARGS` they are no mistakes in a name of
+    /// Ceph's. As [`ConfigLoader::own_options`].
+    ///
+    /// ```
+    /// let builder = siphon_rados::Cluster::builder().own_options(["run-name".to_owned()]);
+    /// ```
+    #[must_use]
+    pub fn own_options(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.own.extend(names);
+        self
+    }
+
     /// Sets an option, by Ceph's name.
     ///
     /// ```
@@ -168,9 +182,34 @@ impl ClusterBuilder {
     /// ```
     pub async fn connect(self) -> Result<Cluster, ConnectError> {
         let (config, name) = self.configure()?;
-        let timeout = self.timeout.unwrap_or(config.client_mount_timeout);
-        let context = Context::new(config);
-        let mon = MonClient::builder(&context).name(name).start()?;
+        self.connect_with(&Context::new(config), name).await
+    }
+
+    /// The same with a context that was made of what [`configure`](Self::configure) gives: for who wants an
+    /// admin socket or a log of it before there is a session.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use siphon_common::{Context, admin_socket::AdminSocket};
+    ///
+    /// let builder = siphon_rados::Cluster::builder();
+    /// let (config, name) = builder.configure()?;
+    /// let context = Context::new(config);
+    /// let _socket = AdminSocket::of(&context)?;
+    /// let cluster = builder.connect_with(&context, name).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn connect_with(
+        &self,
+        context: &Context,
+        name: AuthName,
+    ) -> Result<Cluster, ConnectError> {
+        let timeout = self.timeout.unwrap_or(context.config().client_mount_timeout);
+        let mon = MonClient::builder(context).name(name).start()?;
         mon.authenticate(timeout).await?;
         let objecter = Objecter::start(&mon, ObjecterConfig::new(&context.config()))?;
         objecter.wait_for_latest_map(Some(timeout)).await?;
@@ -195,6 +234,7 @@ impl ClusterBuilder {
             FileChoice::None => ConfigLoader::new().no_file(),
         };
         let name = self.name.iter().map(|name| format!("--name={name}"));
+        let loader = loader.own_options(self.own.iter().cloned());
         let loaded = loader.load(name.chain(self.args.iter().cloned()))?;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");

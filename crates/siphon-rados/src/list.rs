@@ -70,7 +70,7 @@ impl FromStr for Cursor {
 impl Pool {
     /// The pool's objects in this handle's namespace, in the order of their hashes. Objects that come
     /// or go meanwhile may be listed or not; every other is listed once, also if placement groups are
-    /// split meanwhile.
+    /// split meanwhile. They are those of now, also of a handle that reads a snapshot: OSDs list no others.
     ///
     /// ```no_run
     /// # async fn example(pool: siphon_rados::Pool) -> Result<(), siphon_rados::Error> {
@@ -228,7 +228,6 @@ impl Objects {
         let target = target.in_namespace(self.pool.namespace().clone());
         let mut op = Op::read(target, vec![OsdOp::pgnls(PAGE, &self.position, epoch)]);
         op.flags |= OsdFlags::PGOP;
-        op.snapid = self.pool.snap();
         objecter.submit(op)
     }
 

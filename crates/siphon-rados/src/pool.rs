@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use futures_util::TryFutureExt as _;
 use siphon_messages::osd::OsdFlags;
 use siphon_objecter::{Budget, Op, OpFuture, SnapContext, Target};
+use siphon_osdmap::PoolFlags;
 use siphon_wire::types::{ByteString, ObjectLocator, SnapId};
 
 use crate::{Cluster, Error, ObjectOp, Outputs, Reading, Writing};
@@ -191,6 +192,26 @@ impl Pool {
             namespace: self.namespace.clone(),
             ..ObjectLocator::new(self.id)
         }
+    }
+
+    /// Of how many bytes each write has to be a multiple, but for an object's last: of an erasure-coded
+    /// pool that takes no overwrites (`allow_ec_overwrites`), a stripe's. `None` if of any number.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchPool`], if it is gone.
+    ///
+    /// ```no_run
+    /// # fn example(pool: siphon_rados::Pool) -> Result<(), siphon_rados::Error> {
+    /// let block = (4 << 20_u64).next_multiple_of(pool.required_alignment()?.unwrap_or(1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn required_alignment(&self) -> Result<Option<u64>, Error> {
+        let map = self.cluster.objecter().map();
+        let pool = map.pool(self.id).ok_or_else(|| self.gone())?;
+        // `requires_aligned_append` of osd/osd_types.h, 16.2.7.
+        let aligned = pool.is_erasure() && !pool.flags.contains(PoolFlags::EC_OVERWRITES);
+        Ok(Some(u64::from(pool.stripe_width)).filter(|&width| aligned && width > 0))
     }
 
     pub(crate) fn target(&self, object: ByteString) -> Target {

@@ -12,6 +12,8 @@
 
 use std::fmt;
 
+use serde_json::json;
+use siphon_common::admin_socket::{CommandSpec, Commands};
 use siphon_net::StackKind;
 use siphon_proto::Protocol;
 use siphon_proto::v2::Revision;
@@ -72,6 +74,22 @@ impl Build {
         let time = jiff::Timestamp::from_second(self.time?).ok()?;
         Some(time.strftime("%Y-%m-%d").to_string())
     }
+}
+
+/// Has the admin socket tell what the program was built from, by `git_version`.
+///
+/// ```
+/// let context = siphon_common::Context::default();
+/// siphon_version::register(context.commands());
+/// let answer = context.commands().execute("{\"prefix\": \"git_version\"}")?;
+/// assert!(answer.contains("git_version"));
+/// # Ok::<(), siphon_common::admin_socket::CommandError>(())
+/// ```
+pub fn register(commands: &Commands) {
+    let spec = CommandSpec { prefix: "git_version", args: &[], help: "get git sha1" };
+    commands.register(spec, |_| {
+        Ok(json!({ "git_version": Build::this().commit.unwrap_or("unknown") }))
+    });
 }
 
 /// A network stack, and why this machine does not have it.

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Subcommand;
+use serde_json::Value;
 use siphon_monclient::{Command, CommandOutput, MonClient, MonError, MonTarget};
 use siphon_objecter::{Objecter, ObjecterConfig, OpError};
 use siphon_wire::types::{Errno, PgId};
 
 use crate::cluster::ClusterArgs;
+use crate::exit::Stdout;
 
 /// The longest file that a command takes along, in bytes: a message's data may have 128 MiB.
 const MAX_INPUT: u64 = 128 << 20;
@@ -254,12 +256,20 @@ async fn output(
             let objecter = Objecter::start(mon, ObjecterConfig::new(&mon.context().config()))?;
             objecter.wait_for_latest_map(None).await?;
             match target {
-                Target::Pg(pg) => objecter.pg_command(*pg, &command, limit).await?,
+                Target::Pg(pg) => objecter.pg_command(*pg, &naming(command, *pg), limit).await?,
                 Target::Osd(osd) => objecter.osd_command(*osd, &command, limit).await?,
                 _ => unreachable!("only OSDs are asked by an objecter"),
             }
         }
     })
+}
+
+/// The command, which says to an OSD that has several which placement group is meant.
+fn naming(command: Command, pg: PgId) -> Command {
+    match serde_json::from_str::<Value>(command.text()) {
+        Ok(value) if value.get("pgid").is_none() => command.arg("pgid", pg.to_string()),
+        _ => command,
+    }
 }
 
 /// What was printed goes to standard output as it is, but for one line's end; what a person is told
@@ -280,7 +290,7 @@ fn print(output: &CommandOutput, out_file: Option<&Path>) -> Result<ExitCode> {
             .with_context(|| format!("cannot write {}", file.display()))?,
         None if output.data.is_empty() => {}
         None => {
-            let mut stdout = io::stdout().lock();
+            let mut stdout = Stdout::lock();
             stdout.write_all(&output.data)?;
             if !output.data.ends_with(b"\n") {
                 stdout.write_all(b"\n")?;

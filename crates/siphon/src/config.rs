@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use serde_json::{Map, Value};
-use siphon_common::Config;
 use siphon_common::config::{ConfFile, OptionDiff, OptionInfo, Setting, Source};
+use siphon_common::{Config, ConfigError};
 
 use crate::options;
 
@@ -176,7 +176,11 @@ fn check(file: PathBuf) -> Result<ExitCode> {
     for warning in &found {
         println!("{warning}");
     }
-    match found.len() {
+    let more = found.last().map(|warning| match warning.error {
+        ConfigError::More { count } => count - 1,
+        _ => 0,
+    });
+    match found.len() + more.unwrap_or(0) {
         0 => {
             println!("{}: nothing is wrong", file.display());
             Ok(ExitCode::SUCCESS)

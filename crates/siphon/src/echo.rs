@@ -4,18 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use siphon_common::PidFile;
-use siphon_common::admin_socket::AdminSocket;
-use siphon_common::prometheus::Endpoint;
 use siphon_messages::{MPing, TypedMessage};
 use siphon_msgr::{CloseReason, Connection, Dispatcher, Messenger, Stack};
 use siphon_perf::{Server, ServerOptions};
 use siphon_proto::{Message, Policy, Priority};
 use siphon_wire::types::{EntityAddrVec, EntityName, EntityType};
 
-use crate::interrupt::Ending;
 use crate::stack::StackArgs;
 use crate::{address, options};
+use siphon_common::interrupt::Ending;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -38,10 +35,7 @@ struct Pong {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let name = entity_name(&args.name)?;
     let context = args.stack.context()?;
-    options::follow(&context);
-    let _pid_file = PidFile::of(&context)?;
-    let _socket = AdminSocket::of(&context)?;
-    let _metrics = Endpoint::of(&context, &args.name)?;
+    let _presence = options::present(&context, &args.name)?;
     let ending = Ending::listen()?;
     let stack = Stack::new(&context)?;
     let pong = Pong { name: args.name.clone(), started: Instant::now() };

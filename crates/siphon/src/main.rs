@@ -8,7 +8,6 @@ mod config;
 mod daemon;
 mod echo;
 mod exit;
-mod interrupt;
 mod monitor;
 mod options;
 mod perf;
@@ -119,11 +118,13 @@ fn main() -> ExitCode {
     let result = start_log(&cli).and_then(|log| {
         exit::end_with_the_reader();
         let result = run(cli.command);
+        options::leave();
         log.finish();
         result
     });
     match result {
         Ok(code) => code,
+        Err(error) if exit::is_readers_end(&error) => ExitCode::from(exit::READER_IS_GONE),
         Err(error) => {
             eprintln!("siphon: {}", describe(&error));
             ceph::exit_code(&error).unwrap_or(ExitCode::FAILURE)

@@ -85,6 +85,7 @@ fn ask(args: &MonitorArgs, question: OutMessage, wanted: u16) -> Result<Message>
     let modes = siphon_msgr::modes(&config)?;
     let id = config.name().split_once('.').map_or_else(String::new, |(_, id)| id.to_owned());
     let context = Context::new(config);
+    options::attend(&context);
     let stack = Stack::new(&context)?;
     // Named and treated as Ceph's own clients are that have no global id yet.
     let name = EntityName::new(EntityType::CLIENT, EntityName::NEW);

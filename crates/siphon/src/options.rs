@@ -1,15 +1,14 @@
 //! Ceph's options on our command line: `--ms_type=async+posix` before or behind any command.
 
 use std::ffi::OsString;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::Result;
-use serde_json::json;
-use siphon_common::admin_socket::CommandSpec;
 use siphon_common::config::{ConfigLoader, Loaded};
 use siphon_common::logging::Log;
-use siphon_common::{Config, ConfigError, Context};
-use siphon_version::Build;
+use siphon_common::{Config, ConfigError, Context, Presence, PresenceError};
+
+use crate::rados::in_order;
 
 /// What every command's help says of them.
 pub(crate) const HELP: &str = "\
@@ -19,6 +18,8 @@ config help tells all), and what Ceph's own tools take: -c FILE, -n TYPE.ID, --i
 
 /// What of the process's command line is Ceph's.
 static ARGS: OnceLock<Vec<String>> = OnceLock::new();
+/// The options of ours that the called command has: `$CEPH_ARGS` may have them too.
+static OWN: OnceLock<Vec<String>> = OnceLock::new();
 
 /// Takes from the process's command line what is Ceph's; the rest is for clap. `command` tells which
 /// options are our own.
@@ -41,19 +42,26 @@ pub(crate) fn take(command: &clap::Command) -> Result<Vec<OsString>, ConfigError
         Some(text) => text.to_owned(),
         None => format!("\0{place}"),
     });
-    let loader = ConfigLoader::new().own_options(own(command, called.map(|it| it.1)));
+    let own = OWN.get_or_init(|| names_of(command, called.map(|it| it.1)));
+    let loader = ConfigLoader::new().own_options(own.iter().cloned());
     let (ceph, rest) = loader.split(texts.collect())?;
     let back = |text: String| match text.strip_prefix('\0').and_then(|place| place.parse().ok()) {
         Some(place) => args.get::<usize>(place).cloned().unwrap_or_default(),
         None => OsString::from(text),
     };
-    let rest = program.into_iter().chain(rest.into_iter().map(back)).chain(others).collect();
+    let mut rest: Vec<_> = rest.into_iter().map(back).chain(others).collect();
+    if called.is_some_and(|(_, called)| called.get_name() == "rados") {
+        let environment = std::env::var("CEPH_ARGS").unwrap_or_default();
+        let words = environment.split_ascii_whitespace().map(str::to_owned).collect();
+        let (_, words) = loader.split(words)?;
+        rest = in_order(command, words.into_iter().map(OsString::from).collect(), rest);
+    }
     let _ = ARGS.set(ceph); // once, at the beginning
-    Ok(rest)
+    Ok(program.into_iter().chain(rest).collect())
 }
 
 /// The names of the options that are the program's, or the command's that is called.
-fn own(command: &clap::Command, called: Option<&clap::Command>) -> Vec<String> {
+fn names_of(command: &clap::Command, called: Option<&clap::Command>) -> Vec<String> {
     let mut names: Vec<_> = command.get_arguments().flat_map(names).collect();
     called.into_iter().for_each(|called| add_names(called, &mut names));
     names
@@ -77,13 +85,35 @@ pub(crate) fn set_log(log: &Log) {
     let _ = LOG.set(log.clone()); // once, at the beginning
 }
 
+/// What the process shows of itself with this context, whose options its log heeds, as long as this is there.
+///
+/// # Errors
+/// As [`Presence::of`].
+pub(crate) fn present(context: &Context, daemon: &str) -> Result<Presence, PresenceError> {
+    follow(context);
+    Presence::of(context, daemon)
+}
+
+/// The same of a client of a cluster.
+static ATTENDED: Mutex<Option<Presence>> = Mutex::new(None);
+
+/// What the process shows of itself as a client of a cluster, until it [leaves](leave): those that talk to one
+/// have no better place to keep it.
+pub(crate) fn attend(context: &Context) {
+    follow(context);
+    let presence = Presence::of_client(context);
+    *ATTENDED.lock().unwrap_or_else(PoisonError::into_inner) = Some(presence);
+}
+
+/// The end of what [`attend`] began.
+pub(crate) fn leave() {
+    ATTENDED.lock().unwrap_or_else(PoisonError::into_inner).take();
+}
+
 /// Has the log heed a context whose options an admin socket or the monitors change, and the admin socket tell what
 /// the program was built from.
-pub(crate) fn follow(context: &Context) {
-    let spec = CommandSpec { prefix: "git_version", args: &[], help: "get git sha1" };
-    context.commands().register(spec, |_| {
-        Ok(json!({ "git_version": Build::this().commit.unwrap_or("unknown") }))
-    });
+fn follow(context: &Context) {
+    siphon_version::register(context.commands());
     if let Some(log) = LOG.get() {
         log.follow(context);
     }
@@ -92,6 +122,11 @@ pub(crate) fn follow(context: &Context) {
 /// What of the command line is Ceph's.
 pub(crate) fn args() -> &'static [String] {
     ARGS.get().map_or(&[], Vec::as_slice)
+}
+
+/// The options of ours that the called command has.
+pub(crate) fn own() -> &'static [String] {
+    OWN.get().map_or(&[], Vec::as_slice)
 }
 
 /// The configuration of a command that asks no cluster: no file but one that somebody names.
@@ -106,8 +141,17 @@ pub(crate) fn load(daemon: bool) -> Result<Loaded, ConfigError> {
     load_with(ConfigLoader::of(defaults))
 }
 
+/// The same as a daemon with this name would have it, of a cluster if that is named.
+pub(crate) fn load_as(name: &str, cluster: Option<&str>) -> Result<Config, ConfigError> {
+    let mut defaults = Config::default();
+    defaults.set_daemon(true);
+    let who = cluster.map(|cluster| format!("--cluster={cluster}")).into_iter();
+    let args = args().iter().cloned().chain(who).chain([format!("--name={name}")]);
+    Ok(ConfigLoader::of(defaults).load(args)?.config)
+}
+
 fn load_with(loader: ConfigLoader) -> Result<Loaded, ConfigError> {
-    let loaded = loader.load(args().iter().cloned())?;
+    let loaded = loader.own_options(own().iter().cloned()).load(args().iter().cloned())?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

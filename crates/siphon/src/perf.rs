@@ -8,28 +8,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use siphon_auth::{AuthClient, ConnectionMode, CryptoKey, KeyType, ModeList, Modes, SharedSecret};
-use siphon_common::admin_socket::AdminSocket;
-use siphon_common::prometheus::Endpoint;
-use siphon_common::{Config, Context, PidFile};
+use siphon_common::{Config, Context};
 use siphon_msgr::{Messenger, Stack, SystemEnv};
-use siphon_net::{RdmaCounts, RdmaDevice};
+use siphon_net::{CongestionControl, RdmaCounts, RdmaDevice};
 use siphon_perf::{
     Client, ClientOptions, Comparison, Compression, Content, Figures, Limit, Measurement, Progress,
     RawPeers, RawServer, RdmaFigures, Report, Server, ServerOptions, Workload, wire_lengths,
 };
-use siphon_proto::Policy;
 use siphon_proto::v2::BannerFeatures;
 use siphon_proto::v2::compression::{Algorithm, CompressionOptions};
+use siphon_proto::{Policy, Throttle, Throttles};
 use siphon_wire::types::{AuthName, EntityAddrVec, EntityName, EntityType};
 
-use crate::interrupt::{Ending, Interrupt};
 use crate::size::Size;
 use crate::stack::StackArgs;
 use crate::{address, options, top};
+use siphon_common::interrupt::{Ending, Interrupt};
 
 /// Turns of messenger and plain sockets with `--baseline`.
 const ROUNDS: u32 = 5;
@@ -66,7 +64,8 @@ enum Side {
     Server {
         /// Where to listen: IP:PORT
         addr: String,
-        /// How long each request takes, in microseconds
+        /// How long each request takes, in microseconds; those that wait are bounded by
+        /// ms_dispatch_throttle_bytes
         #[arg(long, default_value_t = 0, value_name = "US")]
         think_time: u64,
         /// Threads that do the thinking
@@ -255,9 +254,7 @@ fn run_both(args: &Args) -> Result<ExitCode> {
     watch::check(*watch)?;
     let workload = work.workload()?;
     let context = stack.context()?;
-    options::follow(&context);
-    let _socket = AdminSocket::of(&context)?;
-    let _metrics = Endpoint::of(&context, "client.0")?;
+    let _presence = options::present(&context, "client.0")?;
     let stack = Stack::new(&context)?;
     let secret = seal.secret(ModeArgs::new_key)?;
     let options = ServerOptions::default();
@@ -269,7 +266,8 @@ fn run_both(args: &Args) -> Result<ExitCode> {
         true => {
             let (request, answer) = wire_lengths(workload.size);
             let peers = RawPeers { request, answer };
-            let server = RawServer::start(peers, workload.depth);
+            let algorithm = congestion_control(&context)?;
+            let server = RawServer::start(peers, workload.depth, algorithm);
             Some((server.context("cannot start the baseline's server")?, peers))
         }
         false => None,
@@ -279,7 +277,7 @@ fn run_both(args: &Args) -> Result<ExitCode> {
     let measured = watch::watched(*watch, &context, &interrupt, || {
         measure(&client, &stack, raw.as_ref(), &workload, shows, &interrupt)
     })?;
-    let report = report(&client, &stack, &workload, &measured, &interrupt);
+    let report = report(&context, &client, &stack, &workload, &measured, &interrupt)?;
     client.shutdown();
     pollster::block_on(server.shutdown());
     print(&report, work.json)?;
@@ -297,9 +295,7 @@ fn run_client(
     let workload = work.workload()?;
     let server = address::resolve(addr, None)?;
     let context = stack.context()?;
-    options::follow(&context);
-    let _socket = AdminSocket::of(&context)?;
-    let _metrics = Endpoint::of(&context, "client.0")?;
+    let _presence = options::present(&context, "client.0")?;
     let stack = Stack::new(&context)?;
     let no_key = || bail!("--mode secure needs --keyfile FILE: that of `siphon perf server`");
     let secret = seal.secret(no_key)?;
@@ -309,7 +305,7 @@ fn run_client(
     let measured = watch::watched(watch, &context, &interrupt, || {
         measure(&client, &stack, None, &workload, Shows { bar: !watch }, &interrupt)
     })?;
-    let report = report(&client, &stack, &workload, &measured, &interrupt);
+    let report = report(&context, &client, &stack, &workload, &measured, &interrupt)?;
     client.shutdown();
     print(&report, work.json)?;
     Ok(interrupt.exit_code())
@@ -324,10 +320,7 @@ fn serve(
 ) -> Result<()> {
     watch::check(watch)?;
     let context = stack.context()?;
-    options::follow(&context);
-    let _pid_file = PidFile::of(&context)?;
-    let _socket = AdminSocket::of(&context)?;
-    let _metrics = Endpoint::of(&context, "osd.0")?;
+    let _presence = options::present(&context, "osd.0")?;
     let stack = Stack::new(&context)?;
     let secret = seal.secret(|| {
         let Some(path) = &seal.keyfile else {
@@ -371,6 +364,12 @@ fn start_server(
         .describe(siphon_messages::describe)
         .default_policy(Policy::STATELESS_SERVER)
         .dispatcher_tail(Arc::new(Server::new(options)?));
+    if !options.think_time.is_zero() {
+        // Who answers at once holds nothing; requests that wait for a thread count until then.
+        let bytes = Throttle::new("perf_server_bytes", context.config().ms_dispatch_throttle_bytes);
+        let throttles = Throttles { bytes: Some(bytes), ..Throttles::default() };
+        builder = builder.throttles(EntityType::CLIENT, throttles);
+    }
     if let Some(secret) = secret {
         builder = builder.auth_server(Arc::new(secret.server(EntityType::OSD)));
     }
@@ -519,12 +518,13 @@ fn shown(
 }
 
 fn report(
+    context: &Context,
     client: &Client,
     stack: &Stack,
     workload: &Workload,
     measured: &Measured,
     interrupt: &Interrupt,
-) -> Report {
+) -> Result<Report> {
     let protocol = client.protocol().to_string();
     let kind = stack.kind().map_or("other", |kind| kind.name());
     let mode = client.mode().to_string();
@@ -539,7 +539,23 @@ fn report(
     if !raws.is_empty() {
         report.comparison = Some(compare(ours, raws, workload.size));
     }
-    report
+    if stack.rdma().is_none() {
+        report.congestion_control = Some(tcp_sends_by(context)?);
+    }
+    Ok(report)
+}
+
+/// What `ms_tcp_congestion_control` names.
+fn congestion_control(context: &Context) -> Result<Option<CongestionControl>> {
+    CongestionControl::named(&context.config().ms_tcp_congestion_control).map_err(Error::msg)
+}
+
+/// By which algorithm TCP sends.
+fn tcp_sends_by(context: &Context) -> Result<String> {
+    Ok(match congestion_control(context)? {
+        Some(algorithm) => algorithm.name().to_owned(),
+        None => CongestionControl::of_system()?,
+    })
 }
 
 fn compare(ours: &[Measurement], raws: &[Measurement], size: usize) -> Comparison {

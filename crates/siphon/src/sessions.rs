@@ -140,6 +140,7 @@ impl Cluster {
             }
         };
         let context = Context::new(config);
+        options::attend(&context);
         let stack = Stack::new(&context)?;
         let (messenger, inbox) = messenger(&context, &stack, name, &auth)?;
         let mut errors = Vec::new();

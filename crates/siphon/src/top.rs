@@ -5,6 +5,7 @@ mod view;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -14,12 +15,16 @@ use siphon_common::{Context, admin_socket};
 
 use self::model::{Model, Sample};
 use self::view::View;
-use crate::interrupt::Interrupt;
+use siphon_common::interrupt::Interrupt;
 
 /// Where Ceph's daemons have their sockets.
 const RUN_DIR: &str = "/var/run/ceph";
 /// Between two looks at this process.
 const OWN_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a look waits for answers; who takes longer is shown with what he told last.
+const LATE: Duration = Duration::from_millis(300);
+/// The same of a look of `--once`.
+const ONCE_PATIENCE: Duration = Duration::from_secs(10);
 /// After which time it is seen that it is over, without a key pressed.
 const GLANCE: Duration = Duration::from_millis(200);
 
@@ -35,7 +40,6 @@ pub(crate) struct Args {
     once: bool,
 }
 
-#[expect(clippy::disallowed_methods, reason = "rates are by the clock")]
 pub(crate) fn run(args: &Args) -> Result<()> {
     if !(0.1..=3600.0).contains(&args.interval) {
         bail!("--interval {}: between 0.1 and 3600 seconds are possible", args.interval);
@@ -44,13 +48,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         true => sockets_of(Path::new(RUN_DIR))?,
         false => args.socket.clone(),
     };
-    let processes = Process::at(sockets);
     let interval = Duration::from_secs_f64(args.interval);
+    let mut watched = Watched::start(Process::at(sockets))?;
     let mut model = Model::default();
-    model.add(look(&processes), Instant::now());
     if args.once {
+        watched.look(&mut model, ONCE_PATIENCE);
         std::thread::sleep(interval);
-        model.add(look(&processes), Instant::now());
+        watched.look(&mut model, ONCE_PATIENCE);
         print!("{}", view::text(&model));
         return match model.answers() {
             0 => bail!("{}", model.failures().join("; ")),
@@ -63,7 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let interrupt = Interrupt::listen()?;
     let mut terminal = ratatui::try_init()?;
     let is_over = || interrupt.is_set();
-    let result = watch(&mut terminal, &processes, interval, &mut model, &is_over);
+    let result = watch(&mut terminal, &mut watched, interval, &mut model, &is_over);
     ratatui::restore();
     result
 }
@@ -72,13 +76,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 ///
 /// # Errors
 /// The terminal is gone.
-#[expect(clippy::disallowed_methods, reason = "rates are by the clock")]
 pub(crate) fn watch_own(context: &Context, is_over: &dyn Fn() -> bool) -> Result<()> {
-    let own = [Process::Own(context.clone())];
+    let mut own = Watched::start(vec![Process::Own(context.clone())])?;
     let mut model = Model::default();
-    model.add(look(&own), Instant::now());
     let mut terminal = ratatui::try_init()?;
-    let result = watch(&mut terminal, &own, OWN_INTERVAL, &mut model, is_over);
+    let result = watch(&mut terminal, &mut own, OWN_INTERVAL, &mut model, is_over);
     ratatui::restore();
     result
 }
@@ -86,14 +88,18 @@ pub(crate) fn watch_own(context: &Context, is_over: &dyn Fn() -> bool) -> Result
 #[expect(clippy::disallowed_methods, reason = "rates are by the clock")]
 fn watch(
     terminal: &mut ratatui::DefaultTerminal,
-    processes: &[Process],
+    watched: &mut Watched,
     interval: Duration,
     model: &mut Model,
     is_over: &dyn Fn() -> bool,
 ) -> Result<()> {
     let mut view = View::default();
-    let mut next = Instant::now() + interval;
+    let mut next = Instant::now();
     while !is_over() {
+        if Instant::now() >= next {
+            watched.look(model, LATE);
+            next = Instant::now() + interval;
+        }
         terminal.draw(|frame| view.draw(frame, model))?;
         if wait_for_key(next, is_over)? {
             let Event::Key(key) = event::read()? else {
@@ -106,10 +112,6 @@ fn watch(
                 KeyCode::Char('c') if interrupts => return Ok(()),
                 code => view.handle_key(code),
             }
-        }
-        if Instant::now() >= next {
-            model.add(look(processes), Instant::now());
-            next = Instant::now() + interval;
         }
     }
     Ok(())
@@ -170,29 +172,92 @@ impl Process {
     }
 }
 
-/// What each process tells now.
-fn look(processes: &[Process]) -> Vec<Sample> {
-    let sample = |it: &Process| {
-        let process = it.name();
-        let perf = match it.ask(&json!({ "prefix": "perf dump", "format": "json" })) {
+/// Processes that are asked, each by a thread of its own: one that hangs keeps nobody from the others.
+struct Watched {
+    asked: Vec<Asked>,
+    answers: mpsc::Receiver<(usize, Sample)>,
+}
+
+struct Asked {
+    name: String,
+    /// What has its thread ask once more.
+    ask: mpsc::Sender<()>,
+    /// Since when there is no answer.
+    since: Option<Instant>,
+}
+
+impl Watched {
+    fn start(processes: Vec<Process>) -> Result<Self> {
+        let (sender, answers) = mpsc::channel();
+        let start = |(number, process): (usize, Process)| {
+            let (ask, asks) = mpsc::channel();
+            let (name, sender) = (process.name(), sender.clone());
+            let work = move || {
+                // It ends with whoever asks, or would hear of it.
+                while asks.recv().is_ok() && sender.send((number, process.sample())).is_ok() {}
+            };
+            std::thread::Builder::new().name("top".to_owned()).spawn(work)?;
+            Ok(Asked { name, ask, since: None })
+        };
+        let asked = processes.into_iter().enumerate().map(start).collect::<Result<_>>()?;
+        Ok(Self { asked, answers })
+    }
+
+    /// Asks who is not being asked already, and waits for those so long at most. What others tell meanwhile, or have
+    /// told, counts now.
+    #[expect(clippy::disallowed_methods, reason = "people wait for it")]
+    fn look(&mut self, model: &mut Model, patience: Duration) {
+        let now = Instant::now();
+        let mut samples: Vec<_> = self.answers.try_iter().collect();
+        samples.iter().for_each(|(number, _)| self.asked[*number].since = None);
+        let mut expected: Vec<_> = Vec::new();
+        for (number, asked) in self.asked.iter_mut().enumerate() {
+            if asked.since.is_none() && asked.ask.send(()).is_ok() {
+                asked.since = Some(now);
+                expected.push(number);
+            }
+        }
+        while !expected.is_empty() {
+            let left = patience.saturating_sub(now.elapsed());
+            let Ok((number, sample)) = self.answers.recv_timeout(left) else { break };
+            expected.retain(|it| *it != number);
+            self.asked[number].since = None;
+            samples.push((number, sample));
+        }
+        let late: Vec<_> = self
+            .asked
+            .iter()
+            .filter_map(|it| Some((it.name.clone(), it.since?.elapsed())))
+            .collect();
+        model.add(samples.into_iter().map(|(_, sample)| sample).collect(), &late);
+    }
+}
+
+impl Process {
+    /// What it tells now.
+    #[expect(clippy::disallowed_methods, reason = "rates are by the clock")]
+    fn sample(&self) -> Sample {
+        let process = self.name();
+        let perf = self.ask(&json!({ "prefix": "perf dump", "format": "json" }));
+        let at = Instant::now();
+        let perf = match perf {
             Ok(perf) => perf,
             Err(error) => {
-                return Sample { process, perf: Err(error.to_string()), dumps: Vec::new() };
+                return Sample { process, at, perf: Err(error.to_string()), dumps: Vec::new() };
             }
         };
         // Ceph has this from Tentacle on.
-        let names = it.ask(&json!({ "prefix": "messenger dump", "format": "json" }));
+        let names = self.ask(&json!({ "prefix": "messenger dump", "format": "json" }));
         let names = names.unwrap_or_default()["messengers"].as_array().cloned();
         let dump = |name: &Value| {
             let dump = json!({
                 "prefix": "messenger dump", "msgr": name, "tcp_info": true, "format": "json",
             });
-            Some((name.as_str()?.to_owned(), it.ask(&dump).ok()?))
+            Some((name.as_str()?.to_owned(), self.ask(&dump).ok()?))
         };
         let dumps = names.unwrap_or_default().iter().filter_map(dump).collect();
-        Sample { process, perf: Ok(perf), dumps }
-    };
-    processes.iter().map(sample).collect()
+        Sample { process, at, perf: Ok(perf), dumps }
+    }
 }
 
 fn sockets_of(folder: &Path) -> Result<Vec<PathBuf>> {

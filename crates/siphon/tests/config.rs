@@ -44,7 +44,7 @@ fn what_counts_is_shown_and_where_it_comes_from() {
     }
     let json: Value =
         serde_json::from_str(&stdout(config(&["diff", "--json", "-c", &path]))).unwrap();
-    assert_eq!(json["ms_tcp_rcvbuf"]["file"], "64K");
+    assert_eq!(json["ms_tcp_rcvbuf"]["file"], "65536");
     assert_eq!(json["ms_tcp_rcvbuf"]["final"], "65536");
     let json: Value =
         serde_json::from_str(&stdout(config(&["show", "--json", "-c", &path]))).unwrap();

@@ -41,7 +41,7 @@ fn the_real_ceph_asks_ours_and_so_do_we() {
             let dump = json(&ask(&socket, &["perf", "dump"]));
             let workers = dump.as_object().unwrap();
             let sum = |counter: &str| -> u64 {
-                workers.values().map(|worker| worker[counter].as_u64().unwrap()).sum()
+                workers.values().filter_map(|worker| worker[counter].as_u64()).sum()
             };
             assert_eq!(sum("msgr_recv_messages"), 1000, "{who}: {dump:#}");
             assert_eq!(sum("msgr_send_messages"), 1000, "{who}");
@@ -88,7 +88,7 @@ fn config_and_log(socket: &Path, folder: &Path) {
     assert_eq!(ask(&["config", "diff", "get", "debug_ms"])["diff"], serde_json::json!({}));
     ask(&["injectargs", "--ms_tcp_rcvbuf=64K"]);
     assert_eq!(ask(&["config", "get", "ms_tcp_rcvbuf"])["ms_tcp_rcvbuf"], "65536");
-    assert_eq!(ask(&["config", "help", "ms_tcp_nodelay"])["type"], "bool");
+    assert_eq!(ask(&["config", "help", "ms_tcp_nodelay"])["option"]["type"], "bool");
     for (words, expected) in [
         (&["config", "set", "ms_async_op_threads", "7"][..], "ERROR: (1) Operation not permitted"),
         (&["config", "set", "no_such_option", "7"], "ERROR: (2) No such file or directory"),
@@ -106,6 +106,55 @@ fn config_and_log(socket: &Path, folder: &Path) {
     std::fs::rename(&file, folder.join("osd.log.1")).unwrap();
     ask(&["log", "reopen"]);
     assert!(file.exists(), "opened again");
+}
+
+/// A daemon by its name had its socket in /var/run/ceph, whatever its configuration says.
+#[test]
+fn a_daemon_is_found_by_its_name_where_its_configuration_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = |name: &str| folder.path().join(name);
+    let conf = inside("little.conf");
+    let of = |name: &str| format!("admin_socket = {}\n", inside(name).display());
+    let (osd, client) = (of("$cluster-$name.asok"), of("$name.$pid.asok"));
+    std::fs::write(&conf, format!("[osd]\n{osd}[client]\n{client}")).unwrap();
+    let conf = conf.to_str().unwrap();
+    let osd = Listening::start(["echo", "ADDR", "--as", "osd.0", "-c", conf, "-n", "osd.0"]);
+    let client = Listening::start(["echo", "ADDR", "--as", "client.x", "-c", conf, "--id", "x"]);
+    assert!(inside("little-osd.0.asok").exists(), "{}", osd.output());
+    let client_by_pid = format!("client.x.{}", client.pid());
+    for name in ["osd.0", &client_by_pid] {
+        let told = json(&stdout(siphon(["-c", conf, "daemon", name, "version"])));
+        assert!(told["version"].as_str().unwrap().starts_with("siphon"), "{told}");
+        if require(siphon_peers::ceph_with_key()).is_some() {
+            let mut ceph = siphon_peers::ceph_with_key().unwrap();
+            ceph.args(["-c", conf, "daemon", name, "version"]);
+            let theirs = String::from_utf8(run(ceph, TIMEOUT).unwrap().stdout).unwrap();
+            assert_eq!(json(&theirs), told, "{name}");
+        }
+    }
+    // A format stands where Ceph's `ceph` takes it.
+    for words in [["perf", "dump", "-f", "json"], ["-f", "json", "perf", "dump"]] {
+        let mut command = siphon(["-c", conf, "daemon", "osd.0"]);
+        command.args(words);
+        assert_eq!(stdout(command).lines().count(), 1, "{words:?}");
+    }
+    let error = failure(siphon(["-c", conf, "daemon", "osd.1", "version"]));
+    let socket = inside("little-osd.1.asok").display().to_string();
+    assert!(error.contains(&socket) && error.contains("is the daemon running"), "{error}");
+    let error = failure(siphon(["-c", conf, "daemon", "disk.1", "version"]));
+    assert!(error.contains("name a daemon as osd.0, or its socket with a / in it"), "{error}");
+}
+
+#[test]
+fn a_process_that_hangs_is_given_up_when_it_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("hangs.asok");
+    let _hangs = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let socket = socket.to_str().unwrap();
+    let error = failure(siphon(["daemon", "--timeout", "0.2", socket, "version"]));
+    assert!(error.contains("has not answered within 0.2 s"), "{error}");
+    let error = failure(siphon(["daemon", "--timeout", "0", socket, "version"]));
+    assert!(error.contains("--timeout 0: not a time to wait"), "{error}");
 }
 
 #[test]
@@ -157,8 +206,76 @@ fn both_ways(release: Release) {
     let echo = Listening::start(["echo", "ADDR", "--as", "osd.9", "-o", &option, "-o", &log_file]);
     stdout(siphon(["perf", "client", &echo.addr.to_string(), "--ops", "100"]));
     ours_by_theirs(&|words| ceph_of(&cluster, "daemon", "ours.asok", words), &log);
+    // Of the throttle that each messenger has, what it counts and how that is told is theirs.
+    let throttle = |socket: &str, name: &str| {
+        let schema = json(&ceph_of(&cluster, "daemon", socket, &["perf", "schema"]));
+        let mut schema = schema[format!("throttle-msgr_dispatch_throttler-{name}")].clone();
+        // Newer releases have better words for it.
+        schema["val"].as_object_mut().unwrap().remove("description");
+        schema
+    };
+    options_are_told_alike(
+        &|socket, words| json(&ceph_of(&cluster, "daemon", socket, words)),
+        file,
+    );
+    let theirs = throttle(file, "client");
+    assert_eq!(throttle("ours.asok", "osd.9"), theirs);
     let show = json(&ceph_of(&cluster, "--admin-daemon", "ours.asok", &["config", "show"]));
     assert_eq!(show["ms_type"], "async+posix");
+}
+
+/// Ours and Ceph's, where Ceph's is another word for what Siphon takes as well.
+const OTHER_TYPES: [(&str, &str); 4] =
+    [("uint", "int"), ("uint", "secs"), ("str", "uuid"), ("size", "uint")];
+
+/// docs/configuration.md says why.
+const OTHER_DEFAULTS: [&str; 2] = ["exporter_addr", "keyring"];
+
+/// What `config help` and `config diff` tell has Ceph's form, and its types.
+fn options_are_told_alike(ask: &dyn Fn(&str, &[&str]) -> Value, theirs: &str) {
+    let both = ["ours.asok", theirs];
+    let all = both.map(|socket| ask(socket, &["config", "help"])["options"].clone());
+    let of = |all: &Value, name: &str| {
+        all.as_array().unwrap().iter().find(|option| option["name"] == name).cloned()
+    };
+    let one = ["ms_tcp_nodelay", "ms_type"];
+    for (socket, (all, name)) in both.iter().zip(all.iter().zip(one)) {
+        assert_eq!(ask(socket, &["config", "help", name])["option"], of(all, name).unwrap());
+    }
+    let mut compared = 0;
+    for ours in all[0].as_array().unwrap() {
+        let name = ours["name"].as_str().unwrap();
+        let Some(theirs) = of(&all[1], name) else { continue }; // it is another release's, or our own
+        compared += 1;
+        let keys = |option: &Value| {
+            let keys = option.as_object().unwrap().keys().filter(|key| *key != "since");
+            keys.cloned().collect::<Vec<_>>()
+        };
+        let [our_type, their_type] = [ours, &theirs].map(|it| it["type"].as_str().unwrap());
+        assert!(
+            our_type == their_type || OTHER_TYPES.contains(&(our_type, their_type)),
+            "{name}: {our_type}, {their_type}"
+        );
+        assert_eq!(ours["level"], theirs["level"], "{name}");
+        if our_type == their_type {
+            assert_eq!(keys(ours), keys(&theirs), "{name}");
+            if !OTHER_DEFAULTS.contains(&name) {
+                assert_eq!(ours["default"], theirs["default"], "{name}");
+                assert_eq!(ours["daemon_default"], theirs["daemon_default"], "{name}");
+            }
+        }
+    }
+    assert!(compared > 60, "{compared}");
+    for (name, value) in [("ms_tcp_nodelay", "0"), ("ms_max_backoff", "7"), ("debug_ms", "3")] {
+        let [ours, theirs] = both.map(|socket| {
+            ask(socket, &["config", "set", name, value]);
+            ask(socket, &["config", "diff"])["diff"][name].clone()
+        });
+        for key in ["default", "override", "final"] {
+            assert_eq!(ours[key], theirs[key], "{name} {key}");
+        }
+        both.iter().for_each(|socket| drop(ask(socket, &["config", "unset", name])));
+    }
 }
 
 /// What `ceph` of the cluster's release prints to a command at a socket in the cluster's folder of sockets.
@@ -232,7 +349,7 @@ fn ours_by_theirs(ask: &dyn Fn(&[&str]) -> String, log: &Path) {
         (&"0/0".into(), &"1/5".into(), &"1/5".into())
     );
     asked(&["config", "unset", "debug_ms"]);
-    assert_eq!(asked(&["config", "help", "ms_type"])["name"], "ms_type");
+    assert_eq!(asked(&["config", "help", "ms_type"])["option"]["name"], "ms_type");
     assert!(asked(&["help"])["log flush"].is_string());
     assert!(asked(&["version"])["version"].is_string());
     asked(&["log", "flush"]);

@@ -102,6 +102,8 @@ fn ask_each_daemon(release: Release) {
     let pg = format!("{}.0", pool[0]["pool_id"]);
     let query = format!(r#"{{"prefix": "query", "pgid": "{pg}"}}"#);
     assert!(answered(&format!("pg.{pg}"), &query).contains("peer_info"));
+    // Whom it is for says which group is meant.
+    assert!(answered(&format!("pg.{pg}"), r#"{"prefix": "query"}"#).contains("peer_info"));
 
     for (target, question, expected, words) in [
         ("mon", r#"{"prefix": "osd pool get", "pool": "x", "var": "size"}"#, 2, "Error ENOENT: "),
@@ -176,6 +178,7 @@ fn who_is_not_let_in_is_told_what_to_do() {
         (&["--set", "key=AQAAAAAAAAAAABAAAQIDBAUGBwgJCgsMDQ4PEA=="][..], 13, "check the name"),
         (&["--set", "fsid=8c1b24f6-0000-4000-8000-000000000000"], 22, "correct fsid or mon_host"),
         (&["-m", "127.0.0.1:1", "--connect-timeout", "0.3"], 110, "nobody listens"),
+        (&["-m", "127.0.0.1:1", "--client_mount_timeout", "1"], 110, "let us in within 1s"),
         (&["-n", "client.nobody"], 1, "has no key for client.nobody"),
         (&["--set", "mon_hots=x"], 1, "did you mean 'mon_host'"),
         (&["-m", "", "--set", "mon_dns_srv_name="], 1, "no monitors are known"),

@@ -41,6 +41,22 @@ fn every_cell_is_reported_in_every_form() {
     assert_eq!(page.matches("<tr class='s'").count(), 16);
 }
 
+#[test]
+fn the_congestion_control_is_what_was_asked_for_and_told() {
+    let option = |name: &str| format!("ms_tcp_congestion_control={name}");
+    let one = ["--sizes", "64", "--depths", "1", "--seconds", "0.02", "--json", "-"];
+    let output = sweep().args(one).args(["-o", &option("reno")]).output().unwrap();
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["machine"]["congestion_control"], "reno");
+    for (name, expected) in
+        [("nosuchthing", "the system does not have it; there is"), ("a b", "no name")]
+    {
+        let output = sweep().args(one).args(["-o", &option(name)]).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains(expected), "{told}");
+    }
+}
+
 /// What was measured is not lost with what was not.
 #[test]
 fn a_sweep_that_is_interrupted_reports_what_it_has() {

@@ -42,11 +42,35 @@ fn ours_and_a_real_monitor_are_watched() {
     assert!(error.contains("--once prints text"), "{error}");
 }
 
-/// What `siphon perf` with these arguments draws on a terminal of 80 columns and 24 rows, and prints at its end,
+/// A process that hangs kept `top` from the others, and from its keys, for a minute.
+#[test]
+fn who_does_not_answer_is_named_and_the_others_are_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = |name: &str| folder.path().join(name).display().to_string();
+    let _hangs = std::os::unix::net::UnixListener::bind(inside("hangs.asok")).unwrap();
+    let option = format!("admin_socket={}", inside("lives.asok"));
+    let _echo = Listening::start(["echo", "ADDR", "--as", "osd.0", "-o", &option]);
+    let sockets = [inside("hangs.asok"), inside("lives.asok")].join(" ");
+    let drawn = on_a_terminal(&format!("top {sockets}"), "q", 0);
+    let shown = words(parts(&drawn).0);
+    for part in ["1 process,", "lives", "hangs has not answered for 0."] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+}
+
+/// What is drawn, with a blank for each sequence that moves the cursor or the like.
+fn words(drawn: &str) -> String {
+    let texts = drawn.split("\x1b[").map(|part| {
+        part.trim_start_matches(|it: char| it.is_ascii_digit() || ";?".contains(it)).get(1..)
+    });
+    texts.flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// What `siphon` with these arguments draws on a terminal of 80 columns and 24 rows, and prints at its end,
 /// which has this exit code.
 fn on_a_terminal(args: &str, keys: &str, code: i32) -> String {
     use std::io::Write as _;
-    let command = format!("stty rows 24 cols 80; {} perf {args}", env!("CARGO_BIN_EXE_siphon"));
+    let command = format!("stty rows 24 cols 80; {} {args}", env!("CARGO_BIN_EXE_siphon"));
     let mut script = std::process::Command::new("script");
     script.args(["-qec", &command, "/dev/null"]).env("TERM", "xterm").env_remove("SIPHON_LOG");
     let (stdin, stdout) = (std::process::Stdio::piped(), std::process::Stdio::piped());
@@ -69,21 +93,21 @@ fn parts(drawn: &str) -> (&str, &str) {
 
 #[test]
 fn perf_is_watched_while_it_measures() {
-    let drawn = on_a_terminal("--watch --seconds 2.5 --size 4K --depth 4", "c", 0);
+    let drawn = on_a_terminal("perf --watch --seconds 2.5 --size 4K --depth 4", "c", 0);
     let (shown, printed) = parts(&drawn);
     for part in ["[Workers]", "Connections", "client.0", "retrans"] {
         assert!(shown.contains(part), "{part}: {drawn}");
     }
     assert!(printed.contains("op/s"), "{printed}");
     // A measurement that would take long ends with what it has.
-    let drawn = on_a_terminal("--watch --seconds 600 --json", "q", 130);
+    let drawn = on_a_terminal("perf --watch --seconds 600 --json", "q", 130);
     let (_, printed) = parts(&drawn);
     let at = printed.find('{').unwrap_or_else(|| panic!("no JSON: {printed}"));
     let report: serde_json::Value =
         serde_json::Deserializer::from_str(&printed[at..]).into_iter().next().unwrap().unwrap();
     assert!(report["seconds"].as_f64().is_none_or(|it| it < 600.0), "{report}");
     // A server is watched until somebody has seen enough.
-    on_a_terminal("server 127.0.0.1:0 --watch", "q", 0);
+    on_a_terminal("perf server 127.0.0.1:0 --watch", "q", 0);
     let error = failure(siphon(["perf", "--watch", "--seconds", "0.1"]));
     assert!(error.contains("--watch: the output is no terminal. Leave --watch out"), "{error}");
 }

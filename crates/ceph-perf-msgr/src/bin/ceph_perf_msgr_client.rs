@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ceph_perf_msgr::Arguments;
+use ceph_perf_msgr::Tool;
 use siphon_msgr::Stack;
 use siphon_perf::{Client, ClientOptions, Limit, Progress, Workload};
 
@@ -17,11 +17,14 @@ Usage: ceph_perf_msgr_client [server ip:port] [numjobs] [concurrency] [ios] [thi
        [ios]: messages of each
        [thinktime us]: how long to sleep when an answer comes
        [msg length]: bytes of data of a message
-Options: -c FILE, --version, and any option of the messenger as --ms_async_op_threads 3";
+Options: -c FILE, --version, and any option of Ceph's that Siphon honours, as --ms_async_op_threads 3,
+         --admin_socket PATH, --log_file PATH";
+
+const TOOL: Tool =
+    Tool { name: "ceph_perf_msgr_client", usage: USAGE, arguments: 6, entity: "client.0" };
 
 fn main() -> ExitCode {
-    ceph_perf_msgr::run("ceph_perf_msgr_client", || {
-        let args = Arguments::take(USAGE, 6)?;
+    TOOL.run(|args| {
         let server = args.addr()?;
         let jobs: u16 = args.number(1, "numjobs")?;
         let depth: u32 = args.number(2, "concurrency")?;

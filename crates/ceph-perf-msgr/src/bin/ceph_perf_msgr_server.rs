@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ceph_perf_msgr::Arguments;
+use ceph_perf_msgr::Tool;
+use siphon_common::interrupt::Ending;
 use siphon_msgr::{Messenger, Stack};
 use siphon_perf::{Server, ServerOptions};
 use siphon_proto::Policy;
@@ -16,11 +17,14 @@ Usage: ceph_perf_msgr_server [bind ip:port] [server worker threads] [thinktime u
        [server worker threads]: threads that think; without a think time there is nothing for
          them to do, and the messenger's workers answer
        [thinktime us]: how long each request takes
-Options: -c FILE, --version, and any option of the messenger as --ms_async_op_threads 3";
+Options: -c FILE, --version, and any option of Ceph's that Siphon honours, as --ms_async_op_threads 3,
+         --admin_socket PATH, --log_file PATH, --pid_file PATH";
+
+const TOOL: Tool =
+    Tool { name: "ceph_perf_msgr_server", usage: USAGE, arguments: 3, entity: "osd.0" };
 
 fn main() -> ExitCode {
-    ceph_perf_msgr::run("ceph_perf_msgr_server", || {
-        let args = Arguments::take(USAGE, 3)?;
+    TOOL.run(|args| {
         let addrs = args.addr()?;
         let threads: u16 = args.number(1, "server worker threads")?;
         let think_time = args.number(2, "thinktime us")?;
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
             threads: threads.into(),
             think_time: Duration::from_micros(think_time),
         };
+        let ending = Ending::listen().map_err(|error| error.to_string())?;
         let stack = Stack::new(&args.context).map_err(|error| error.to_string())?;
         let server = Server::new(options).map_err(|error| error.to_string())?;
         let osd = EntityName::new(EntityType::OSD, 0);
@@ -42,8 +47,8 @@ fn main() -> ExitCode {
             .start()
             .map_err(|error| error.to_string())?;
         messenger.bind(&addrs).map_err(|error| error.to_string())?;
-        loop {
-            std::thread::park();
-        }
+        ending.wait().map_err(|error| error.to_string())?;
+        pollster::block_on(messenger.shutdown());
+        Ok(())
     })
 }

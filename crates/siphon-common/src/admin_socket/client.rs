@@ -3,10 +3,14 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use serde_json::{Map, Value, json};
 
-/// How long a daemon may take for an answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::serving::Until;
+
+/// How long a process may take for an answer, unless somebody says otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of an answer at most.
 const MAX_ANSWER: u64 = 1 << 30;
 /// Bytes of an answer that there is room for before any has come.
@@ -24,13 +28,21 @@ pub enum AskError {
         /// What the system said.
         source: io::Error,
     },
-    /// It ended the conversation, or took too long.
+    /// It ended the conversation.
     #[error("{path} did not answer: {source}")]
     Silent {
         /// The socket.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// It takes too long.
+    #[error("{path} has not answered within {} s", .patience.as_secs_f64())]
+    TimedOut {
+        /// The socket.
+        path: PathBuf,
+        /// How long it was waited for.
+        patience: Duration,
     },
     /// It says what commands it knows in a way that makes no sense.
     #[error("{path} does not say which commands it knows: {source}")]
@@ -59,32 +71,75 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// Sends a request as it is, and returns the answer.
+/// Sends a request as it is, and returns the answer, within [`PATIENCE`].
 ///
 /// # Errors
 /// If nobody answers.
 pub fn request(path: impl AsRef<Path>, text: &str) -> Result<Vec<u8>, AskError> {
-    let path = path.as_ref();
-    let mut stream = UnixStream::connect(path)
-        .map_err(|source| AskError::Connect { path: path.to_owned(), source })?;
-    let talk = |stream: &mut UnixStream| -> io::Result<Vec<u8>> {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(&[text.as_bytes(), &[0]].concat())?;
-        let mut len = [0; 4];
-        stream.read_exact(&mut len)?;
-        let len = u64::from(u32::from_be_bytes(len));
-        let mut answer = Vec::with_capacity(len.min(AT_ONCE) as usize);
-        stream.take(len.min(MAX_ANSWER)).read_to_end(&mut answer)?;
-        match answer.len() as u64 == len {
-            true => Ok(answer),
-            false => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
-    };
-    talk(&mut stream).map_err(|source| AskError::Silent { path: path.to_owned(), source })
+    request_within(path, text, PATIENCE)
 }
 
-/// Sends a command that is given as words, as `ceph daemon` does: the process says itself what becomes of
-/// them. `format` is `json`, `json-pretty` or what else it knows.
+/// The same with a time of one's own, for all of it.
+///
+/// # Errors
+/// As [`request`].
+///
+/// ```
+/// use siphon_common::admin_socket::{AskError, request_within};
+/// use std::{os::unix::net::UnixListener, time::Duration};
+///
+/// let folder = tempfile::tempdir()?;
+/// let _hangs = UnixListener::bind(folder.path().join("asok"))?;
+/// let asked = request_within(folder.path().join("asok"), "0", Duration::from_millis(10));
+/// assert!(matches!(asked, Err(AskError::TimedOut { .. })));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn request_within(
+    path: impl AsRef<Path>,
+    text: &str,
+    patience: Duration,
+) -> Result<Vec<u8>, AskError> {
+    let path = path.as_ref();
+    let connected = connect(path, patience);
+    let stream = connected.map_err(|error| failed(path, patience, error, true))?;
+    talk(Until::new(&stream, patience), text).map_err(|error| failed(path, patience, error, false))
+}
+
+fn failed(path: &Path, patience: Duration, source: io::Error, connecting: bool) -> AskError {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            AskError::TimedOut { path, patience }
+        }
+        _ if connecting => AskError::Connect { path, source },
+        _ => AskError::Silent { path, source },
+    }
+}
+
+/// To who listens and does not accept, the system lets one wait in a line, and for a place in it.
+fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_timeout(&socket, Timeout::Send, Some(patience.max(Duration::from_millis(1))))?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket.into())
+}
+
+fn talk(mut stream: Until<&UnixStream>, text: &str) -> io::Result<Vec<u8>> {
+    // Who does not take all of it may have said why.
+    let asked = stream.write_all(&[text.as_bytes(), &[0]].concat());
+    let mut len = [0; 4];
+    stream.read_exact(&mut len).map_err(|error| asked.err().unwrap_or(error))?;
+    let len = u64::from(u32::from_be_bytes(len));
+    let mut answer = Vec::with_capacity(len.min(AT_ONCE) as usize);
+    stream.take(len.min(MAX_ANSWER)).read_to_end(&mut answer)?;
+    match answer.len() as u64 == len {
+        true => Ok(answer),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// Sends a command that is given as words, as `ceph daemon` does, within [`PATIENCE`]: the process says itself what
+/// becomes of them. `format` is `json`, `json-pretty` or what else it knows.
 ///
 /// # Errors
 /// If nobody answers, or there is no such command.
@@ -93,9 +148,24 @@ pub fn ask(
     words: &[impl AsRef<str>],
     format: Option<&str>,
 ) -> Result<Vec<u8>, AskError> {
+    ask_within(path, words, format, PATIENCE)
+}
+
+/// The same with a time of one's own for each of the two answers that it takes: which commands there are, and the
+/// command's.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_within(
+    path: impl AsRef<Path>,
+    words: &[impl AsRef<str>],
+    format: Option<&str>,
+    patience: Duration,
+) -> Result<Vec<u8>, AskError> {
     let path = path.as_ref();
     let words: Vec<_> = words.iter().map(AsRef::as_ref).collect();
-    let known = request(path, r#"{"prefix": "get_command_descriptions", "format": "json"}"#)?;
+    let known = r#"{"prefix": "get_command_descriptions", "format": "json"}"#;
+    let known = request_within(path, known, patience)?;
     let known: Map<String, Value> = serde_json::from_slice(&known)
         .map_err(|source| AskError::Descriptions { path: path.to_owned(), source })?;
     let signatures = known.values().filter_map(|command| command.get("sig")?.as_array());
@@ -113,7 +183,7 @@ pub fn ask(
     if let Some(format) = format {
         fields.insert("format".to_owned(), json!(format));
     }
-    request(path, &Value::Object(fields).to_string())
+    request_within(path, &Value::Object(fields).to_string(), patience)
 }
 
 /// How many words of a signature are literal, and the request, if the words are one of it.

@@ -117,6 +117,8 @@ impl CommandError {
     pub const NOT_FOUND: i32 = 2;
     /// `EPERM`.
     pub const NOT_PERMITTED: i32 = 1;
+    /// `EAGAIN`.
+    pub const TRY_AGAIN: i32 = 11;
 
     /// An error.
     pub fn new(errno: i32, text: impl Into<String>) -> Self {
@@ -163,7 +165,7 @@ fn plain(value: &Value) -> String {
 
 impl Commands {
     /// Adds a command, in the place of one that has this prefix already. What its handler gives is shown
-    /// as JSON, a string as it is; it runs on the socket's thread.
+    /// as JSON, a string as it is; it runs on a thread of the client's, and others may run beside it.
     pub fn register(
         &self,
         spec: CommandSpec,

@@ -65,8 +65,13 @@ pub(crate) fn register(commands: &Commands, context: &WeakContext) {
         const { &[Arg::optional("var")] },
         "get config setting schema and descriptions",
         |_, input| match &input.var {
-            Some(var) => Ok(Config::honoured(var).map_err(refused)?.to_json(false)),
-            None => Ok(Config::options().map(|option| option.to_json(false)).collect()),
+            Some(var) => {
+                Ok(json!({ "option": Config::honoured(var).map_err(refused)?.to_json(false) }))
+            }
+            None => {
+                let options: Vec<_> = Config::options().map(|it| it.to_json(false)).collect();
+                Ok(json!({ "options": options }))
+            }
         },
     );
     add(
@@ -74,7 +79,12 @@ pub(crate) fn register(commands: &Commands, context: &WeakContext) {
         const { &[Arg::many("injected_args")] },
         "inject configuration arguments into running daemon",
         |context, input| {
-            context.inject_args(input.args.as_deref().unwrap_or_default()).map_err(refused)?;
+            let injected = context.inject_args(input.args.as_deref().unwrap_or_default());
+            injected.map_err(|error| match error {
+                // As Ceph has it, for which that is no option but a word too many.
+                ConfigError::UnknownOption { .. } => CommandError::invalid(error.to_string()),
+                error => refused(error),
+            })?;
             Ok(json!({}))
         },
     );

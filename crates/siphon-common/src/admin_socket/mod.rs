@@ -24,7 +24,7 @@ mod configuration;
 mod server;
 mod standard;
 
-pub use client::{AskError, ask, request};
+pub use client::{AskError, PATIENCE, ask, ask_within, request, request_within};
 pub use command::{Arg, CommandError, CommandSpec, Commands, Registration, Request};
 pub(crate) use configuration::register as register_configuration;
 pub use server::{AdminSocket, ListenError};

@@ -88,7 +88,11 @@ impl Arguments {
 pub(crate) fn injected(line: &str) -> Result<Vec<(&'static str, String)>, ConfigError> {
     let taken = Arguments::read(line.split_ascii_whitespace(), &[])?;
     if let Some(text) = taken.rest.into_iter().next() {
-        return Err(ConfigError::NotAnOption { text });
+        let name = text.strip_prefix("--").and_then(|text| text.split('=').next());
+        return Err(match name.filter(|name| !name.is_empty()) {
+            Some(name) => unknown(name),
+            None => ConfigError::NotAnOption { text },
+        });
     }
     Ok(taken.options.into_iter().map(|it| (it.name, it.value)).collect())
 }

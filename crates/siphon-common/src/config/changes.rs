@@ -27,15 +27,30 @@ pub struct OptionDiff {
 }
 
 impl OptionDiff {
-    /// As Ceph's `config diff` tells it: each source that says something, and what counts.
+    /// As Ceph's `config diff` tells it: each source that says something, and what counts, by the option's type.
     pub fn to_json(&self) -> Value {
+        let kind = self.option.kind;
         let mut sources = Map::new();
-        sources.insert("default".to_owned(), self.default.as_str().into());
+        sources.insert("default".to_owned(), kind.to_json(&self.default));
         for setting in &self.settings {
-            sources.insert(setting.source.name().to_owned(), setting.text.as_str().into());
+            let shown = match kind {
+                OptionKind::Text => setting.text.clone(), // with its metavariables
+                _ => self.option.shown(&setting.text).unwrap_or_else(|| setting.text.clone()),
+            };
+            sources.insert(setting.source.name().to_owned(), kind.to_json(&shown));
         }
-        sources.insert("final".to_owned(), self.value.as_str().into());
+        sources.insert("final".to_owned(), kind.to_json(&self.value));
         Value::Object(sources)
+    }
+}
+
+impl OptionInfo {
+    /// A value that a user wrote as it is shown: `64K` as `65536`. None if it is none.
+    fn shown(&self, text: &str) -> Option<String> {
+        let mut scratch = Config::default();
+        let slot = scratch.slot_mut(self.name)?;
+        slot.parse(self.kind, text.trim()).ok()?;
+        Some(slot.render(self.kind))
     }
 }
 
@@ -176,6 +191,19 @@ impl Config {
             (_, Some(setting)) => setting.text.clone(),
             _ => option.default_text(self.identity.daemon).to_owned(),
         }
+    }
+
+    /// The value that counts of an option, with its metavariables as they were written; empty if there is no such
+    /// option.
+    ///
+    /// ```
+    /// let mut config = siphon_common::Config::default();
+    /// config.set("admin_socket", "/run/$name.$pid.asok")?;
+    /// assert_eq!(config.raw("admin_socket"), "/run/$name.$pid.asok");
+    /// # Ok::<(), siphon_common::ConfigError>(())
+    /// ```
+    pub fn raw(&self, name: &str) -> String {
+        Self::option(name).map_or_else(String::new, |option| self.raw_of(option))
     }
 
     /// A text with its metavariables, as `$cluster` and `$name`, replaced by what they stand for here.

@@ -71,6 +71,9 @@ impl ConfFile {
         let number = |at: usize| 1 + text[..at].iter().filter(|byte| **byte == b'\n').count();
         let text = std::str::from_utf8(text)
             .map_err(|error| (number(error.valid_up_to()), SyntaxRule::NotUtf8))?;
+        if text.starts_with('\u{feff}') {
+            return Err((1, SyntaxRule::ByteOrderMark));
+        }
         let mut parser = Parser { text, at: 0, line: 1 };
         parser.file().map_err(|rule| (parser.line, rule))
     }
@@ -384,6 +387,7 @@ mod tests {
             (b"[]\n", 1, SyntaxRule::BadSection),
             (b"[a] b\n", 1, SyntaxRule::BadSection),
             (b"[a]", 1, SyntaxRule::NoNewline),
+            (b"\xef\xbb\xbf[global]\nms_type = x\n", 1, SyntaxRule::ByteOrderMark),
             (b"[global]\nms_type\n", 2, SyntaxRule::NoEquals),
             (b"[global]\nms_type = x", 2, SyntaxRule::NoNewline),
             (b"[global]\nms_type = \"x\n", 2, SyntaxRule::BadQuote),

@@ -52,6 +52,30 @@ pub enum ConfigError {
         /// What the system says of the last one.
         source: std::io::Error,
     },
+    /// `$CEPH_CONF` names files of which none can be read: the program goes on without, as Ceph's do.
+    #[error(
+        "no configuration file of $CEPH_CONF, {searched}, can be opened ({source}): the defaults count"
+    )]
+    NoFileOfEnvironment {
+        /// What the variable says, several parted by commas.
+        searched: String,
+        /// What the system says of the last one.
+        source: std::io::Error,
+    },
+    /// A variable of the environment says something wrong.
+    #[error("in ${variable}")]
+    InEnvironment {
+        /// Which.
+        variable: &'static str,
+        /// What is wrong.
+        source: Box<Self>,
+    },
+    /// Of a file with so many mistakes not all are told.
+    #[error("{count} more mistakes like these, which are not told one by one")]
+    More {
+        /// How many.
+        count: usize,
+    },
     /// The option ends the command line, but takes a value.
     #[error("--{} needs a value: {}", .option.name, .option.kind)]
     MissingValue {
@@ -155,6 +179,11 @@ pub enum ValueError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SyntaxRule {
+    /// The file begins with U+FEFF, which is no blank to Ceph either.
+    #[error(
+        "the file begins with a byte order mark, which Ceph cannot read: save it as UTF-8 without (BOM)"
+    )]
+    ByteOrderMark,
     /// `[name` without its bracket, without a name, or with something behind it.
     #[error("a section is written [name], without # and ;")]
     BadSection,

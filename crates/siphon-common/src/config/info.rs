@@ -48,6 +48,15 @@ pub struct OptionInfo {
     pub see_also: &'static [&'static str],
 }
 
+/// Options that no monitor says, as it takes them to come to one (`FLAG_NO_MON_UPDATE` of Ceph's
+/// `common/options.cc`).
+const NOT_OF_MONITORS: [&str; 6] = ["host", "fsid", "mon_host", "key", "keyfile", "keyring"];
+
+/// Whether the monitors have a say in it.
+pub(crate) fn is_of_monitors(name: &str) -> bool {
+    !NOT_OF_MONITORS.contains(&name)
+}
+
 impl OptionInfo {
     pub(super) const fn new(
         name: &'static str,
@@ -73,23 +82,39 @@ impl OptionInfo {
         known::find(self.name).map(|known| known.first)
     }
 
-    /// By the names of Ceph's `config help`; the default is that of a daemon or of a client.
+    /// As Ceph's `config help` tells it (`Option::dump` of 16.2.7), and `since` behind that; the default is that of a
+    /// daemon or of a client. What Ceph has for its own ends, tags and services, is empty.
     pub fn to_json(&self, daemon: bool) -> Value {
-        let range = self.kind.range();
-        json!({
+        let limit = |limit: fn((u64, u64)) -> u64| match self.kind.range().map(limit) {
+            Some(limit) => self.kind.to_json(&limit.to_string()),
+            None => "".into(),
+        };
+        let default = |text: Option<&str>| text.map_or("".into(), |text| self.kind.to_json(text));
+        let mut option = json!({
             "name": self.name,
             "type": self.type_name(),
             "level": self.level.name(),
             "desc": self.description,
             "long_desc": self.note,
-            "default": self.default_text(daemon),
-            "daemon_default": self.daemon_default.unwrap_or_default(),
-            "since": self.since(),
+            "default": default(Some(self.default_text(daemon))),
+            "daemon_default": default(self.daemon_default),
+            "tags": [],
+            "services": [],
             "see_also": self.see_also,
-            "min": range.map(|it| it.0),
-            "max": range.map(|it| it.1),
-            "can_update_at_runtime": self.runtime,
-        })
+        });
+        if self.type_name() == "str" {
+            option["enum_values"] = match self.kind {
+                OptionKind::Words(words) => json!(words),
+                _ => json!([]),
+            };
+        }
+        option["min"] = limit(|range| range.0);
+        option["max"] = limit(|range| range.1);
+        option["can_update_at_runtime"] = json!(self.runtime);
+        let flags = [("runtime", self.runtime), ("no_mon_update", !is_of_monitors(self.name))];
+        option["flags"] = flags.iter().filter(|flag| flag.1).map(|flag| flag.0).collect();
+        option["since"] = json!(self.since());
+        option
     }
 
     /// Ceph's word for its type: `str`, `bool`, `uint`, `size`, `float`.

@@ -6,12 +6,10 @@ use std::sync::Arc;
 
 use super::args::{Argument, Arguments, Options};
 use super::changes::unknown;
-use super::identity::TYPES;
+use super::check::{MAX_WARNINGS, further, unknown_line};
 use super::values::{Place, Source};
-use super::{ConfFile, Config, ConfigError, OptionInfo, known, metavariables};
+use super::{ConfFile, Config, ConfigError, known, metavariables};
 
-/// Warnings of one file; looking for the nearest of all names takes its time.
-const MAX_WARNINGS: usize = 100;
 /// Where a configuration is looked for, unless somebody names a file (`CEPH_CONF_FILE_DEFAULT` of
 /// Ceph's `common/config.cc`).
 const DEFAULT_FILES: &str =
@@ -87,6 +85,10 @@ impl fmt::Display for ConfigWarning {
                 write!(f, "in {} line {}: {}", place.path.display(), place.line, self.error)
             }
             None => self.error.fmt(f),
+        }?;
+        match &self.error {
+            ConfigError::InEnvironment { source, .. } => write!(f, ": {source}"),
+            _ => Ok(()),
         }
     }
 }
@@ -188,15 +190,20 @@ impl ConfigLoader {
     ) -> Result<Loaded, ConfigError> {
         let get = |name| (self.environment)(name).filter(|value| !value.is_empty());
         let from_env = get("CEPH_ARGS").unwrap_or_default();
-        let env = Arguments::read(from_env.split_ascii_whitespace(), &self.own)?;
+        let env = Arguments::read(from_env.split_ascii_whitespace(), &self.own)
+            .map_err(|error| in_environment("CEPH_ARGS", error))?;
         let line = Arguments::read(args, &self.own)?;
         let options = Options::of([&env, &line]);
         self.config.absorb();
         options.identify(&mut self.config)?;
         let mut warnings = Vec::new();
+        for text in &env.rest {
+            let error = ConfigError::NotAnOption { text: text.clone() };
+            warnings.push(ConfigWarning { place: None, error: in_environment("CEPH_ARGS", error) });
+        }
         let conf = get("CEPH_CONF").filter(|_| self.named_file);
         let is_named = options.conf.is_some() || self.file.is_some();
-        let file = match self.open(conf.as_deref(), &options)? {
+        let file = match self.open(conf.as_deref(), &options, &mut warnings)? {
             Some((path, file)) => {
                 if options.cluster.is_none() && is_named {
                     self.config.identity.cluster = cluster_of(&path);
@@ -209,9 +216,21 @@ impl ConfigLoader {
         if let Some(keyring) = get("CEPH_KEYRING") {
             self.config.set_from(Source::Env, "keyring", &keyring)?;
         }
-        for (source, arguments) in [(Source::Env, &env), (Source::CommandLine, &line)] {
-            for argument in &arguments.options {
-                self.config.take_argument(source, argument, &mut warnings)?;
+        for argument in &env.options {
+            match self.config.take_argument(Source::Env, argument) {
+                Err(error @ ConfigError::NotHonoured { .. }) => {
+                    let error = in_environment("CEPH_ARGS", error);
+                    warnings.push(ConfigWarning { place: None, error });
+                }
+                taken => taken.map_err(|error| in_environment("CEPH_ARGS", error))?,
+            }
+        }
+        for argument in &line.options {
+            match self.config.take_argument(Source::CommandLine, argument) {
+                Err(error @ ConfigError::NotHonoured { .. }) => {
+                    warnings.push(ConfigWarning { place: None, error });
+                }
+                taken => taken?,
             }
         }
         self.config.finish();
@@ -223,6 +242,7 @@ impl ConfigLoader {
         &self,
         conf: Option<&str>,
         options: &Options,
+        warnings: &mut Vec<ConfigWarning>,
     ) -> Result<Option<(PathBuf, ConfFile)>, ConfigError> {
         if let (Some(path), None) = (&self.file, &options.conf) {
             return ConfFile::read(path).map(|file| Some((path.clone(), file)));
@@ -243,13 +263,23 @@ impl ConfigLoader {
                 Err(error) => failed = error,
             }
         }
-        match &options.conf {
-            Some(searched) => {
+        match (&options.conf, conf) {
+            (Some(searched), _) => {
                 Err(ConfigError::NoFile { searched: searched.clone(), source: failed })
             }
-            None => Ok(None),
+            (None, Some(conf)) => {
+                let searched = conf.to_owned();
+                let error = ConfigError::NoFileOfEnvironment { searched, source: failed };
+                warnings.push(ConfigWarning { place: None, error });
+                Ok(None)
+            }
+            (None, None) => Ok(None),
         }
     }
+}
+
+fn in_environment(variable: &'static str, error: ConfigError) -> ConfigError {
+    ConfigError::InEnvironment { variable, source: Box::new(error) }
 }
 
 /// What a file's name says of the cluster's (`md_config_t::get_cluster_name`).
@@ -268,6 +298,7 @@ impl Config {
         warnings: &mut Vec<ConfigWarning>,
     ) -> Result<(), ConfigError> {
         let path: Arc<Path> = path.into();
+        let mut more = 0;
         for section in self.identity.sections() {
             for line in file.lines(&section) {
                 let place = Place { path: Arc::clone(&path), line: line.number };
@@ -279,94 +310,23 @@ impl Config {
                 } else if warnings.len() < MAX_WARNINGS {
                     let error = unknown_line(&line.name);
                     warnings.push(ConfigWarning { place: Some(place), error });
+                } else {
+                    more += 1;
                 }
             }
         }
+        warnings.extend(further(more));
         self.expand_all();
         Ok(())
     }
 
-    fn take_argument(
-        &mut self,
-        source: Source,
-        argument: &Argument,
-        warnings: &mut Vec<ConfigWarning>,
-    ) -> Result<(), ConfigError> {
+    fn take_argument(&mut self, source: Source, argument: &Argument) -> Result<(), ConfigError> {
         let source = if argument.is_default { Source::Default } else { source };
         match Self::option_exactly(argument.name) {
             Some(option) => self.put(source, option, &argument.value, None),
-            None => {
-                let error = unknown(argument.name);
-                warnings.push(ConfigWarning { place: None, error });
-                Ok(())
-            }
+            None => Err(unknown(argument.name)),
         }
     }
-
-    /// Looks for whatever is wrong in a file, in the sections of everybody, by lines: names that are
-    /// no option's, sections that are nobody's, bad values of options that Siphon honours. After a hundred
-    /// no more is looked for.
-    ///
-    /// # Errors
-    /// It cannot be read, or breaks the grammar.
-    ///
-    /// ```
-    /// let warnings = siphon_common::Config::check_file("/dev/null")?;
-    /// assert!(warnings.is_empty());
-    /// # Ok::<(), siphon_common::ConfigError>(())
-    /// ```
-    pub fn check_file(path: impl Into<PathBuf>) -> Result<Vec<ConfigWarning>, ConfigError> {
-        let path: PathBuf = path.into();
-        let file = ConfFile::read(&path)?;
-        let path: Arc<Path> = path.into();
-        let mut found = Vec::new();
-        for section in file.sections() {
-            let lines = file.lines(section);
-            let first = lines.first().map_or(0, |line| line.number);
-            let warn = |line, error| ConfigWarning {
-                place: Some(Place { path: Arc::clone(&path), line }),
-                error,
-            };
-            if !is_section(section) {
-                found.push(warn(first, ConfigError::UnknownSection { name: section.to_owned() }));
-            }
-            for line in lines {
-                if found.len() >= MAX_WARNINGS {
-                    break; // it is no file for Ceph
-                }
-                let problem = match Self::option_exactly(&line.name) {
-                    Some(option) => {
-                        Self::default().put(Source::File, option, &line.value, None).err()
-                    }
-                    None if known::find(&line.name).is_some() => None,
-                    None => Some(unknown_line(&line.name)),
-                };
-                found.extend(problem.map(|error| warn(line.number, error)));
-            }
-        }
-        found.sort_by_key(|warning| warning.place.as_ref().map(|place| place.line));
-        Ok(found)
-    }
-}
-
-/// A file has `_` or blanks in names, and no `-`.
-fn unknown_line(name: &str) -> ConfigError {
-    match Config::option(name) {
-        Some(OptionInfo { name: nearest, .. }) => {
-            ConfigError::UnknownOption { name: name.to_owned(), nearest }
-        }
-        None => match unknown(name) {
-            ConfigError::NotHonoured { name: nearest, .. } => {
-                ConfigError::UnknownOption { name: name.to_owned(), nearest }
-            }
-            error => error,
-        },
-    }
-}
-
-fn is_section(name: &str) -> bool {
-    let (kind, id) = name.split_once('.').map_or((name, None), |(kind, id)| (kind, Some(id)));
-    (name == "global" || TYPES.contains(&kind)) && id != Some("")
 }
 
 fn in_file(path: &Path, line: usize, error: ConfigError) -> ConfigError {
@@ -466,6 +426,36 @@ mod tests {
         let lines: Vec<_> =
             checked.iter().map(|it| it.place.as_ref().map_or(0, |place| place.line)).collect();
         assert_eq!(lines, [3, 4, 7, 9], "{checked:?}");
+    }
+
+    /// What a variable of the environment said wrong was told as if the command line had said it, and a file that is
+    /// not there not at all.
+    #[test]
+    fn what_the_environment_says_wrong_is_told_with_its_variable() {
+        let load = |variable: &'static str, text: &'static str| {
+            let get = move |name: &str| (name == variable).then(|| text.to_owned());
+            ConfigLoader::new().environment(get).load([""; 0])
+        };
+        let told = |loaded: Result<Loaded, ConfigError>| {
+            let warnings = loaded.unwrap().warnings;
+            warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        };
+        let missing = told(load("CEPH_CONF", "/nope,/no/such"));
+        assert!(
+            missing
+                .starts_with("no configuration file of $CEPH_CONF, /nope,/no/such, can be opened")
+        );
+        for text in ["--ms_typ x", "--ms_crc_data=perhaps", "--ms_type"] {
+            let error = load("CEPH_ARGS", text).unwrap_err();
+            assert!(matches!(&error, ConfigError::InEnvironment { .. }), "{text}: {error}");
+            assert_eq!(error.to_string(), "in $CEPH_ARGS");
+            assert!(std::error::Error::source(&error).unwrap().to_string().contains("ms_"));
+        }
+        let warned = told(load("CEPH_ARGS", "--osd_max_backfills 3 --whatever"));
+        let lines: Vec<_> = warned.lines().collect();
+        assert_eq!(lines.len(), 2, "{warned}");
+        assert!(lines[0].starts_with("in $CEPH_ARGS: '--whatever' is no option"), "{warned}");
+        assert!(lines[1].starts_with("in $CEPH_ARGS: osd_max_backfills is an option of Ceph's"));
     }
 
     #[test]

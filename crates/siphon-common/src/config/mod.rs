@@ -17,6 +17,7 @@
 
 mod args;
 mod changes;
+mod check;
 mod conf_file;
 mod error;
 mod identity;
@@ -32,6 +33,7 @@ pub(crate) use args::injected;
 pub use changes::OptionDiff;
 pub use conf_file::{ConfFile, ConfLine, MAX_FILE_BYTES};
 pub use error::{ConfigError, SyntaxRule, ValueError};
+pub(crate) use info::is_of_monitors;
 pub use info::{OptionInfo, OptionLevel};
 pub use load::{ConfigLoader, ConfigWarning, Loaded};
 pub use table::Config;

@@ -93,8 +93,8 @@ const FOR_NEW_DEV: More =
     DEV.runtime().note("A change counts for sessions that are opened afterwards");
 const FOR_BIND: More = RUNTIME.note("A change counts when a messenger binds next");
 
-/// As Ceph's own, for a cluster called `ceph`.
-const DEFAULT_KEYRINGS: &str = "/etc/ceph/ceph.$name.keyring,/etc/ceph/ceph.keyring,\
+/// As Ceph's own.
+const DEFAULT_KEYRINGS: &str = "/etc/ceph/$cluster.$name.keyring,/etc/ceph/$cluster.keyring,\
                                 /etc/ceph/keyring,/etc/ceph/keyring.bin";
 
 options! {
@@ -108,6 +108,8 @@ options! {
         "Send at once what is queued (TCP_NODELAY: no Nagle's algorithm)", FOR_NEW;
     ms_tcp_rcvbuf: u64 = 0, OptionKind::Size { min: 0, max: i32::MAX as u64 },
         "Receive buffer of a TCP socket (SO_RCVBUF); 0 leaves it to the system", FOR_NEW;
+    ms_tcp_congestion_control: String = String::new(), OptionKind::Text,
+        "Algorithm by which TCP sends (TCP_CONGESTION), as cubic; if empty, the system's", FOR_NEW;
     ms_tcp_listen_backlog: u32 = 512, OptionKind::Integer { min: 1, max: i32::MAX as u64 },
         "Connections that may wait to be accepted, see listen(2)", FOR_BIND;
     ms_crc_data: bool = true, OptionKind::Bool,
@@ -194,9 +196,9 @@ options! {
     key: String = String::new(), OptionKind::Text,
         "A key, in base64; comes before keyfile, and is seen by whoever may list processes";
     fsid: String = String::new(), OptionKind::Text,
-        "The cluster's id; if empty, whichever cluster the monitors are of";
+        "The cluster's id; if empty, whichever cluster the monitors are of", BASIC;
     mon_host: String = String::new(), OptionKind::Text,
-        "The monitors: addresses and host names, parted by commas, blanks or semicolons";
+        "The monitors: addresses and host names, parted by commas, blanks or semicolons", BASIC;
     mon_dns_srv_name: String = "ceph-mon".to_owned(), OptionKind::Text,
         "The DNS service that names the monitors where mon_host is empty, also as SERVICE_DOMAIN";
     auth_client_required: String = "cephx, none".to_owned(), OptionKind::Words(&["cephx", "none"]),
@@ -220,13 +222,13 @@ options! {
     mon_client_ping_timeout: Duration = Duration::from_secs(30), SECONDS,
         "After which silence of the monitor another is looked for; 0 means never";
     mon_client_directed_command_retry: u32 = 2, OptionKind::Integer { min: 1, max: 100 },
-        "How often a command to one certain monitor is tried";
+        "How often a command to one certain monitor is tried", DEV;
     objecter_inflight_ops: u64 = 1024, OptionKind::Integer { min: 0, max: u32::MAX as u64 },
         "Operations on objects that may be under way at once; others wait; 0 means any number";
     objecter_inflight_op_bytes: u64 = 100 << 20, OptionKind::Size { min: 0, max: MAX_SIZE },
         "Bytes that they may carry and bring at once; 0 means any number";
     objecter_tick_interval: Duration = Duration::from_secs(5), SECONDS,
-        "How often watches are checked, and late operations are looked for";
+        "How often watches are checked, and late operations are looked for", DEV;
     objecter_timeout: Duration = Duration::from_secs(10), SECONDS,
         "After which time an operation is late: its connection is probed, and a newer map asked for";
     rados_osd_op_timeout: Duration = Duration::ZERO, WHOLE_SECONDS,

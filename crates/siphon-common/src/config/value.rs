@@ -1,6 +1,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::error::ValueError;
 
 /// An option's type, with its unit and range.
@@ -96,6 +98,25 @@ impl OptionKind {
             Self::Size { .. } => "size",
             Self::Seconds { .. } | Self::Probability | Self::Number { .. } => "float",
         }
+    }
+
+    /// A value, as it is shown, as Ceph's dumps have those of the type: true or false, a number, or text.
+    pub(super) fn to_json(self, shown: &str) -> Value {
+        let value = match self.type_name() {
+            "bool" => shown.parse::<bool>().ok().map(Value::from),
+            // Of what is whole Ceph writes no fraction.
+            "uint" | "float" => {
+                shown.parse::<f64>().ok().map(|number| match shown.split_once('.') {
+                    Some((whole, fraction)) if fraction.bytes().all(|digit| digit == b'0') => {
+                        whole.parse::<u64>().map_or(number.into(), Value::from)
+                    }
+                    None => shown.parse::<u64>().map_or(number.into(), Value::from),
+                    _ => number.into(),
+                })
+            }
+            _ => None,
+        };
+        value.unwrap_or_else(|| shown.into())
     }
 
     /// The least and the greatest value, if it has such.

@@ -1,7 +1,7 @@
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::Event;
 use tracing::field::{Field, Visit};
 
@@ -42,22 +42,35 @@ impl Entry {
 
     /// The line, without its end.
     pub(super) fn line(&self, format: Format) -> String {
-        let stamp = match format.fine {
+        if format.json {
+            return self.json(format).to_string();
+        }
+        let Self { thread, level, subsystem, text, .. } = self;
+        format!("{} {thread} {level:>2} {}: {text}", self.stamp(format), subsystem.name())
+    }
+
+    /// The line of a dump, with the entry's distance from the last.
+    pub(super) fn recent_json(&self, format: Format, number: i64) -> String {
+        let mut fields = self.json(format);
+        fields["recent"] = number.into();
+        fields.to_string()
+    }
+
+    fn json(&self, format: Format) -> Value {
+        json!({
+            "time": self.stamp(format),
+            "thread": &*self.thread,
+            "level": self.level,
+            "subsys": self.subsystem.name(),
+            "message": self.text,
+        })
+    }
+
+    fn stamp(&self, format: Format) -> String {
+        match format.fine {
             true => format!("{:#}", self.stamp),
             false => self.stamp.to_string(),
-        };
-        let (thread, level, subsystem) = (&*self.thread, self.level, self.subsystem.name());
-        if format.json {
-            return json!({
-                "time": stamp,
-                "thread": thread,
-                "level": level,
-                "subsys": subsystem,
-                "message": self.text,
-            })
-            .to_string();
         }
-        format!("{stamp} {thread} {level:>2} {subsystem}: {}", self.text)
     }
 }
 

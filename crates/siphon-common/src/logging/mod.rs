@@ -1,8 +1,8 @@
 //! Logs, in the form of Ceph's and by its options.
 //!
 //! Everything logs through [`tracing`]; a library user may install a subscriber of their own and
-//! never call this module. A program has the choice of [`Log`], which is Ceph's log with all its
-//! options, and of [`install`], which makes lines on standard error by directives:
+//! never call this module. A program's log is [`Log`]: Ceph's with all its options, and, if somebody gives
+//! tracing's directives, lines on standard error by these:
 //!
 //! ```text
 //! 2026-11-23T15:40:01.123+0000 msgr-worker-0  1 ms: accepted peer=…
@@ -35,9 +35,6 @@ pub use self::subsys::MESSAGE_TARGET;
 /// The environment variable with the log's level or directives.
 pub const ENV: &str = "SIPHON_LOG";
 
-/// What is logged when nobody asks for anything else.
-pub const DEFAULT_LEVEL: &str = "warn";
-
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -61,28 +58,8 @@ pub enum LogError {
     Thread(#[from] std::io::Error),
 }
 
-/// Makes the process log to standard error: at `level` if given, else as [`ENV`] says, else at
-/// [`DEFAULT_LEVEL`].
-///
-/// A level is a word (`debug`) or directives by target (`info,siphon_msgr=trace`).
-///
-/// # Errors
-/// The level cannot be understood, or a log is installed already.
-///
-/// ```
-/// siphon_common::logging::install(Some("info,siphon_msgr=debug"))?;
-/// tracing::info!(workers = 3, "started");
-/// # Ok::<(), siphon_common::logging::LogError>(())
-/// ```
-pub fn install(level: Option<&str>) -> Result<(), LogError> {
-    let from_env = directives_of_environment();
-    let level = level.or(from_env.as_deref()).unwrap_or(DEFAULT_LEVEL);
-    tracing::subscriber::set_global_default(subscriber(level, std::io::stderr)?)?;
-    Ok(())
-}
-
-/// The subscriber that [`install`] makes global, with another writer: for tests and for a log of
-/// one scope.
+/// Lines by directives, `debug` or `info,siphon_msgr=trace`, for a writer of one's own: for tests and for a log
+/// of one scope.
 ///
 /// # Errors
 /// The level cannot be understood.

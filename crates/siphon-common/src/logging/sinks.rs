@@ -1,11 +1,16 @@
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::{File, Metadata, OpenOptions, metadata};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+use serde_json::json;
+
 use super::entry::{Entry, Format};
+use super::stamp::{Stamp, system_clock};
 use crate::Config;
 
 /// Bytes of lines that wait for a file that cannot be written to; of what is beyond, the oldest are lost.
@@ -76,6 +81,7 @@ impl Sinks {
             json: config.log_format.contains("json"),
             fine: !config.log_coarse_timestamps,
         };
+        self.file.json = self.format.json;
         self.max_recent = config.log_max_recent as usize;
         self.identifier = format!("{}-{}", config.cluster(), config.name());
         let path = if config.log_to_file { config.log_file.as_str() } else { "" };
@@ -84,7 +90,8 @@ impl Sinks {
             // What the old file would not take goes into the new one.
             let LogFile { begun, unwritten, lost, .. } = std::mem::take(&mut self.file);
             let path = path.into();
-            self.file = LogFile { path, begun, unwritten, lost, ..LogFile::default() };
+            let json = self.format.json;
+            self.file = LogFile { path, json, begun, unwritten, lost, ..LogFile::default() };
             self.file.open();
             self.file.write_out();
         }
@@ -93,7 +100,7 @@ impl Sinks {
     /// Writes an entry wherever it belongs, if it is to be logged, and remembers it.
     pub(super) fn take(&mut self, entry: Entry, logged: bool) {
         if logged {
-            self.write(&entry, "");
+            self.write(&entry);
         }
         if self.max_recent > 0 {
             while self.recent.len() >= self.max_recent {
@@ -103,8 +110,9 @@ impl Sinks {
         }
     }
 
-    fn write(&mut self, entry: &Entry, before: &str) {
-        let line = || format!("{before}{}", entry.line(Format { json: false, ..self.format }));
+    fn write(&mut self, entry: &Entry) {
+        let plain = self.plain();
+        let line = || entry.line(plain);
         let no_file = self.file.is_missing();
         if self.stderr.takes(entry) || no_file {
             eprint(&format!("{}{}\n", self.stderr_prefix, line()));
@@ -152,12 +160,18 @@ impl Sinks {
 
     /// Writes what is remembered, the oldest first, numbered as Ceph does it: how far it is from the
     /// end.
+    ///
+    /// In a file of JSON each line of it is an object: an entry has its number as `recent`, all else is a message.
     pub(super) fn dump(&mut self, levels: impl Iterator<Item = String>) {
         self.say("--- begin dump of recent events ---");
         let recent = std::mem::take(&mut self.recent);
         let count = recent.len();
         for (at, entry) in recent.iter().enumerate() {
-            self.write_dumped(entry, &format!("{:>6}> ", at as i64 + 1 - count as i64));
+            let number = at as i64 + 1 - count as i64;
+            match self.file.json && self.has_file() {
+                true => self.file.add(&entry.recent_json(self.format, number)),
+                false => self.say(&format!("{number:>6}> {}", entry.line(self.plain()))),
+            }
         }
         self.recent = recent;
         self.say("--- logging levels ---");
@@ -173,20 +187,22 @@ impl Sinks {
         self.recent.clear();
     }
 
-    fn write_dumped(&mut self, entry: &Entry, before: &str) {
-        let line = entry.line(self.format);
-        match self.format.json {
-            true => self.say(&line),
-            false => self.say(&format!("{before}{line}")),
-        }
+    /// The format of all places but the file.
+    fn plain(&self) -> Format {
+        Format { json: false, ..self.format }
+    }
+
+    fn has_file(&self) -> bool {
+        !self.file.path.as_os_str().is_empty() && !self.file.is_missing()
     }
 
     /// A line of a dump: to the file, or, if there is none, to standard error.
     fn say(&mut self, line: &str) {
-        if self.file.path.as_os_str().is_empty() || self.file.is_missing() {
-            eprint(&format!("{line}\n"));
+        if self.has_file() {
+            let line = in_format(line, self.file.json);
+            self.file.add(&line);
         } else {
-            self.file.add(line);
+            eprint(&format!("{line}\n"));
         }
     }
 }
@@ -201,6 +217,8 @@ pub(super) fn eprint(text: &str) {
 struct LogFile {
     path: PathBuf,
     file: Option<File>,
+    /// Whether its lines are JSON.
+    json: bool,
     /// What goes first, and is never given up: the rest of a line of which a part is written.
     begun: Vec<u8>,
     /// Whole lines. Of these the oldest are lost, when there are too many.
@@ -271,7 +289,7 @@ impl LogFile {
         loop {
             if self.begun.is_empty() && self.lost > 0 {
                 told_lost = std::mem::take(&mut self.lost);
-                self.begun = lost_lines(told_lost).into_bytes();
+                self.begun = lost_lines(told_lost, self.json).into_bytes();
             }
             let (whole, _) = self.unwritten.as_slices();
             let front = if self.begun.is_empty() { whole } else { &self.begun };
@@ -310,7 +328,8 @@ impl LogFile {
         self.write_out();
         let mut left = std::mem::take(&mut self.begun);
         if self.lost > 0 {
-            left.extend_from_slice(lost_lines(std::mem::take(&mut self.lost)).as_bytes());
+            let lost = std::mem::take(&mut self.lost);
+            left.extend_from_slice(lost_lines(lost, self.json).as_bytes());
         }
         left.extend(self.unwritten.drain(..));
         left
@@ -329,12 +348,33 @@ impl LogFile {
     }
 }
 
-fn lost_lines(count: u64) -> String {
-    format!("--- {count} lines were lost while this file could not be written to ---\n")
+fn lost_lines(count: u64, json: bool) -> String {
+    let line = format!("--- {count} lines were lost while this file could not be written to ---");
+    format!("{}\n", in_format(&line, json))
 }
 
+/// What the log says of itself.
+fn in_format(line: &str, json: bool) -> Cow<'_, str> {
+    match json {
+        true => {
+            let time = Stamp(system_clock()).to_string();
+            Cow::Owned(json!({ "time": time, "message": line }).to_string())
+        }
+        false => Cow::Borrowed(line),
+    }
+}
+
+/// Without waiting: of a FIFO somebody may never read, and one that is full takes lines later.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o644).open(path)
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o644);
+    let opened = options.custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path);
+    opened.map_err(|error| match metadata(path) {
+        Ok(file) if file.file_type().is_fifo() => {
+            io::Error::new(error.kind(), format!("{error}; it is a FIFO, and nobody reads it"))
+        }
+        _ => error,
+    })
 }
 
 /// A local socket that takes each line as a datagram.

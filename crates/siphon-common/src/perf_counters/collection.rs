@@ -1,3 +1,4 @@
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -128,23 +129,24 @@ impl PerfCollection {
         chosen.map(|(_, source)| source.reset()).count() > 0
     }
 
-    /// Every source, by a name that no other has.
+    /// Every source, by a name that no other has, in the order of these, as Ceph tells them.
     pub fn named(&self) -> Vec<(String, Arc<dyn PerfSource>)> {
         let sources: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
-        let mut named: Vec<(String, Arc<dyn PerfSource>)> = Vec::with_capacity(sources.len());
-        for source in sources {
+        let mut taken = HashSet::with_capacity(sources.len());
+        let mut last: HashMap<String, usize> = HashMap::new();
+        let free = |source: Arc<dyn PerfSource>| {
             let name = source.name();
-            let taken = |wanted: &str| named.iter().any(|(name, _)| name == wanted);
-            let free = match taken(&name) {
-                false => name,
-                // Two stacks have a first worker each.
-                true => (2..)
-                    .map(|number| format!("{name}#{number}"))
-                    .find(|wanted| !taken(wanted))
-                    .unwrap_or(name),
-            };
-            named.push((free, source));
-        }
+            let mut free = name.clone();
+            // Two stacks have a first worker each.
+            while !taken.insert(free.clone()) {
+                let number = last.entry(name.clone()).or_insert(1);
+                *number += 1;
+                free = format!("{name}#{number}");
+            }
+            (free, source)
+        };
+        let mut named: Vec<_> = sources.into_iter().map(free).collect();
+        named.sort_by(|a, b| a.0.cmp(&b.0));
         named
     }
 
@@ -226,6 +228,24 @@ mod tests {
                 [0],
             0
         );
+    }
+
+    #[test]
+    fn sources_are_told_by_name_and_counters_in_their_order() {
+        let collection = PerfCollection::default();
+        let blocks = ["throttle-b", "AsyncMessenger::Worker-1", "AsyncMessenger::Worker-0"]
+            .map(|name| Counters::new(name, &INFOS));
+        blocks.iter().for_each(|block| collection.add(block.source()));
+        for told in [collection.dump(None, None), collection.schema()] {
+            let told = told.as_object().unwrap();
+            let names: Vec<_> = told.keys().collect();
+            assert_eq!(
+                names,
+                ["AsyncMessenger::Worker-0", "AsyncMessenger::Worker-1", "throttle-b"]
+            );
+            let counters: Vec<_> = told["throttle-b"].as_object().unwrap().keys().collect();
+            assert_eq!(counters, ["msgr_recv_bytes", "msgr_send_messages_queue_lat"]);
+        }
     }
 
     #[test]

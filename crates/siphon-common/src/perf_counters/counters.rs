@@ -34,7 +34,7 @@ fn width(kind: CounterKind) -> usize {
     match kind {
         CounterKind::Counter | CounterKind::Gauge | CounterKind::Time => 1,
         CounterKind::TimeAverage => 2,
-        CounterKind::Histogram => BUCKETS,
+        CounterKind::Histogram => BUCKETS + 1,
     }
 }
 
@@ -89,7 +89,9 @@ impl Counters {
     /// Adds a time to a histogram.
     #[inline]
     pub fn record(&mut self, histogram: usize, time: Duration) {
-        self.add_to(self.block.places[histogram] + Histogram::bucket(time), 1);
+        let at = self.block.places[histogram];
+        self.add_to(at + Histogram::bucket(time), 1);
+        self.add_to(at + BUCKETS, nanos(time));
     }
 
     #[inline]
@@ -125,7 +127,8 @@ impl PerfSource for Block {
             }
             CounterKind::Histogram => {
                 let counts = std::array::from_fn(|bucket| cell(at + bucket));
-                CounterValue::Histogram(Box::new(Histogram { counts }))
+                let sum = Duration::from_nanos(cell(at + BUCKETS));
+                CounterValue::Histogram(Box::new(Histogram { counts, sum }))
             }
         };
         self.infos.iter().zip(&self.places).map(value).collect()
@@ -174,7 +177,7 @@ mod tests {
         assert_eq!(values[2], CounterValue::Time(Duration::from_millis(12)));
         let sum = Duration::from_micros(6 + (1 << 40));
         assert_eq!(values[3], CounterValue::TimeAverage { count: 4, sum });
-        let mut expected = Histogram::default();
+        let mut expected = Histogram { sum, ..Histogram::default() };
         for bucket in [0, 1, 3, BUCKETS - 1] {
             expected.counts[bucket] += 1;
         }

@@ -11,6 +11,8 @@ pub const BUCKETS: usize = 32;
 pub struct Histogram {
     /// By bucket; see [`BUCKETS`].
     pub counts: [u64; BUCKETS],
+    /// How long together.
+    pub sum: Duration,
 }
 
 impl Histogram {

@@ -24,8 +24,10 @@ mod collection;
 mod counters;
 mod histogram;
 mod info;
+mod throttle;
 
 pub use collection::{PerfCollection, PerfSource};
 pub use counters::Counters;
 pub use histogram::{BUCKETS, Histogram};
 pub use info::{CounterInfo, CounterKind, CounterValue, Unit};
+pub use throttle::{ThrottleFigures, ThrottleSource};

@@ -1,7 +1,6 @@
 use std::io::{self, Read, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use httparse::{EMPTY_HEADER, Status};
 use super::render;
 use crate::Context;
 use crate::perf_counters::PerfCollection;
-use crate::serving::{Until, accept_until};
+use crate::serving::{Until, serve_each};
 
 /// Bytes of a request's head at most.
 const MAX_HEAD: usize = 8 << 10;
@@ -18,8 +17,6 @@ const MAX_HEAD: usize = 8 << 10;
 const MAX_HEADERS: usize = 64;
 /// How long a client may take for all of it.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Clients that are served at once; the next are turned away.
-const MAX_CLIENTS: usize = 32;
 /// Bytes that are read of what a client sends behind its head, so that it gets its answer.
 const MAX_IGNORED: u64 = 64 << 10;
 
@@ -86,10 +83,10 @@ impl Endpoint {
         listener.set_nonblocking(true).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let (stop, stopped) = UnixStream::pair().map_err(failed)?;
-        let exporter = Arc::new(Exporter { perf: perf.clone(), daemon: daemon.to_owned() });
+        let exporter = Exporter { perf: perf.clone(), daemon: daemon.to_owned() };
         let thread = thread::Builder::new()
             .name("prometheus".to_owned())
-            .spawn(move || serve(&listener, &stopped, &exporter))
+            .spawn(move || serve(&listener, &stopped, exporter))
             .map_err(failed)?;
         Ok(Self { addr: bound, stop: Some(stop), thread: Some(thread) })
     }
@@ -100,22 +97,14 @@ impl Endpoint {
     }
 }
 
-/// Each client has a thread, which shares `exporter`: so many references, so many clients.
-fn serve(listener: &TcpListener, stopped: &UnixStream, exporter: &Arc<Exporter>) {
-    accept_until(listener, stopped, "the Prometheus endpoint", || {
-        let (stream, peer) = listener.accept()?;
-        if Arc::strong_count(exporter) > MAX_CLIENTS {
-            tracing::debug!(%peer, "too many clients of the Prometheus endpoint");
-            return Ok(());
-        }
-        let exporter = Arc::clone(exporter);
-        let serving = thread::Builder::new().name("prometheus".to_owned()).spawn(move || {
-            if let Err(error) = answer(&stream, &exporter) {
-                tracing::debug!(%peer, %error, "a client of the Prometheus endpoint went away");
-            }
-        });
-        serving.map(drop)
-    });
+fn serve(listener: &TcpListener, stopped: &UnixStream, exporter: Exporter) {
+    serve_each(
+        (listener, stopped),
+        ("prometheus", "the Prometheus endpoint"),
+        |listener| Ok(listener.accept()?.0),
+        |_| Ok(()), // closing says it
+        move |stream| answer(&stream, &exporter),
+    );
 }
 
 fn answer(stream: &TcpStream, exporter: &Exporter) -> io::Result<()> {

@@ -6,7 +6,7 @@ use crate::perf_counters::{CounterKind, CounterValue, Histogram, PerfCollection}
 /// the daemon's name as a label (`DaemonMetricCollector` of Ceph's `exporter`).
 ///
 /// Times are in seconds. Of an average there is `_count` and `_sum`; of a histogram `_bucket`, with limits in
-/// microseconds, and `_count`.
+/// microseconds, `_sum` in microseconds, and `_count`.
 ///
 /// ```
 /// use siphon_common::perf_counters::{CounterInfo, Counters, PerfCollection};
@@ -57,6 +57,7 @@ pub fn render(perf: &PerfCollection, daemon: &str) -> String {
                         };
                         metric("_bucket", &format!(",le=\"{limit}\""), &below);
                     }
+                    metric("_sum", "", &(histogram.sum.as_nanos() as f64 / 1e3));
                     metric("_count", "", &below);
                 }
             }
@@ -86,6 +87,7 @@ mod tests {
         counters.add(0, 3);
         counters.add_average(1, 2, Duration::from_millis(1500));
         counters.record(2, Duration::from_micros(5));
+        counters.record(2, Duration::from_nanos(1_000_250));
         let text = render(&collection, "client.\"x\"");
         let daemon = "ceph_daemon=\"client.\\\"x\\\"\"";
         for line in [
@@ -97,7 +99,9 @@ mod tests {
             "# TYPE ceph_throttle_a_b_waits histogram".to_owned(),
             format!("ceph_throttle_a_b_waits_bucket{{{daemon},le=\"3\"}} 0"),
             format!("ceph_throttle_a_b_waits_bucket{{{daemon},le=\"7\"}} 1"),
-            format!("ceph_throttle_a_b_waits_bucket{{{daemon},le=\"+Inf\"}} 1"),
+            format!("ceph_throttle_a_b_waits_bucket{{{daemon},le=\"+Inf\"}} 2"),
+            format!("ceph_throttle_a_b_waits_sum{{{daemon}}} 1005.25"),
+            format!("ceph_throttle_a_b_waits_count{{{daemon}}} 2"),
         ] {
             assert!(text.lines().any(|it| it == line), "{line} in {text}");
         }

@@ -74,6 +74,7 @@ struct Turn {
 /// The counters of a worker, and the watch by which its times are taken.
 #[derive(Debug)]
 pub(crate) struct WorkerCounters {
+    index: usize,
     counters: Counters,
     turn: Option<Turn>,
     /// Something was received in the turn that goes on.
@@ -83,7 +84,12 @@ pub(crate) struct WorkerCounters {
 impl WorkerCounters {
     pub(crate) fn new(index: usize) -> Self {
         let counters = Counters::new(format!("AsyncMessenger::Worker-{index}"), &INFOS);
-        Self { counters, turn: None, received: false }
+        Self { index, counters, turn: None, received: false }
+    }
+
+    /// Whose they are, among the workers of a stack.
+    pub(crate) fn index(&self) -> usize {
+        self.index
     }
 
     /// For whoever dumps them.

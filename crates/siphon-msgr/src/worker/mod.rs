@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 use siphon_net::{
-    Accepted, Completion, EventCenter, Handler, ListenOptions, ListenerId, MailSender, SocketId,
-    SocketOptions,
+    Accepted, Completion, CongestionControl, EventCenter, Handler, ListenOptions, ListenerId,
+    MailSender, SocketId, SocketOptions,
 };
 use siphon_proto::{OutMessage, Transmit};
 use siphon_wire::buf::SegmentPool;
@@ -208,7 +208,9 @@ impl MessengerWorker {
 
     fn send(&mut self, now: Instant, id: ConnectionId, message: OutMessage) {
         match self.connections.get(&id) {
-            Some(Owned::Loopback(connection)) => deliver_locally(connection, message),
+            Some(Owned::Loopback(connection)) => {
+                deliver_locally(connection, message, self.index);
+            }
             Some(Owned::Remote(_)) => self.change(id, |r| r.send(now, message)),
             None => {}
         }
@@ -221,7 +223,10 @@ impl MessengerWorker {
             Mail::Keepalive(id, stamp) => self.change(id, |r| r.proto.keepalive(now, stamp)),
             Mail::MarkDisposable(id) => self.change(id, |r| r.proto.mark_disposable()),
             Mail::Room(id) => self.change(id, |r| r.proto.handle_room(now)),
-            Mail::Resume(id) => self.change(id, |r| r.paused = false),
+            Mail::Resume(id) => {
+                let worker = self.index;
+                self.change(id, |r| r.resume(now, worker));
+            }
             Mail::Continue(id) => self.change(id, |_| {}),
             Mail::Flush(id, done) => match self.connections.get(&id) {
                 Some(Owned::Loopback(_)) => drop(done.send(())),
@@ -620,10 +625,11 @@ impl Handler for MessengerWorker {
 }
 
 /// A message to ourselves takes the way of one that arrived.
-fn deliver_locally(connection: &Connection, message: OutMessage) {
+fn deliver_locally(connection: &Connection, message: OutMessage, worker: usize) {
     let Ok(message) = catch_unwind(AssertUnwindSafe(|| message.deliver(Features::ALL))) else {
         return connection.fail(CloseReason::Panicked);
     };
+    connection.messenger().dispatch_throttle().got(worker, message.payload.len());
     // Nothing is read on this connection, so there is nothing to pause.
     remote::dispatch(connection, message);
 }
@@ -631,9 +637,15 @@ fn deliver_locally(connection: &Connection, message: OutMessage) {
 /// Socket options as the configuration has them.
 fn socket_options(messenger: &Shared) -> SocketOptions {
     let config = messenger.context().config();
+    let congestion_control = CongestionControl::named(&config.ms_tcp_congestion_control)
+        .unwrap_or_else(|error| {
+            tracing::warn!("ms_tcp_congestion_control: {error}");
+            None
+        });
     SocketOptions {
         nodelay: config.ms_tcp_nodelay,
         recv_buffer: usize::try_from(config.ms_tcp_rcvbuf).unwrap_or(0),
+        congestion_control,
         ..Default::default()
     }
 }

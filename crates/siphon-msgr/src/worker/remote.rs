@@ -47,8 +47,8 @@ pub(crate) struct Remote {
     pub(crate) proto: siphon_proto::Connection,
     /// It stands in the worker's list of connections to be pumped.
     pub(crate) dirty: bool,
-    /// The dispatch queue is full: don't read.
-    pub(crate) paused: bool,
+    /// Since when the dispatch queue is full, which means not to read.
+    paused: Option<Instant>,
     /// What the peer wants is being decided by the worker of its other connection.
     pub(crate) meeting: bool,
     transport: Option<Transport>,
@@ -170,7 +170,7 @@ impl Remote {
             handle,
             proto,
             dirty: false,
-            paused: false,
+            paused: None,
             meeting: false,
             transport,
             flush: Vec::new(),
@@ -230,7 +230,7 @@ impl Remote {
 
     pub(crate) fn handle_timer(&mut self, now: Instant) {
         self.timer = None;
-        if self.paused || self.proto.is_throttled() {
+        if self.paused.is_some() || self.proto.is_throttled() {
             self.proto.touch(now); // the silence is of our own making
         }
         self.proto.handle_timeout(now);
@@ -265,7 +265,7 @@ impl Remote {
     /// Does everything that is to be done now; says what is left to others.
     pub(crate) fn pump(&mut self, io: &mut Io<'_>) -> Pumped {
         self.dirty = false;
-        self.release_held(io.center.now());
+        self.release_held(io);
         loop {
             if let Some(reason) = self.drain_events(io) {
                 return Pumped::Ended(reason);
@@ -339,7 +339,9 @@ impl Remote {
             match event {
                 Event::Message(message) => {
                     io.counters.received(&message, self.secure);
-                    self.receive_message(io.center.now(), message);
+                    let throttle = self.handle.messenger().dispatch_throttle();
+                    throttle.got(io.counters.index(), message.payload.len());
+                    self.receive_message(io, message);
                     dispatched = true;
                 }
                 Event::Auth(event) => {
@@ -349,13 +351,14 @@ impl Remote {
                 Event::LearnedAddr(seen) => self.learn(io.center, &seen),
                 Event::Connect(target) => self.start_connecting(io, target),
                 Event::Knock => {} // seen in `pump`, when nothing is being sent
-                Event::Ready { peer, accepted } => self.handle_ready(*peer, accepted),
+                Event::Ready { peer, accepted } => self.handle_ready(io, *peer, accepted),
                 Event::RemoteReset => {
                     if let Some(injection) = &mut self.injection {
                         injection.discard();
                     }
                     self.handle.messenger().queue().discard(&self.handle);
-                    self.paused |= !enqueue(&self.handle, Item::RemoteReset);
+                    let go_on = enqueue(&self.handle, Item::RemoteReset);
+                    self.pause_unless(go_on, io);
                 }
                 Event::KeepaliveAck(stamp) => {
                     self.handle.set_keepalive_ack(stamp);
@@ -381,22 +384,38 @@ impl Remote {
         None
     }
 
-    fn receive_message(&mut self, now: Instant, message: Message) {
+    fn receive_message(&mut self, io: &Io<'_>, message: Message) {
         let message = match &mut self.injection {
-            Some(injection) => injection.receive(now, message),
+            Some(injection) => injection.receive(io.center.now(), message),
             None => Some(message),
         };
-        if let Some(message) = message
-            && !dispatch(&self.handle, message)
-        {
-            self.paused = true;
+        if let Some(message) = message {
+            let go_on = dispatch(&self.handle, message);
+            self.pause_unless(go_on, io);
+        }
+    }
+
+    fn pause_unless(&mut self, go_on: bool, io: &Io<'_>) {
+        if !go_on && self.paused.is_none() {
+            self.paused = Some(io.center.now());
+            self.handle.messenger().dispatch_throttle().refused(io.counters.index());
+        }
+    }
+
+    /// The dispatch queue has room.
+    pub(crate) fn resume(&mut self, now: Instant, worker: usize) {
+        if let Some(since) = self.paused.take() {
+            let time = now.saturating_duration_since(since);
+            self.handle.messenger().dispatch_throttle().waited(worker, time);
         }
     }
 
     /// Dispatches what was held back until now.
-    fn release_held(&mut self, now: Instant) {
+    fn release_held(&mut self, io: &Io<'_>) {
+        let now = io.center.now();
         while let Some(message) = self.injection.as_mut().and_then(|it| it.release(now)) {
-            self.paused |= !dispatch(&self.handle, message);
+            let go_on = dispatch(&self.handle, message);
+            self.pause_unless(go_on, io);
         }
     }
 
@@ -454,7 +473,7 @@ impl Remote {
             worker,
             conn_id: self.handle.id().token(),
             accepted: self.accepted,
-            paused: self.paused,
+            paused: self.paused.is_some(),
             sending: transport.is_some_and(|transport| transport.sending),
             target: self.addr,
             peer: self.handle.peer(),
@@ -485,7 +504,7 @@ impl Remote {
         }
     }
 
-    fn handle_ready(&mut self, peer: PeerInfo, accepted: bool) {
+    fn handle_ready(&mut self, io: &Io<'_>, peer: PeerInfo, accepted: bool) {
         tracing::debug!(peer = %peer.name, addrs = %peer.addrs, features = %peer.features, "session open");
         let config = self.handle.messenger().context().config();
         internal_delay(&config);
@@ -503,7 +522,8 @@ impl Remote {
             });
         });
         let news = if accepted { Item::Accept } else { Item::Connect };
-        self.paused |= !enqueue(&self.handle, news);
+        let go_on = enqueue(&self.handle, news);
+        self.pause_unless(go_on, io);
     }
 
     fn authenticate(&mut self, event: AuthEvent) -> AuthAnswer {
@@ -596,7 +616,7 @@ impl Remote {
         if let Some(transport) = &mut self.transport
             && transport.open
             && !transport.receiving
-            && !self.paused
+            && self.paused.is_none()
             && self.proto.wants_recv()
         {
             let lent = if center.fills() { self.proto.lend_buffer() } else { None };

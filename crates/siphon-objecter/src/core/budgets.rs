@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::throttles::Waiting;
 use super::{BudgetTicket, Core, Done, Then};
 use crate::{Op, OpError};
 
@@ -9,6 +10,7 @@ use crate::{Op, OpError};
 pub(super) struct Reservation {
     pub(super) bytes: u64,
     pub(super) granted: bool,
+    waiting: Option<Waiting>,
     ticket: BudgetTicket,
 }
 
@@ -22,9 +24,16 @@ impl Core {
         }
         let id = self.next_id();
         ticket.set_id(id);
-        self.reservations.insert(id, Reservation { bytes, granted: false, ticket });
+        let reservation = Reservation { bytes, granted: false, waiting: None, ticket };
+        self.reservations.insert(id, reservation);
         self.reserving.insert(id);
         self.admit(now);
+        if self.reserving.contains(&id) {
+            let waiting = self.refuse(bytes, now);
+            if let Some(reservation) = self.reservations.get_mut(&id) {
+                reservation.waiting = Some(waiting);
+            }
+        }
         self.check();
     }
 
@@ -46,7 +55,7 @@ impl Core {
             return;
         }
         if let Some(tid) = self.take(op, then, now) {
-            self.count(tid);
+            self.count(tid, now);
             self.start(tid, now);
         }
         self.admit(now);
@@ -62,16 +71,18 @@ impl Core {
         }
         self.inflight_ops -= 1;
         self.inflight_bytes -= reservation.bytes;
+        self.throttles.put(reservation.bytes);
         Some(reservation.bytes)
     }
 
     /// It has room from now on.
-    pub(super) fn grant(&mut self, id: u64) {
+    pub(super) fn grant(&mut self, id: u64, now: Instant) {
         let Some(reservation) = self.reservations.get_mut(&id) else { return };
         self.reserving.remove(&id);
         reservation.granted = true;
         self.inflight_ops += 1;
         self.inflight_bytes += reservation.bytes;
+        self.throttles.pass(reservation.bytes, reservation.waiting.take(), now);
         let ticket = reservation.ticket.clone();
         self.done(Done::Budget(ticket, Ok(())));
     }

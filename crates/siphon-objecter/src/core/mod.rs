@@ -10,6 +10,7 @@ mod maps;
 mod ops;
 mod replies;
 mod sessions;
+pub(crate) mod throttles;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -136,6 +137,7 @@ pub(crate) struct Core {
     reserving: BTreeSet<u64>,
     inflight_ops: u64,
     inflight_bytes: u64,
+    throttles: throttles::Throttles,
     admitting: bool,
     lingers: BTreeMap<u64, lingers::Linger>,
     commands: BTreeMap<u64, commands::Command>,
@@ -171,6 +173,7 @@ impl Core {
             reserving: BTreeSet::new(),
             inflight_ops: 0,
             inflight_bytes: 0,
+            throttles: throttles::Throttles::default(),
             admitting: false,
             lingers: BTreeMap::new(),
             commands: BTreeMap::new(),

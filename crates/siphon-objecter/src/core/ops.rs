@@ -10,6 +10,7 @@ use siphon_proto::v2::Limits;
 use siphon_proto::{OutMessage, Priority};
 use siphon_wire::types::{HObject, SnapId};
 
+use super::throttles::Waiting;
 use super::{Core, Done, OpTicket, Output, Subject, view};
 use crate::placement::{Aim, Missing, Placement, Recalc};
 use crate::{Op, OpError, OpReply, Target};
@@ -57,6 +58,8 @@ pub(super) struct OpState {
     pub(super) unsent: bool,
     /// It waits for others to end, and has not been looked at.
     pub(super) queued: bool,
+    /// The same, if it was not admitted at once.
+    waiting: Option<Waiting>,
     /// It waits for the next tick, as an OSD asked again and again to try again.
     pub(super) parked: bool,
     pub(super) attempts: i32,
@@ -125,8 +128,20 @@ impl Core {
         if let Some(tid) = self.take(op, then, now) {
             self.queued.insert(tid);
             self.admit(now);
+            self.note_waiting(tid, now);
         }
         self.check();
+    }
+
+    /// It has not been admitted at once, or it has.
+    fn note_waiting(&mut self, tid: u64, now: Instant) {
+        if self.queued.contains(&tid) {
+            let bytes = self.ops.get(&tid).map_or(0, |op| op.bytes);
+            let waiting = self.refuse(bytes, now);
+            if let Some(op) = self.ops.get_mut(&tid) {
+                op.waiting = Some(waiting);
+            }
+        }
     }
 
     /// Makes an operation's state, unless it cannot be sent.
@@ -199,6 +214,7 @@ impl Core {
             session: None,
             unsent: true,
             queued: true,
+            waiting: None,
             parked: false,
             attempts: 0,
             redirects: 0,
@@ -247,19 +263,21 @@ impl Core {
                 break;
             }
             if self.queued.remove(&id) {
-                self.count(id);
+                self.count(id, now);
                 self.start(id, now);
             } else {
-                self.grant(id);
+                self.grant(id, now);
             }
         }
         self.admitting = false;
     }
 
     /// An operation is under way from now on.
-    pub(super) fn count(&mut self, tid: u64) {
+    pub(super) fn count(&mut self, tid: u64, now: Instant) {
+        let Some(op) = self.ops.get_mut(&tid) else { return };
         self.inflight_ops += 1;
-        self.inflight_bytes += self.ops.get(&tid).map_or(0, |op| op.bytes);
+        self.inflight_bytes += op.bytes;
+        self.throttles.pass(op.bytes, op.waiting.take(), now);
     }
 
     pub(super) fn start(&mut self, tid: u64, now: Instant) {
@@ -415,6 +433,7 @@ impl Core {
         if op.is_budgeted() {
             self.inflight_ops -= 1;
             self.inflight_bytes -= op.bytes;
+            self.throttles.put(op.bytes);
         }
         if op.queued {
             self.queued.remove(&tid);

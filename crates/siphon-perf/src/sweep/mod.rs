@@ -45,6 +45,8 @@ pub struct Machine {
     pub processors: usize,
     /// The kernel's release.
     pub kernel: String,
+    /// By which algorithm TCP sends, of the messenger and of plain sockets alike.
+    pub congestion_control: String,
 }
 
 /// One workload.
@@ -154,8 +156,8 @@ impl Sweep {
 }
 
 impl Machine {
-    /// This machine.
-    pub fn this() -> Self {
+    /// This machine, where TCP sends by `congestion_control`.
+    pub fn this(congestion_control: String) -> Self {
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -163,6 +165,7 @@ impl Machine {
             cpu: model.map_or("unknown processor", |(_, name)| name.trim()).to_owned(),
             processors: std::thread::available_parallelism().map_or(0, usize::from),
             kernel: format!("Linux {}", kernel.trim()),
+            congestion_control,
         }
     }
 }
@@ -212,7 +215,12 @@ pub(crate) mod tests {
             version: "0.1.0".into(),
             date: "2026-01-02T03:04:05Z".into(),
             command: "siphon perf sweep --sizes '64,<4K>'".into(),
-            machine: Machine { cpu: "A & B".into(), processors: 2, kernel: "Linux 6.1".into() },
+            machine: Machine {
+                cpu: "A & B".into(),
+                processors: 2,
+                kernel: "Linux 6.1".into(),
+                congestion_control: "cubic".into(),
+            },
             rounds: 3,
             seconds: 1.5,
             syscalls: SYSCALLS.into(),

@@ -25,11 +25,12 @@ impl Sweep {
              <meta name='viewport' content='width=device-width,initial-scale=1'>\
              <title>siphon perf sweep, {date}</title>\n<style>{STYLE}</style></head><body><main>\
              <h1>Siphon against plain TCP</h1>\
-             <p class='soft'>{cpu} · {processors} processors · {kernel} · {date}</p>",
+             <p class='soft'>{cpu} · {processors} processors · {kernel} · TCP by {tcp} · {date}</p>",
             date = escaped(&self.date),
             cpu = escaped(&self.machine.cpu),
             processors = self.machine.processors,
             kernel = escaped(&self.machine.kernel),
+            tcp = escaped(&self.machine.congestion_control),
         )?;
         if self.incomplete {
             out.write_str(
@@ -194,7 +195,7 @@ impl Sweep {
             "<h2>How it was measured</h2><dl>\
              <dt>Program</dt><dd>siphon {}, server and client in one process</dd>\
              <dt>Command</dt><dd><code>{}</code></dd>\
-             <dt>Machine</dt><dd>{}, {} processors, {}</dd>\
+             <dt>Machine</dt><dd>{}, {} processors, {}, TCP congestion control {}</dd>\
              <dt>Raw limit</dt><dd>plain TCP sockets over loopback: the same bytes, headers included, at \
              the same depth, without any protocol</dd>\
              <dt>Rounds</dt><dd>{} round{s} in each cell, messenger and raw limit in turn, the first of a round \
@@ -208,6 +209,7 @@ impl Sweep {
             escaped(&self.machine.cpu),
             self.machine.processors,
             escaped(&self.machine.kernel),
+            escaped(&self.machine.congestion_control),
             self.rounds,
             self.seconds,
             escaped(&self.syscalls),

@@ -16,11 +16,12 @@ impl Sweep {
     fn write_table(&self, out: &mut String) -> fmt::Result {
         writeln!(
             out,
-            "{}, {} processor{}, {}",
+            "{}, {} processor{}, {}, TCP congestion control {}",
             self.machine.cpu,
             self.machine.processors,
             if self.machine.processors == 1 { "" } else { "s" },
-            self.machine.kernel
+            self.machine.kernel,
+            self.machine.congestion_control
         )?;
         let mut before = None;
         for cell in &self.cells {

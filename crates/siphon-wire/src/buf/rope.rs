@@ -233,6 +233,38 @@ impl From<Bytes> for Rope {
     }
 }
 
+/// Without a copy.
+impl From<Vec<u8>> for Rope {
+    fn from(segment: Vec<u8>) -> Self {
+        Bytes::from(segment).into()
+    }
+}
+
+/// Without a copy.
+impl From<String> for Rope {
+    fn from(text: String) -> Self {
+        Bytes::from(text).into()
+    }
+}
+
+impl From<&'static [u8]> for Rope {
+    fn from(segment: &'static [u8]) -> Self {
+        Bytes::from_static(segment).into()
+    }
+}
+
+impl<const N: usize> From<&'static [u8; N]> for Rope {
+    fn from(segment: &'static [u8; N]) -> Self {
+        Bytes::from_static(segment).into()
+    }
+}
+
+impl From<&'static str> for Rope {
+    fn from(text: &'static str) -> Self {
+        Bytes::from_static(text.as_bytes()).into()
+    }
+}
+
 impl Extend<Bytes> for Rope {
     fn extend<I: IntoIterator<Item = Bytes>>(&mut self, segments: I) {
         segments.into_iter().for_each(|segment| self.push(segment));
@@ -351,6 +383,22 @@ mod tests {
 
     fn rope(pieces: &[&'static str]) -> Rope {
         pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())).collect()
+    }
+
+    #[test]
+    fn what_bytes_are_made_of_is_not_copied() {
+        let text = String::from("abc");
+        let place = text.as_ptr();
+        let from_text = Rope::from(text);
+        assert_eq!(from_text.segments()[0].as_ptr(), place);
+        let bytes = vec![b'a', b'b', b'c'];
+        let place = bytes.as_ptr();
+        let from_bytes = Rope::from(bytes);
+        assert_eq!(from_bytes.segments()[0].as_ptr(), place);
+        for rope in [from_text, from_bytes, "abc".into(), b"abc".into(), b"abc"[..].into()] {
+            assert_eq!(rope, b"abc");
+        }
+        assert!(Rope::from("").is_empty() && Rope::from(Vec::new()).segments().is_empty());
     }
 
     #[test]

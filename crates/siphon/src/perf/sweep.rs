@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use siphon_common::Context;
 use siphon_msgr::{Messenger, Stack};
-use siphon_net::StackKind;
+use siphon_net::{CongestionControl, StackKind};
 use siphon_perf::sweep::{Cell, Machine, Side, Stat, Sweep};
 use siphon_perf::{
     Client, ClientOptions, Figures, Limit, Measurement, Progress, RawPeers, RawServer,
@@ -24,9 +24,10 @@ use siphon_wire::types::Utime;
 
 use super::{Mode, ModeArgs, WARM_UP, auth_client, start_server};
 use crate::exit::TIME_IS_OVER;
-use crate::interrupt::Interrupt;
+use crate::options;
 use crate::size::Size;
 use crate::stack::StackOptions;
+use siphon_common::interrupt::Interrupt;
 
 /// What a cell takes beside its runs and their warm-up: connections, threads, memory.
 const CELL_OVERHEAD: Duration = Duration::from_millis(100);
@@ -117,6 +118,7 @@ struct Plan {
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     check_output(args)?;
     let plan = Plan::new(args)?;
+    let context = args.options.context(StackKind::Posix.name())?;
     let estimate = plan.estimate();
     let limit = Duration::try_from_secs_f64(args.max_minutes * 60.0)
         .map_err(|_| anyhow!("--max-minutes {}: not a time", args.max_minutes))?;
@@ -144,7 +146,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         date: date(),
         command: command_line(),
-        machine: Machine::this(),
+        machine: Machine::this(super::tcp_sends_by(&context)?),
         rounds,
         seconds: args.seconds,
         syscalls,
@@ -153,7 +155,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         cells: Vec::new(),
     };
     let end = Instant::now().checked_add(limit.saturating_add(limit / 2)); // beyond that is never
-    let mut runner = Runner::new(args, &plan, stop, end, counts);
+    let congestion_control = super::congestion_control(&context)?;
+    let mut runner = Runner::new(args, &plan, stop, end, counts, congestion_control);
     let outcome = runner.run(&mut sweep.cells);
     sweep.incomplete =
         sweep.cells.len() < count || sweep.cells.iter().any(|it| it.rounds < rounds as usize);
@@ -274,6 +277,8 @@ struct Runner<'a> {
     /// When it is ended in any case: half as long again as its limit.
     end: Option<Instant>,
     counts: bool,
+    /// By which plain sockets send, as the messenger's do.
+    congestion_control: Option<CongestionControl>,
     bar: ProgressBar,
     done: usize,
 }
@@ -285,6 +290,7 @@ impl<'a> Runner<'a> {
         stop: Interrupt,
         end: Option<Instant>,
         counts: bool,
+        congestion_control: Option<CongestionControl>,
     ) -> Self {
         let target = match std::io::stderr().is_terminal() {
             true => ProgressDrawTarget::stderr(),
@@ -294,7 +300,7 @@ impl<'a> Runner<'a> {
         let bar = ProgressBar::with_draw_target(Some(steps), target);
         let style = ProgressStyle::with_template("{bar:24} {prefix} {wide_msg} {eta} left");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { args, plan, stop, end, counts, bar, done: 0 }
+        Self { args, plan, stop, end, counts, congestion_control, bar, done: 0 }
     }
 
     fn is_over(&self) -> bool {
@@ -307,6 +313,7 @@ impl<'a> Runner<'a> {
         for group in groups {
             let seal = ModeArgs::of(group[0].mode);
             let context = self.args.options.context(group[0].stack)?;
+            let _presence = options::present(&context, "client.0")?;
             let stack = Stack::new(&context)?;
             let secret = seal.secret(ModeArgs::new_key)?;
             let addr = SocketAddr::new(self.args.listen, 0).to_string();
@@ -363,8 +370,8 @@ impl<'a> Runner<'a> {
     fn measure(&self, client: &Client, shape: &Shape) -> Result<Option<Cell>> {
         let (request, answer) = wire_lengths(shape.size);
         let peers = RawPeers { request, answer };
-        let raw =
-            RawServer::start(peers, shape.depth).context("cannot start the raw limit's server")?;
+        let raw = RawServer::start(peers, shape.depth, self.congestion_control);
+        let raw = raw.context("cannot start the raw limit's server")?;
         let run_ours = |work: &Workload, progress: &_| Ok(client.measure(work, progress)?);
         let run_raw = |work: &Workload, progress: &_| Ok(raw.measure(peers, work, progress)?);
         self.bar.set_prefix(format!("{}/{}", self.done + 1, self.plan.shapes.len()));

@@ -5,8 +5,8 @@ use std::io::IsTerminal as _;
 use anyhow::{Context as _, Result, anyhow, bail};
 use siphon_common::Context;
 
-use crate::interrupt::Interrupt;
 use crate::top;
+use siphon_common::interrupt::Interrupt;
 
 /// Refuses to watch where nobody would see it.
 pub(super) fn check(watch: bool) -> Result<()> {

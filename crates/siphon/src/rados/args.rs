@@ -66,7 +66,7 @@ pub(crate) struct Options {
     /// Bytes of an object of bench write
     #[arg(short = 'O', long, global = true, value_name = "BYTES")]
     pub(super) object_size: Option<Size>,
-    /// put: where in the object to begin, without replacing it
+    /// put: where in the object to begin, without replacing it; get: from where on to read
     #[arg(long, global = true, value_name = "BYTES")]
     pub(super) offset: Option<Size>,
     /// Take the object's name from a file: its argument is left out
@@ -75,7 +75,7 @@ pub(crate) struct Options {
     /// Take the omap's key from a file: its argument is left out
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) omap_key_file: Option<PathBuf>,
-    /// setomapval: take the value from a file
+    /// setomapval, setomapheader: take the value from a file
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) input_file: Option<PathBuf>,
     /// rm: also if the cluster or the pool is full
@@ -145,14 +145,15 @@ pub(crate) enum Verb {
         #[arg(value_parser = name())]
         target: ByteString,
         /// Although snapshots are not copied
-        #[arg(long)]
+        #[arg(long = "yes-i-really-mean-it")]
         yes_i_really_mean_it: bool,
     },
     /// Remove all objects of a pool
     Purge {
         #[arg(value_name = "POOL", value_parser = name())]
         purged: ByteString,
-        #[arg(long)]
+        /// Although what is removed is gone for good
+        #[arg(long = "yes-i-really-really-mean-it")]
         yes_i_really_really_mean_it: bool,
     },
     /// List objects
@@ -273,6 +274,7 @@ pub(crate) enum Verb {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(args_override_self = true)]
 pub(crate) struct LockArgs {
     #[command(subcommand)]
     pub(super) verb: LockVerb,
@@ -332,8 +334,10 @@ pub(super) enum LockVerb {
 }
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(args_override_self = true)]
 pub(crate) struct BenchArgs {
-    /// How long, in seconds
+    /// How long, in seconds; max goes on until it is interrupted
+    #[arg(value_parser = seconds)]
     pub(super) seconds: u32,
     /// What to measure
     #[arg(value_enum)]
@@ -360,14 +364,22 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(super) show_time: bool,
     /// write: into the objects' data (the default)
-    #[arg(long)]
+    #[arg(long, visible_alias = "object")]
     pub(super) write_object: bool,
     /// write: into the objects' maps
-    #[arg(long)]
+    #[arg(long, visible_alias = "omap")]
     pub(super) write_omap: bool,
     /// write: into the objects' attributes
-    #[arg(long)]
+    #[arg(long, visible_alias = "xattr")]
     pub(super) write_xattr: bool,
+}
+
+/// Seconds of a benchmark, as Ceph's `rados` of 20.2 has them.
+fn seconds(text: &str) -> Result<u32, String> {
+    match text {
+        "max" => Ok(u32::MAX),
+        text => text.parse().map_err(|_| format!("\"{text}\" is neither whole seconds nor max")),
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -378,6 +390,7 @@ pub(super) enum BenchOperation {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(args_override_self = true)]
 pub(crate) struct CleanupArgs {
     /// The object that remembers what was written
     #[arg(long, value_name = "NAME", value_parser = name())]

@@ -111,12 +111,9 @@ impl Session {
     pub(super) async fn setomapval(&self, words: Words) -> Result<()> {
         let pool = self.pool().await?;
         let words = self.words(words, &["OBJECT", "KEY", "VALUE"], 2)?;
-        let value = match (&self.options.input_file, words.get(2)) {
-            (Some(file), _) => fs::read(file)
-                .with_context(|| format!("error reading file {}", file.display()))?
-                .into(),
-            (None, Some(value)) => value.clone().into_bytes(),
-            (None, None) => read_stdin()?,
+        let value = match self.input()? {
+            Some(value) => value,
+            None => words.get(2).map_or_else(read_stdin, |word| Ok(word.clone().into_bytes()))?,
         };
         let entries = BTreeMap::from([(words[1].clone(), value)]);
         let done = pool.omap_set(words[0].clone(), &entries).await;
@@ -149,10 +146,21 @@ impl Session {
     }
 
     pub(super) async fn setomapheader(&self, words: Words) -> Result<()> {
-        let (pool, words) = (self.pool().await?, self.words(words, &["OBJECT", "VALUE"], 2)?);
-        let done = pool.omap_set_header(words[0].clone(), words[1].clone().into_bytes()).await;
+        let (pool, input) = (self.pool().await?, self.input()?);
+        let least = if input.is_some() { 1 } else { 2 };
+        let words = self.words(words, &["OBJECT", "VALUE"], least)?;
+        let given = words.get(1).map(|word| word.clone().into_bytes());
+        let header = input.or(given).unwrap_or_default();
+        let done = pool.omap_set_header(words[0].clone(), header).await;
         done.with_context(|| format!("error setting omap header {}", named(&pool, &words[0])))
             .map(drop)
+    }
+
+    /// What the file of `--input-file` has, if there is one.
+    fn input(&self) -> Result<Option<Bytes>> {
+        let Some(file) = &self.options.input_file else { return Ok(None) };
+        let read = fs::read(file).with_context(|| format!("error reading file {}", file.display()));
+        read.map(|value| Some(value.into()))
     }
 }
 

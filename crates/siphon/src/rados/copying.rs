@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal as _, Read, Write};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -14,26 +14,41 @@ use siphon_wire::types::{ByteString, Errno};
 
 use super::args::Words;
 use super::{Session, named, path};
+use crate::exit::Stdout;
 
 /// Bytes of an operation unless told otherwise, as Ceph's `rados` has it.
 pub(super) const BLOCK: usize = 4 << 20;
+/// The longest operation, in bytes: a message holds no more (`Limits::SESSION`), and OSDs take less.
+pub(super) const MAX_OP: usize = 128 << 20;
 /// Operations under way at once.
 const WINDOW: usize = 4;
 
 impl Session {
-    fn block_size(&self) -> usize {
-        self.options.block_size.map_or(BLOCK, |size| size.0).max(1)
+    /// Bytes of an operation on the data of this pool's objects; a message has no room for more than [`MAX_OP`].
+    pub(super) fn block_size(&self, pool: &Pool) -> Result<usize> {
+        let alignment = pool.required_alignment()?.unwrap_or(1);
+        let alignment = usize::try_from(alignment).expect("a stripe's width has 32 bits");
+        let most = (MAX_OP / alignment).max(1) * alignment;
+        let wanted = self.options.block_size.map_or(BLOCK, |size| size.0);
+        let taken = wanted.clamp(1, most).next_multiple_of(alignment);
+        if self.options.block_size.is_some() && taken > wanted.max(1) {
+            eprintln!("INFO: op_size has been rounded to {taken}");
+        }
+        Ok(taken)
     }
 
     pub(super) async fn get(&self, words: Words) -> Result<()> {
         let (pool, words) = (self.pool().await?, self.words(words, &["OBJECT", "FILE"], 2)?);
         let context = || format!("error getting {}", named(&pool, &words[0]));
-        let mut file = writer(&words[1])?;
         let size = pool.stat(words[0].clone()).await.with_context(context)?.size;
-        let bar = self.bar(Some(size));
-        let block = self.block_size() as u64;
+        // What a file had is kept if there is no such object.
+        let mut file = writer(&words[1])?;
+        let on_terminal = words[1] == *"-" && io::stdout().is_terminal();
+        let (mut asked, mut got) = (self.options.offset.map_or(0, |it| it.0 as u64), 0);
+        let length = Some(size.saturating_sub(asked));
+        let bar = if on_terminal { ProgressBar::hidden() } else { self.bar(length) };
+        let block = self.block_size(&pool)? as u64;
         let mut reads = VecDeque::new();
-        let (mut asked, mut got) = (0, 0);
         // An object that grows meanwhile is read to its new end.
         loop {
             while reads.len() < WINDOW && (asked < size.max(1) || reads.is_empty()) {
@@ -60,6 +75,7 @@ impl Session {
     pub(super) async fn put(&self, words: Words) -> Result<()> {
         let (pool, words) = (self.pool().await?, self.words(words, &["OBJECT", "FILE"], 2)?);
         let (mut file, length) = reader(&words[1])?;
+        let block_size = self.block_size(&pool)?;
         let offset = self.options.offset.map(|size| size.0 as u64);
         let mut put = Put {
             pool: &pool,
@@ -73,8 +89,8 @@ impl Session {
         let mut any = false;
         loop {
             // A block is read when there is room for it.
-            let budget = pool.reserve(self.block_size() as u64).await?;
-            let Some(block) = read_block(&mut *file, &words[1], self.block_size())? else { break };
+            let budget = pool.reserve(block_size as u64).await?;
+            let Some(block) = read_block(&mut *file, &words[1], block_size)? else { break };
             any = true;
             put.block(budget, block).await?;
         }
@@ -87,10 +103,10 @@ impl Session {
     pub(super) async fn append(&self, words: Words) -> Result<()> {
         let (pool, words) = (self.pool().await?, self.words(words, &["OBJECT", "FILE"], 2)?);
         let (mut file, length) = reader(&words[1])?;
-        let bar = self.bar(length);
+        let (bar, block_size) = (self.bar(length), self.block_size(&pool)?);
         let context = || format!("error appending {}", named(&pool, &words[0]));
         let mut any = false;
-        while let Some(block) = read_block(&mut *file, &words[1], self.block_size())? {
+        while let Some(block) = read_block(&mut *file, &words[1], block_size)? {
             let length = block.len() as u64;
             pool.append(words[0].clone(), block)
                 .await
@@ -230,7 +246,7 @@ fn reader(name: &ByteString) -> Result<(Box<dyn Read>, Option<u64>)> {
 
 fn writer(name: &ByteString) -> Result<Box<dyn Write>> {
     if *name == "-" {
-        return Ok(Box::new(io::stdout().lock()));
+        return Ok(Box::new(Stdout::lock()));
     }
     let file = File::create(path(name.clone()));
     Ok(Box::new(file.with_context(|| format!("failed to open file {name}"))?))

@@ -9,6 +9,7 @@ use siphon_wire::types::{ByteString, EntityAddr};
 
 use super::Session;
 use super::args::{LockArgs, LockType, LockVerb};
+use super::output::local_time;
 
 impl Session {
     pub(super) async fn lock(&self, args: LockArgs) -> Result<()> {
@@ -44,7 +45,7 @@ impl Session {
                 "name": id.locker.to_string(),
                 "cookie": id.cookie.to_string(),
                 "description": locker.description.to_string(),
-                "expiration": locker.expiration.to_string(),
+                "expiration": local_time(locker.expiration),
                 "addr": legacy(&locker.addr),
             })
         });

@@ -7,24 +7,28 @@ mod copying;
 mod locks;
 mod notices;
 mod objects;
+mod order;
 mod output;
 mod pools;
 mod snaps;
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
+use siphon_common::Context;
 use siphon_rados::{Cluster, Pool};
 use siphon_wire::types::{ByteString, SnapId};
 
+use crate::exit::Stdout;
 use crate::options;
 pub(crate) use args::Args;
 use args::{Format, Options, Verb, Words};
-use output::prettify;
+pub(crate) use order::in_order;
+use output::{prettify, pretty};
 
 /// A failure of which no more is known than its number.
 #[derive(Debug)]
@@ -54,9 +58,10 @@ async fn connect(args: &Args) -> Result<Cluster> {
     if let Some(seconds) = args.options.op_timeout {
         builder = builder.set("rados_osd_op_timeout", &seconds.to_string());
     }
-    let cluster = builder.connect().await?;
-    options::follow(cluster.mon_client().context());
-    Ok(cluster)
+    let (config, name) = builder.configure()?;
+    let context = Context::new(config);
+    options::attend(&context);
+    Ok(builder.connect_with(&context, name).await?)
 }
 
 /// A cluster, and what is asked of it.
@@ -202,8 +207,8 @@ impl Session {
     /// Shows JSON as it is wanted.
     fn show(&self, value: &Value) -> Result<()> {
         match self.json() {
-            Some(true) => say(&format!("{value:#}\n")),
-            _ if self.options.pretty_format => say(&format!("{value:#}\n")),
+            Some(true) => say(&format!("{}\n", pretty(value))),
+            _ if self.options.pretty_format => say(&format!("{}\n", pretty(value))),
             _ => say(&format!("{value}\n")),
         }
     }
@@ -232,6 +237,6 @@ fn say(text: &str) -> Result<()> {
 }
 
 fn write_out(bytes: &[u8]) -> Result<()> {
-    let mut stdout = io::stdout().lock();
+    let mut stdout = Stdout::lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).context("cannot write standard output")
 }

@@ -2,6 +2,9 @@
 
 use std::fmt::{self, Write as _};
 
+use serde::Serialize as _;
+use serde_json::ser::PrettyFormatter;
+use serde_json::{Serializer, Value};
 use siphon_wire::types::Utime;
 
 /// Bytes as Ceph's tables show them: `4 KiB`, `1.2 MiB` (`byte_u_t` of include/types.h, 16.2.7).
@@ -103,6 +106,15 @@ pub(super) fn hexdump(bytes: &[u8]) -> String {
     text
 }
 
+/// JSON with line breaks, indented as Ceph's is.
+pub(super) fn pretty(value: &Value) -> String {
+    let formatter = PrettyFormatter::with_indent(b"    ");
+    let mut text = Vec::new();
+    let mut serializer = Serializer::with_formatter(&mut text, formatter);
+    value.serialize(&mut serializer).expect("memory takes it");
+    String::from_utf8(text).expect("JSON is text")
+}
+
 /// A name in a message, unless it is not for people.
 pub(super) fn prettify(name: &[u8]) -> &str {
     match std::str::from_utf8(name) {
@@ -111,8 +123,13 @@ pub(super) fn prettify(name: &[u8]) -> &str {
     }
 }
 
-/// A time in the zone of this machine, as Ceph shows it: `2026-11-27T04:00:01.000000+0000`.
+/// A time in the zone of this machine, as Ceph shows it: `2026-11-27T04:00:01.000000+0000`. What is earlier than
+/// 1980 is a time's length to it, and none of a zone (`operator<<` of include/utime.h, 16.2.7).
 pub(super) fn local_time(time: Utime) -> String {
+    const YEARS: u32 = 10 * 365 * 24 * 60 * 60;
+    if time.sec < YEARS {
+        return format!("{}.{:06}", time.sec, time.nsec / 1000);
+    }
     zoned(time).strftime("%Y-%m-%dT%H:%M:%S.%6f%z").to_string()
 }
 

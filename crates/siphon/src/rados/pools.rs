@@ -11,8 +11,9 @@ use siphon_messages::osd::{ListObject, OsdFlags};
 use siphon_rados::{Pool, WriteOp};
 use siphon_wire::types::{ByteString, Errno};
 
-use super::output::{ByteU, Table};
+use super::output::{ByteU, Table, pretty};
 use super::{Session, say};
+use crate::exit::Stdout;
 
 impl Session {
     pub(super) fn lspools(&self) -> Result<()> {
@@ -141,21 +142,25 @@ impl Session {
         };
         let mut out = self.out()?;
         let json = self.json().is_some();
-        let (mut first, separator) = (true, if self.json() == Some(true) { ",\n" } else { "," });
+        let (mut first, is_pretty) = (true, self.json() == Some(true));
         if json {
             out.write_all(b"[")?;
         }
         while let Some(object) = objects.try_next().await? {
             if json {
-                out.write_all(if first { b"" } else { separator.as_bytes() })?;
-                write!(out, "{}", to_json(&object))?;
+                out.write_all(if first { b"" } else { b"," })?;
+                let object = to_json(&object);
+                match is_pretty {
+                    true => write!(out, "\n    {}", pretty(&object).replace('\n', "\n    "))?,
+                    false => write!(out, "{object}")?,
+                }
             } else {
                 write_line(&mut *out, &object, all)?;
             }
             first = false;
         }
         if json {
-            out.write_all(b"]\n")?;
+            out.write_all(if is_pretty && !first { b"\n]\n" } else { b"]\n" })?;
         }
         out.flush()?;
         Ok(())
@@ -164,7 +169,7 @@ impl Session {
     /// Standard output, or the file of `--output`.
     pub(super) fn out(&self) -> Result<Box<dyn Write>> {
         Ok(match &self.options.output {
-            None => Box::new(BufWriter::new(io::stdout().lock())),
+            None => Box::new(BufWriter::new(Stdout::lock())),
             Some(path) => {
                 let file = File::create(path);
                 let file = file.with_context(|| format!("cannot write {}", path.display()))?;

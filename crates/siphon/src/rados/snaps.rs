@@ -7,7 +7,7 @@ use siphon_rados::PoolSnap;
 use siphon_wire::types::{ByteString, SnapId};
 
 use super::args::Words;
-use super::output::{prettify, snap_time};
+use super::output::{local_time, prettify, snap_time};
 use super::{Session, named, say};
 
 impl Session {
@@ -18,7 +18,7 @@ impl Session {
                 json!({
                     "id": snap.id.0,
                     "name": snap.name.to_string(),
-                    "stamp": snap.stamp.to_string(),
+                    "stamp": local_time(snap.stamp),
                 })
             });
             return self.show(&Value::Array(snaps.collect()));

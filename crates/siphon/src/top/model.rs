@@ -1,18 +1,22 @@
 //! What was sampled, and the rates between two samples.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 /// Rates that are kept for the history, one a sample.
 pub(super) const HISTORY: usize = 240;
+/// For how long the last answer of a process is shown that does not answer.
+const KEPT: Duration = Duration::from_secs(10);
 
 /// What a process told at its admin socket.
 #[derive(Debug)]
 pub(super) struct Sample {
     /// The socket's name.
     pub(super) process: String,
+    /// When.
+    pub(super) at: Instant,
     /// `perf dump`, or why there is none.
     pub(super) perf: Result<Value, String>,
     /// `messenger dump` of each messenger.
@@ -65,6 +69,20 @@ pub(super) struct ThrottleRow {
     pub(super) rate: f64,
 }
 
+/// A process: what it told last.
+#[derive(Debug, Default)]
+struct Told {
+    at: Option<Instant>,
+    /// Whether it had told something before.
+    rated: bool,
+    /// Of all that grows.
+    numbers: BTreeMap<String, f64>,
+    workers: Vec<WorkerRow>,
+    connections: Vec<ConnectionRow>,
+    throttles: Vec<ThrottleRow>,
+    failure: Option<String>,
+}
+
 /// All of it.
 #[derive(Debug, Default)]
 pub(super) struct Model {
@@ -76,70 +94,105 @@ pub(super) struct Model {
     pub(super) history: VecDeque<(f64, f64)>,
     failures: Vec<String>,
     answers: usize,
-    before: BTreeMap<String, f64>,
-    at: Option<Instant>,
+    processes: BTreeMap<String, Told>,
 }
 
 impl Model {
-    /// Processes that answered in the last sample.
+    /// Processes that have answered, and not too long ago.
     pub(super) fn answers(&self) -> usize {
         self.answers
     }
 
-    /// Why others did not.
+    /// Why others have not, and who lets one wait.
     pub(super) fn failures(&self) -> &[String] {
         &self.failures
     }
 
-    /// Takes a sample: rows are as it says, rates since the one before.
-    pub(super) fn add(&mut self, samples: Vec<Sample>, at: Instant) {
-        let seconds = self.at.replace(at).map(|before| (at - before).as_secs_f64());
-        let mut rates = Rates { before: &self.before, now: BTreeMap::new(), seconds };
+    /// Takes samples: rows are as they say, rates since the one before of the same process. Of who is `late`, and how
+    /// long, what it told last stays for [`KEPT`].
+    pub(super) fn add(&mut self, samples: Vec<Sample>, late: &[(String, Duration)]) {
+        for sample in samples {
+            self.processes.entry(sample.process.clone()).or_default().take(sample);
+        }
+        for (process, so_long) in late {
+            let told = self.processes.entry(process.clone()).or_default();
+            let seconds = so_long.as_secs_f64();
+            told.failure = Some(format!("{process} has not answered for {seconds:.1} s"));
+            if *so_long > KEPT {
+                told.forget();
+            }
+        }
         self.workers.clear();
         self.connections.clear();
         self.throttles.clear();
         self.failures.clear();
         self.answers = 0;
-        for Sample { process, perf, dumps } in samples {
-            let perf = match perf {
-                Ok(perf) => perf,
-                Err(why) => {
-                    self.failures.push(why);
-                    continue;
-                }
-            };
-            self.answers += 1;
-            let first = self.workers.len();
-            for (name, counters) in perf.as_object().into_iter().flatten() {
-                if let Some(name) = name.strip_prefix("AsyncMessenger::Worker-") {
-                    self.workers.push(worker(&mut rates, &process, name, counters));
-                } else if let Some(name) = name.strip_prefix("throttle-") {
-                    let rate = rates.of(&format!("{process} {name} get_sum"), &counters["get_sum"]);
-                    self.throttles.push(ThrottleRow {
-                        process: process.clone(),
-                        name: name.to_owned(),
-                        held: counters["val"].as_u64().unwrap_or(0),
-                        max: counters["max"].as_u64().unwrap_or(0),
-                        rate,
-                    });
-                }
-            }
-            self.workers[first..].sort_by(|a, b| a.name.cmp(&b.name));
-            for (messenger, dump) in &dumps {
-                let connections = dump["messenger"]["connections"].as_array();
-                let rows = connections.into_iter().flatten();
-                let rows = rows.map(|it| connection(&mut rates, &process, messenger, it));
-                self.connections.extend(rows);
-            }
+        for told in self.processes.values() {
+            self.workers.extend(told.workers.iter().cloned());
+            self.connections.extend(told.connections.iter().cloned());
+            self.throttles.extend(told.throttles.iter().cloned());
+            self.failures.extend(told.failure.clone());
+            self.answers += usize::from(told.at.is_some());
         }
-        self.before = rates.now;
         self.total = total(&self.workers);
-        if seconds.is_some() {
+        if self.processes.values().any(|told| told.rated) {
             self.history.push_back((self.total.received_bytes, self.total.sent_bytes));
             while self.history.len() > HISTORY {
                 self.history.pop_front();
             }
         }
+    }
+}
+
+impl Told {
+    fn forget(&mut self) {
+        *self = Self { failure: self.failure.take(), ..Self::default() };
+    }
+
+    fn take(&mut self, sample: Sample) {
+        let Sample { process, at, perf, dumps } = sample;
+        let perf = match perf {
+            Ok(perf) => perf,
+            Err(why) => {
+                self.failure = Some(why);
+                return self.forget();
+            }
+        };
+        let before = self.at.replace(at);
+        let seconds = before.map(|before| at.saturating_duration_since(before).as_secs_f64());
+        self.rated = seconds.is_some();
+        let before = std::mem::take(&mut self.numbers);
+        let mut rates = Rates { before: &before, now: BTreeMap::new(), seconds };
+        self.forget_rows();
+        for (name, counters) in perf.as_object().into_iter().flatten() {
+            if let Some(name) = name.strip_prefix("AsyncMessenger::Worker-") {
+                self.workers.push(worker(&mut rates, &process, name, counters));
+            } else if let Some(name) = name.strip_prefix("throttle-") {
+                let rate = rates.of(&format!("{name} get_sum"), &counters["get_sum"]);
+                self.throttles.push(ThrottleRow {
+                    process: process.clone(),
+                    name: name.to_owned(),
+                    held: counters["val"].as_u64().unwrap_or(0),
+                    max: counters["max"].as_u64().unwrap_or(0),
+                    rate,
+                });
+            }
+        }
+        self.workers.sort_by(|a, b| a.name.cmp(&b.name));
+        for (messenger, dump) in &dumps {
+            let connections = dump["messenger"]["connections"].as_array();
+            let rows = connections.into_iter().flatten();
+            let rows = rows.map(|it| connection(&mut rates, &process, messenger, it));
+            self.connections.extend(rows);
+        }
+        self.numbers = rates.now;
+    }
+
+    fn forget_rows(&mut self) {
+        self.workers.clear();
+        self.connections.clear();
+        self.throttles.clear();
+        self.failure = None;
     }
 }
 
@@ -167,15 +220,14 @@ impl Rates<'_> {
 
 fn worker(rates: &mut Rates<'_>, process: &str, name: &str, counters: &Value) -> WorkerRow {
     let mut rate = |counter: &str| {
-        rates
-            .of(&format!("{process} worker {name} {counter}"), &counters[format!("msgr_{counter}")])
+        rates.of(&format!("worker {name} {counter}"), &counters[format!("msgr_{counter}")])
     };
     let (received, sent) = (rate("recv_messages"), rate("send_messages"));
     let (received_bytes, sent_bytes) = (rate("recv_bytes"), rate("send_bytes"));
     let busy_percent = 100.0 * rate("running_total_time");
     let lat = &counters["msgr_send_messages_queue_lat"];
-    let waits = rates.growth(&format!("{process} worker {name} lat n"), &lat["avgcount"]);
-    let waited = rates.growth(&format!("{process} worker {name} lat sum"), &lat["sum"]);
+    let waits = rates.growth(&format!("worker {name} lat n"), &lat["avgcount"]);
+    let waited = rates.growth(&format!("worker {name} lat sum"), &lat["sum"]);
     WorkerRow {
         process: process.to_owned(),
         name: name.to_owned(),
@@ -204,7 +256,7 @@ fn connection(
 ) -> ConnectionRow {
     let it = &told["async_connection"];
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    let id = format!("{process} {messenger} connection {}", it["conn_id"]);
+    let id = format!("{messenger} connection {}", it["conn_id"]);
     // Ceph tells a name in parts.
     let peer = match &it["peer"]["entity_name"] {
         Value::String(name) => name.clone(),
@@ -244,13 +296,11 @@ fn total(workers: &[WorkerRow]) -> WorkerRow {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::time::Duration;
-
     use serde_json::json;
 
     use super::*;
 
-    pub(crate) fn sample(messages: u64, busy: f64) -> Vec<Sample> {
+    pub(crate) fn sample(messages: u64, busy: f64, at: Instant) -> Vec<Sample> {
         let worker = json!({
             "msgr_recv_messages": messages, "msgr_send_messages": 2 * messages,
             "msgr_recv_bytes": 4096 * messages, "msgr_send_bytes": 200 * messages,
@@ -271,11 +321,16 @@ pub(super) mod tests {
                 "tcp_info": { "tcpi_rtt_us": 33, "tcpi_total_retrans": 4 },
             },
         }]}});
-        let gone =
-            Sample { process: "osd.1".into(), perf: Err("osd.1 is gone".into()), dumps: vec![] };
+        let gone = Sample {
+            process: "osd.1".into(),
+            at,
+            perf: Err("osd.1 is gone".into()),
+            dumps: vec![],
+        };
         vec![
             Sample {
                 process: "osd.0".into(),
+                at,
                 perf: Ok(perf),
                 dumps: vec![("osd.0".to_owned(), dump)],
             },
@@ -288,9 +343,9 @@ pub(super) mod tests {
         let mut model = Model::default();
         #[expect(clippy::disallowed_methods, reason = "any time does")]
         let begin = Instant::now();
-        model.add(sample(100, 1.0), begin);
+        model.add(sample(100, 1.0, begin), &[]);
         assert_eq!((model.total.received, model.history.len()), (0.0, 0));
-        model.add(sample(300, 1.5), begin + Duration::from_secs(2));
+        model.add(sample(300, 1.5, begin + Duration::from_secs(2)), &[]);
         let worker = &model.workers[0];
         assert_eq!((worker.received, worker.sent, worker.connections), (100.0, 200.0, 3));
         assert_eq!((worker.received_bytes, worker.busy_percent), (409_600.0, 25.0));
@@ -300,7 +355,7 @@ pub(super) mod tests {
         assert_eq!((model.throttles[0].held, model.throttles[0].rate), (7, 1000.0));
         assert_eq!((model.answers(), model.failures()), (1, &["osd.1 is gone".to_owned()][..]));
         // It was started anew.
-        model.add(sample(50, 0.1), begin + Duration::from_secs(3));
+        model.add(sample(50, 0.1, begin + Duration::from_secs(3)), &[]);
         assert_eq!((model.workers[0].received, model.history.len()), (50.0, 2));
     }
 
@@ -308,7 +363,7 @@ pub(super) mod tests {
     fn connections_of_two_messengers_may_have_one_number_and_ceph_counts_below_zero() {
         #[expect(clippy::disallowed_methods, reason = "any time does")]
         let begin = Instant::now();
-        let sample = || {
+        let sample = |at| {
             let dump = |in_seq: u64| {
                 let connection = json!({ "conn_id": 1, "in_seq": in_seq });
                 json!({ "messenger": { "connections": [{ "async_connection": connection }] } })
@@ -316,12 +371,39 @@ pub(super) mod tests {
             let active = json!({ "msgr_active_connections": u64::MAX });
             let perf = Ok(json!({ "AsyncMessenger::Worker-0": active }));
             let dumps = vec![("mon".to_owned(), dump(5)), ("mon-mgrc".to_owned(), dump(5_000))];
-            vec![Sample { process: "mon.a".into(), perf, dumps }]
+            vec![Sample { process: "mon.a".into(), at, perf, dumps }]
         };
         let mut model = Model::default();
-        model.add(sample(), begin);
-        model.add(sample(), begin + Duration::from_secs(1));
+        model.add(sample(begin), &[]);
+        model.add(sample(begin + Duration::from_secs(1)), &[]);
         assert_eq!((model.workers[0].connections, model.total.connections), (0, 0));
         assert!(model.connections.iter().all(|it| it.received == 0.0), "nothing came");
+    }
+
+    #[test]
+    fn who_is_late_is_named_and_keeps_its_rows_for_a_while() {
+        #[expect(clippy::disallowed_methods, reason = "any time does")]
+        let begin = Instant::now();
+        let at = |second| begin + Duration::from_secs(second);
+        let of = |process: &str, messages, second| {
+            let mut sample = sample(messages, 1.0, at(second)).swap_remove(0);
+            sample.process = process.to_owned();
+            sample
+        };
+        let mut model = Model::default();
+        model.add(vec![of("a", 100, 0), of("b", 100, 0)], &[]);
+        model.add(vec![of("a", 200, 1), of("b", 200, 1)], &[]);
+        assert_eq!((model.answers(), model.workers.len()), (2, 2));
+        model.add(vec![of("a", 300, 2)], &[("b".to_owned(), Duration::from_secs(1))]);
+        assert_eq!((model.answers(), model.workers.len()), (2, 2));
+        assert_eq!(model.failures(), ["b has not answered for 1.0 s"]);
+        model.add(vec![of("a", 300, 13)], &[("b".to_owned(), Duration::from_secs(12))]);
+        assert_eq!((model.answers(), model.workers.len()), (1, 1));
+        assert_eq!(model.failures(), ["b has not answered for 12.0 s"]);
+        // Its rate is of the time since its own last answer.
+        model.add(vec![of("b", 400, 20)], &[]);
+        model.add(vec![of("b", 500, 21)], &[]);
+        assert_eq!((model.workers[1].process.as_str(), model.workers[1].received), ("b", 100.0));
+        assert!(model.failures().is_empty());
     }
 }

@@ -363,7 +363,7 @@ mod tests {
         let mut model = Model::default();
         for second in 0..100 {
             let at = begin + Duration::from_secs(second);
-            model.add(sample(100 * second * second, second as f64 / 10.0), at);
+            model.add(sample(100 * second * second, second as f64 / 10.0, at), &[]);
         }
         let row = model.connections[0].clone();
         model.connections = (0..connections)

@@ -82,6 +82,18 @@ impl Listening {
         Self { addr, leash, log }
     }
 
+    /// The most memory that it has had so far, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.leash.pid()
+    }
+
     /// What it has written.
     pub(crate) fn output(&self) -> String {
         self.leash.output()

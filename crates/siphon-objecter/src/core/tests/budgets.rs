@@ -1,5 +1,7 @@
 //! Room that is had before there is an operation for it.
 
+use std::time::Duration;
+
 use siphon_messages::osd::OsdOp;
 
 use super::single::{Bench, get};
@@ -126,4 +128,40 @@ fn a_shutdown_refuses_who_waits_for_room() {
     bench.submit_within(&had);
     bench.release(&had);
     assert_eq!((bench.inflight(), bench.sent.len()), ((0, 0), 0));
+}
+
+/// As Ceph's objecter counts it: what finds no room waits for the one of both that has none.
+#[test]
+fn what_passes_and_what_waits_is_counted_by_the_bound_that_it_met() {
+    use crate::core::throttles::{Bound, Passed};
+
+    let mut bench = bench();
+    let (first, second) = (bench.reserve(200), bench.reserve(100));
+    bench.now += Duration::from_secs(2);
+    bench.release(&first);
+    let bytes = Passed {
+        val: 100,
+        max: 250,
+        get: 2,
+        get_sum: 300,
+        get_or_fail_fail: 1,
+        put: 1,
+        put_sum: 200,
+        waits: 1,
+        wait: Duration::from_secs(2),
+    };
+    assert_eq!(bench.core.passed(Bound::Bytes), bytes);
+    let ops =
+        Passed { val: 1, max: 3, get: 2, get_sum: 2, put: 1, put_sum: 1, ..Passed::default() };
+    assert_eq!(bench.core.passed(Bound::Ops), ops);
+    let _ = (bench.reserve(1), bench.reserve(1));
+    bench.submit(get("one too many"));
+    assert_eq!(bench.core.passed(Bound::Bytes), Passed { val: 102, get: 4, get_sum: 302, ..bytes });
+    let ops = Passed { val: 3, get: 4, get_sum: 4, get_or_fail_fail: 1, ..ops };
+    assert_eq!(bench.core.passed(Bound::Ops), ops);
+    bench.now += Duration::from_secs(3);
+    bench.release(&second);
+    let wait = Duration::from_secs(3);
+    let ops = Passed { get: 5, get_sum: 5, put: 2, put_sum: 2, waits: 1, wait, ..ops };
+    assert_eq!(bench.core.passed(Bound::Ops), ops);
 }

@@ -20,11 +20,12 @@ use siphon_wire::types::{ByteString, Errno, Features};
 use siphon_wire::{DecodeError, Decoder, Encoder};
 
 use super::args::{BenchArgs, BenchOperation, CleanupArgs};
-use super::copying::BLOCK;
+use super::copying::MAX_OP;
+use super::output::pretty;
 use super::{Failed, Session, say};
-use crate::interrupt::Interrupt;
 use content::Content;
 use plan::{Plan, Running};
+use siphon_common::interrupt::Interrupt;
 use table::Table;
 
 const LAST_RUN: &str = "benchmark_last_metadata";
@@ -131,8 +132,11 @@ impl Session {
             })?),
             false => None,
         };
-        let run = before.clone().unwrap_or_else(|| self.new_run());
-        if run.op_size == 0 || run.op_size > MAX_OP {
+        let run = match before {
+            Some(run) => run,
+            None => self.new_run(pool)?,
+        };
+        if run.op_size == 0 || run.op_size > MAX_OP as u64 {
             bail!("operations of {} bytes: 1 to {MAX_OP} are possible", run.op_size);
         }
         let interrupt = Interrupt::listen()?;
@@ -150,7 +154,7 @@ impl Session {
         };
         let mut report = Map::new();
         self.head(args, &plan, &mut report)?;
-        let mut table = Table::start(args.show_time, self.json().is_some(), &plan.run);
+        let mut table = Table::start(args.show_time, self.json().is_some(), &plan.run, &interrupt);
         let run = plan.run.clone();
         let counted = Running::new(plan, args.clone(), table.counter()).to_end().await;
         let (took, lines) = table.stop();
@@ -159,11 +163,13 @@ impl Session {
             let stats = table.stats();
             (stats.summary(took, write), stats.finished)
         };
+        // Also where nobody can be told, nothing is left behind.
+        let mut told = Ok(());
         if self.json().is_some() {
             report.insert("datas".to_owned(), Value::Array(lines));
             summary.add_to(&mut report);
         } else {
-            say(&summary.to_string())?;
+            told = say(&summary.to_string());
         }
         if write {
             let ops = u32::try_from(finished).unwrap_or(u32::MAX);
@@ -171,25 +177,24 @@ impl Session {
             pool.write_full(meta.clone(), run.to_bytes()).await?;
             if !args.no_cleanup {
                 let started = Instant::now();
-                self.tell("Cleaning up (deleting benchmark objects)")?;
+                told = told.and(self.tell("Cleaning up (deleting benchmark objects)"));
                 let removed = self.remove_run(pool, &run).await?;
-                self.tell(&removed_line(removed))?;
+                told = told.and(self.tell(&removed_line(removed)));
                 let took = started.elapsed().as_secs_f64();
-                self.tell(&format!(
+                told = told.and(self.tell(&format!(
                     "Clean up completed and total clean up time :{}",
                     stats::General(took)
-                ))?;
+                )));
                 pool.remove(meta).await?;
             }
         }
+        told?;
         if self.json().is_some() {
             let mut out = self.out()?;
             let value = Value::Object(report);
-            let pretty = self.json() == Some(true);
-            if pretty {
-                writeln!(out, "{value:#}")?
-            } else {
-                writeln!(out, "{value}")?
+            match self.json() {
+                Some(true) => writeln!(out, "{}", pretty(&value))?,
+                _ => writeln!(out, "{value}")?,
             }
             out.flush()?;
         }
@@ -199,13 +204,17 @@ impl Session {
         }
     }
 
-    fn new_run(&self) -> LastRun {
+    fn new_run(&self, pool: &Pool) -> Result<LastRun> {
         let given = |size: Option<crate::size::Size>| size.map(|size| size.0 as u64);
-        let op_size = given(self.options.block_size).unwrap_or(BLOCK as u64);
+        let impossible = |size: &u64| *size == 0 || *size > MAX_OP as u64;
+        let op_size = match given(self.options.block_size).filter(impossible) {
+            Some(size) => size,
+            None => self.block_size(pool)? as u64,
+        };
         let object_size = given(self.options.object_size).filter(|&size| size > 0);
         let object_size = object_size.unwrap_or(op_size);
         let op_size = op_size.min(object_size);
-        LastRun { object_size, ops: 0, pid: std::process::id(), op_size }
+        Ok(LastRun { object_size, ops: 0, pid: std::process::id(), op_size })
     }
 
     /// What stands before the table.
@@ -298,9 +307,6 @@ impl Session {
         Ok(removed)
     }
 }
-
-/// The longest operation: a message holds no more (`Limits::SESSION`), and OSDs take less.
-const MAX_OP: u64 = 128 << 20;
 
 fn removed_line(count: u64) -> String {
     format!("Removed {count} object{}", if count == 1 { "" } else { "s" })

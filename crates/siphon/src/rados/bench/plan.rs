@@ -14,8 +14,8 @@ use siphon_wire::types::ByteString;
 use super::content::Content;
 use super::table::Counter;
 use super::{LastRun, object_name};
-use crate::interrupt::Interrupt;
 use crate::rados::args::{BenchArgs, BenchOperation};
+use siphon_common::interrupt::Interrupt;
 
 /// What a run does.
 pub(super) struct Plan {

@@ -8,8 +8,10 @@ use serde_json::Value;
 
 use super::LastRun;
 use super::stats::Stats;
+use crate::exit::is_readers_end;
 use crate::rados::output::local_now;
 use crate::rados::say;
+use siphon_common::interrupt::Interrupt;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -36,15 +38,16 @@ impl Counter {
 }
 
 impl Table {
-    /// Begins the counting. In JSON the lines are kept for the end.
-    pub(super) fn start(show_time: bool, json: bool, run: &LastRun) -> Self {
+    /// Begins the counting. In JSON the lines are kept for the end. When nobody reads them any more, the run
+    /// is interrupted.
+    pub(super) fn start(show_time: bool, json: bool, run: &LastRun, interrupt: &Interrupt) -> Self {
         let shared = Arc::new(Shared {
             stats: Mutex::new(Stats::new(run.op_size, run.object_size)),
             over: Mutex::new(false),
             ended: Condvar::new(),
         });
-        let shown = Arc::clone(&shared);
-        let printer = std::thread::spawn(move || shown.print(show_time, json));
+        let (shown, interrupt) = (Arc::clone(&shared), interrupt.clone());
+        let printer = std::thread::spawn(move || shown.print(show_time, json, &interrupt));
         Self { shared, printer: Some(printer) }
     }
 
@@ -67,7 +70,7 @@ impl Table {
 }
 
 impl Shared {
-    fn print(&self, show_time: bool, json: bool) -> Vec<Value> {
+    fn print(&self, show_time: bool, json: bool, interrupt: &Interrupt) -> Vec<Value> {
         let mut lines = Vec::new();
         let mut next = Instant::now();
         loop {
@@ -86,8 +89,12 @@ impl Shared {
                     }
                     text += &format!("{time}{columns}\n");
                 }
-                // Who cannot be told any more is told the same at the end.
-                let _ = say(&format!("{text}{time}{line}\n"));
+                // Any other failure comes again at the end, when what was measured is told.
+                if let Err(error) = say(&format!("{text}{time}{line}\n"))
+                    && is_readers_end(&error)
+                {
+                    interrupt.set();
+                }
             }
             next += SECOND;
             if self.over_before(next) {

@@ -1,6 +1,8 @@
 //! `siphon rados` beside Ceph's own `rados`: the same arguments, the same output, the same exit code.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod habits;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Output, Stdio};
@@ -26,7 +28,10 @@ fn of_tentacle() {
 fn all(release: Release) {
     let config = ["mon_allow_pool_delete = true", "osd_max_object_size = 16777216"];
     let config = config.map(str::to_owned).to_vec();
-    let options = ClusterOptions { config, ..ClusterOptions::default() };
+    // Ceph's habits are the same in each release; for them an erasure-coded pool is made.
+    let with_habits = release == Release::Pacific;
+    let osds = if with_habits { 3 } else { 1 };
+    let options = ClusterOptions { config, osds, ..ClusterOptions::default() };
     let Some(cluster) = require(Cluster::start(release, &options)) else { return };
     cluster.ceph(&["osd", "pool", "create", "data", "8"]).unwrap();
     let pair = Pair { cluster };
@@ -37,6 +42,9 @@ fn all(release: Release) {
     locks(&pair);
     notices(&pair);
     pools(&pair);
+    if with_habits {
+        habits::all(&pair);
+    }
     benchmarks(&pair);
     an_interrupted_benchmark(&pair);
     memory(&pair);
@@ -328,6 +336,23 @@ fn pools(pair: &Pair) {
     let created = feed(pair.ours(&["-C", "-p", "fresh", "ls"]), b"");
     assert!(created.status.success(), "{created:?}");
     assert!(pair.same(&["lspools"], b"").contains("fresh\n"));
+    pools_emptied_and_filled(pair);
+}
+
+/// The two options that say that somebody is sure, which once were taken without their dashes only.
+fn pools_emptied_and_filled(pair: &Pair) {
+    pair.same(&["-p", "fresh", "-N", "n", "put", "name", "-"], b"content");
+    // What was copied before is copied over.
+    pair.same(&["cppool", "fresh", "data"], b"");
+    pair.same(&["cppool", "fresh", "data", "--yes-i-really-mean-it"], b"");
+    assert_eq!(pair.same(&["-N", "n", "get", "name", "-"], b""), "content");
+    assert!(feed(pair.ours(&["-N", "n", "rm", "name"]), b"").status.success());
+    let told = pair.same_failure(&["purge", "fresh"]);
+    assert!(told.contains("say --yes-i-really-really-mean-it"), "{told}");
+    let purged = feed(pair.ours(&["purge", "fresh", "--yes-i-really-really-mean-it"]), b"");
+    assert!(purged.status.success(), "{purged:?}");
+    assert_eq!(purged.stdout, b"Removed 1 object\nsuccessfully purged pool fresh\n");
+    assert_eq!(pair.same(&["-p", "fresh", "ls", "--all"], b""), "");
 }
 
 fn benchmarks(pair: &Pair) {

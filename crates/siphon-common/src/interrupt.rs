@@ -1,4 +1,14 @@
 //! What SIGINT and SIGTERM do: the first ends the work, the second ends the process.
+//!
+//! ```
+//! use siphon_common::interrupt::Interrupt;
+//!
+//! let interrupt = Interrupt::listen()?;
+//! while !interrupt.is_set() {
+//!     interrupt.set(); // stands for work, and for a signal
+//! }
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
@@ -8,11 +18,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::exit::INTERRUPTED;
+/// The exit code of a program that was interrupted, as the shell has it for one that SIGINT ended.
+pub const INTERRUPTED: u8 = 130;
 
 /// Told of the first signal. The second ends the process at once.
 #[derive(Clone, Debug)]
-pub(crate) struct Interrupt {
+pub struct Interrupt {
     flag: Arc<AtomicBool>,
 }
 
@@ -21,7 +32,7 @@ impl Interrupt {
     ///
     /// # Errors
     /// The system gives no signal handler.
-    pub(crate) fn listen() -> io::Result<Self> {
+    pub fn listen() -> io::Result<Self> {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             // The second of them finds the flag set.
@@ -33,29 +44,29 @@ impl Interrupt {
     }
 
     /// Whether there was a signal.
-    pub(crate) fn is_set(&self) -> bool {
+    pub fn is_set(&self) -> bool {
         self.flag.load(Ordering::Relaxed)
     }
 
     /// As a signal does: whoever watches has seen enough.
-    pub(crate) fn set(&self) {
+    pub fn set(&self) {
         self.flag.store(true, Ordering::Relaxed);
     }
 
     /// What is set by the signal.
-    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+    pub fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.flag)
     }
 
     /// How the process ends: well, or as interrupted.
-    pub(crate) fn exit_code(&self) -> ExitCode {
+    pub fn exit_code(&self) -> ExitCode {
         if self.is_set() { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS }
     }
 }
 
 /// The same for who does nothing but wait for the signal, as a server's main thread does.
 #[derive(Debug)]
-pub(crate) struct Ending {
+pub struct Ending {
     interrupt: Interrupt,
     signals: UnixStream,
 }
@@ -65,7 +76,7 @@ impl Ending {
     ///
     /// # Errors
     /// The system gives no signal handler or socket.
-    pub(crate) fn listen() -> io::Result<Self> {
+    pub fn listen() -> io::Result<Self> {
         let interrupt = Interrupt::listen()?;
         let (signals, sender) = UnixStream::pair()?;
         for signal in [SIGINT, SIGTERM] {
@@ -75,7 +86,7 @@ impl Ending {
     }
 
     /// Whether the first signal has come.
-    pub(crate) fn has_come(&self) -> bool {
+    pub fn has_come(&self) -> bool {
         self.interrupt.is_set()
     }
 
@@ -83,7 +94,7 @@ impl Ending {
     ///
     /// # Errors
     /// Its socket fails.
-    pub(crate) fn wait(mut self) -> io::Result<()> {
+    pub fn wait(mut self) -> io::Result<()> {
         self.signals.read_exact(&mut [0])
     }
 }
