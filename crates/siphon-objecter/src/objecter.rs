@@ -212,7 +212,8 @@ impl Objecter {
     ///
     /// # Errors
     /// [`ObjecterError::NotAuthenticated`] if the client has not been let in by a monitor;
-    /// [`ObjecterError::Taken`] if there is an objecter on it already.
+    /// [`ObjecterError::Taken`] if there is an objecter on it already, or was: what OSDs know of the client's
+    /// numbers goes on.
     pub fn start(mon: &MonClient, config: ObjecterConfig) -> Result<Self, ObjecterError> {
         let Some(fsid) = mon.fsid() else { return Err(ObjecterError::NotAuthenticated) };
         let core = Core::new(CoreConfig {

@@ -255,8 +255,7 @@ impl Core {
                 (Some(op), _) => op.bytes,
                 (None, reservation) => reservation.map_or(0, |it| it.bytes),
             };
-            let all = self.inflight_bytes.checked_add(bytes);
-            let fits = all.is_some_and(|all| all <= self.config.max_bytes);
+            let fits = self.has_room_for(bytes);
             // One that is longer than all goes alone.
             let alone = self.inflight_ops == 0;
             if !alone && (!fits || self.inflight_ops >= self.config.max_ops) {
@@ -270,6 +269,12 @@ impl Core {
             }
         }
         self.admitting = false;
+    }
+
+    /// Whether so many bytes more may be under way.
+    pub(super) fn has_room_for(&self, bytes: u64) -> bool {
+        let all = self.inflight_bytes.checked_add(bytes);
+        all.is_some_and(|all| all <= self.config.max_bytes)
     }
 
     /// An operation is under way from now on.

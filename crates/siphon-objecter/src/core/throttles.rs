@@ -58,7 +58,8 @@ impl Throttles {
     pub(super) fn pass(&mut self, bytes: u64, waited: Option<Waiting>, now: Instant) {
         for (passed, amount) in [(&mut self.ops, 1), (&mut self.bytes, bytes)] {
             passed.get += 1;
-            passed.get_sum += amount;
+            // An application may ask for all that a length can say, again and again.
+            passed.get_sum = passed.get_sum.wrapping_add(amount);
         }
         if let Some(Waiting { bound, since }) = waited {
             let passed = self.of(bound);
@@ -71,7 +72,7 @@ impl Throttles {
     pub(super) fn put(&mut self, bytes: u64) {
         for (passed, amount) in [(&mut self.ops, 1), (&mut self.bytes, bytes)] {
             passed.put += 1;
-            passed.put_sum += amount;
+            passed.put_sum = passed.put_sum.wrapping_add(amount);
         }
     }
 }
@@ -79,8 +80,7 @@ impl Throttles {
 impl Core {
     /// One that has so many bytes does not pass at once.
     pub(super) fn refuse(&mut self, bytes: u64, now: Instant) -> Waiting {
-        let fits = self.inflight_bytes.saturating_add(bytes) <= self.config.max_bytes;
-        let bound = if fits { Bound::Ops } else { Bound::Bytes };
+        let bound = if self.has_room_for(bytes) { Bound::Ops } else { Bound::Bytes };
         self.throttles.of(bound).get_or_fail_fail += 1;
         Waiting { bound, since: now }
     }
@@ -88,11 +88,14 @@ impl Core {
     /// What was counted of one of the bounds, and what it holds.
     pub(crate) fn passed(&self, bound: Bound) -> Passed {
         let Throttles { ops, bytes } = self.throttles;
-        match bound {
+        let passed = match bound {
             Bound::Ops => Passed { val: self.inflight_ops, max: self.config.max_ops, ..ops },
             Bound::Bytes => {
                 Passed { val: self.inflight_bytes, max: self.config.max_bytes, ..bytes }
             }
-        }
+        };
+        // Any number, as the option says it.
+        let max = if passed.max == u64::MAX { 0 } else { passed.max };
+        Passed { max, ..passed }
     }
 }

@@ -6,6 +6,7 @@ use siphon_messages::osd::OsdOp;
 
 use super::single::{Bench, get};
 use super::world::{REPLICATED, config};
+use crate::core::throttles::{Bound, Passed};
 use crate::core::{BudgetTicket, CoreConfig, Then};
 use crate::ticket::Ticket;
 use crate::{Op, OpError, Target};
@@ -100,6 +101,11 @@ fn a_maximum_of_all_bytes_is_one() {
     assert!(first.take().is_some() && second.take().is_none());
     bench.release(&first);
     assert!(second.take().is_some());
+    // It is 0 to who looks into it, and sums begin anew.
+    let all = bench.reserve(u64::MAX - 1);
+    bench.release(&all);
+    let passed = bench.core.passed(Bound::Bytes);
+    assert_eq!((passed.max, passed.val, passed.get, passed.get_sum), (0, 1, 3, u64::MAX - 1));
 }
 
 /// What was submitted first is done first, and who holds room that others wait for lets go of it.
@@ -133,8 +139,6 @@ fn a_shutdown_refuses_who_waits_for_room() {
 /// As Ceph's objecter counts it: what finds no room waits for the one of both that has none.
 #[test]
 fn what_passes_and_what_waits_is_counted_by_the_bound_that_it_met() {
-    use crate::core::throttles::{Bound, Passed};
-
     let mut bench = bench();
     let (first, second) = (bench.reserve(200), bench.reserve(100));
     bench.now += Duration::from_secs(2);
