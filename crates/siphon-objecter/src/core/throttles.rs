@@ -58,8 +58,7 @@ impl Throttles {
     pub(super) fn pass(&mut self, bytes: u64, waited: Option<Waiting>, now: Instant) {
         for (passed, amount) in [(&mut self.ops, 1), (&mut self.bytes, bytes)] {
             passed.get += 1;
-            // An application may ask for all that a length can say, again and again.
-            passed.get_sum = passed.get_sum.wrapping_add(amount);
+            passed.get_sum = passed.get_sum.saturating_add(amount);
         }
         if let Some(Waiting { bound, since }) = waited {
             let passed = self.of(bound);
@@ -72,7 +71,7 @@ impl Throttles {
     pub(super) fn put(&mut self, bytes: u64) {
         for (passed, amount) in [(&mut self.ops, 1), (&mut self.bytes, bytes)] {
             passed.put += 1;
-            passed.put_sum = passed.put_sum.wrapping_add(amount);
+            passed.put_sum = passed.put_sum.saturating_add(amount);
         }
     }
 }
@@ -88,14 +87,12 @@ impl Core {
     /// What was counted of one of the bounds, and what it holds.
     pub(crate) fn passed(&self, bound: Bound) -> Passed {
         let Throttles { ops, bytes } = self.throttles;
-        let passed = match bound {
-            Bound::Ops => Passed { val: self.inflight_ops, max: self.config.max_ops, ..ops },
-            Bound::Bytes => {
-                Passed { val: self.inflight_bytes, max: self.config.max_bytes, ..bytes }
-            }
-        };
-        // Any number, as the option says it.
-        let max = if passed.max == u64::MAX { 0 } else { passed.max };
-        Passed { max, ..passed }
+        // Without a maximum, Ceph's has 0 there.
+        let shown = |max: u64| if max == u64::MAX { 0 } else { max };
+        let (max_ops, max_bytes) = (shown(self.config.max_ops), shown(self.config.max_bytes));
+        match bound {
+            Bound::Ops => Passed { val: self.inflight_ops, max: max_ops, ..ops },
+            Bound::Bytes => Passed { val: self.inflight_bytes, max: max_bytes, ..bytes },
+        }
     }
 }
