@@ -46,7 +46,8 @@ pub enum MonError {
     },
     /// The monitors know who we say we are, and don't believe us; or they want another method.
     #[error(
-        "{mon} does not let us in: {source}; check the name (-n, --id) and its key (--keyring)"
+        "{mon} does not let us in: {source}; check the name (-n, --id) and its key (--keyring), \
+         and that the name may ask monitors (caps mon)"
     )]
     Denied {
         /// The monitor.

@@ -202,7 +202,7 @@ impl Pool {
     ///
     /// ```no_run
     /// # fn example(pool: siphon_rados::Pool) -> Result<(), siphon_rados::Error> {
-    /// let block = (4 << 20_u64).next_multiple_of(pool.required_alignment()?.unwrap_or(1));
+    /// let block = (4_u64 << 20).next_multiple_of(pool.required_alignment()?.unwrap_or(1));
     /// # Ok(())
     /// # }
     /// ```

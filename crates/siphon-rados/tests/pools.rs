@@ -69,6 +69,11 @@ fn pools(world: &World, cluster: &Cluster) {
     assert_eq!(listed.lines().collect::<Vec<_>>(), names);
     pool.write_full("object", Bytes::from_static(b"content")).wait().unwrap();
     assert!(cluster.stat().wait().unwrap().kb > 0);
+    // Of 2 data shards, each of a stripe's 4 KiB; where overwrites are allowed, of any length.
+    for (name, expected) in [("copies", None), ("coded", Some(8192)), ("overwrites", None)] {
+        let pool = cluster.pool(name).wait().unwrap();
+        assert_eq!(pool.required_alignment().unwrap(), expected, "{name}");
+    }
     // The manager counts once a second here.
     let counted = || {
         let stats = cluster.pool_stats().wait().unwrap();
@@ -96,6 +101,8 @@ fn pools(world: &World, cluster: &Cluster) {
 fn pool_snapshots(world: &World, pool: &Pool) {
     pool.write_full("object", Bytes::from_static(b"first")).wait().unwrap();
     let one = pool.create_snap("one").wait().unwrap();
+    let listed = pool.clone().at_snap(one).objects().wait_each();
+    assert!(listed.map(|it| it.unwrap().oid).any(|oid| oid == "object"), "OSDs list what there is");
     assert_eq!(pool.create_snap("one").wait().unwrap_err().errno(), Errno::EEXIST);
     pool.write_full("object", Bytes::from_static(b"second state")).wait().unwrap();
     world.rados(pool, &["mksnap", "two"]);

@@ -95,7 +95,8 @@ pub(crate) struct Options {
     pub(super) output: Option<PathBuf>,
     /// bench, cleanup, purge: operations in flight
     #[arg(short = 't', long, global = true, value_name = "N", default_value = "16")]
-    pub(super) concurrent_ios: std::num::NonZeroU32,
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=MAX_CONCURRENT))]
+    pub(super) concurrent_ios: u32,
     /// Give up on an operation that is not answered after so many seconds [default: never]
     #[arg(long, global = true, value_name = "S")]
     pub(super) op_timeout: Option<f64>,
@@ -110,6 +111,9 @@ pub(super) enum Format {
     Json,
     JsonPretty,
 }
+
+/// Operations that may be asked for at once; of more than `objecter_inflight_ops` the others wait.
+const MAX_CONCURRENT: i64 = 1 << 16;
 
 /// Any bytes: names in Ceph are not always text.
 fn name() -> impl clap::builder::TypedValueParser<Value = ByteString> {
@@ -378,7 +382,9 @@ pub(crate) struct BenchArgs {
 fn seconds(text: &str) -> Result<u32, String> {
     match text {
         "max" => Ok(u32::MAX),
-        text => text.parse().map_err(|_| format!("\"{text}\" is neither whole seconds nor max")),
+        text => {
+            text.parse().map_err(|_| format!("\"{text}\" is no time in whole seconds, nor max"))
+        }
     }
 }
 

@@ -243,7 +243,7 @@ impl Session {
         let mut under_way = FuturesUnordered::new();
         let mut removed = 0;
         loop {
-            let room = under_way.len() < self.options.concurrent_ios.get() as usize;
+            let room = under_way.len() < self.options.concurrent_ios as usize;
             let next = if room { objects.try_next().await? } else { None };
             match next {
                 Some(object) if !chosen(&object) => {}

@@ -11,6 +11,7 @@ pub(crate) fn all(pair: &Pair) {
     a_file_that_there_is_no_object_for(pair);
     options_anywhere(pair);
     readers_that_leave(pair);
+    as_many_objects_as_operations(pair);
     blocks_of_any_length(pair);
     of_newer_releases(pair);
     stripes(pair);
@@ -100,6 +101,16 @@ fn readers_that_leave(pair: &Pair) {
     let mut list = pair.ours(&["ls"]);
     let list = list.stdin(Stdio::null()).stdout(closed).stderr(Stdio::piped()).output().unwrap();
     assert_eq!((list.status.code(), list.stderr), (Some(141), Vec::new()));
+}
+
+/// Who ended while the first operations were begun took the number of one that was to be begun: there were fewer
+/// objects than operations, and `seq` missed the last.
+fn as_many_objects_as_operations(pair: &Pair) {
+    let run = ["-N", "many", "bench", "0", "write", "-b", "64", "-t", "500"];
+    let run = feed(pair.ours(&run), b"");
+    let told = String::from_utf8_lossy(&run.stdout).into_owned();
+    assert!(run.status.success() && told.contains("Total writes made:      500\n"), "{run:?}");
+    assert!(told.contains("Removed 500 objects\n"), "{told}");
 }
 
 /// A block that no memory has room for once ended the process by SIGABRT.

@@ -145,7 +145,7 @@ impl Session {
             host: host_name(),
             content: Content::new(run.op_size as usize),
             deadline: Duration::from_secs(args.seconds.into()),
-            depth: u64::from(self.options.concurrent_ios.get()),
+            depth: u64::from(self.options.concurrent_ios),
             most: args
                 .max_objects
                 .map(|objects| run.object_size.saturating_mul(objects).div_ceil(run.op_size)),
@@ -292,7 +292,7 @@ impl Session {
 
     /// Removes the objects of a run, many at once; returns how many there were.
     async fn remove_run(&self, pool: &Pool, run: &LastRun) -> Result<u64> {
-        let (host, depth) = (host_name(), self.options.concurrent_ios.get() as usize);
+        let (host, depth) = (host_name(), self.options.concurrent_ios as usize);
         let names = (0..run.objects()).map(|number| object_name(&host, run.pid, number));
         let removals = names.map(|name| pool.remove(name));
         let mut removals = futures_util::stream::iter(removals).buffer_unordered(depth);

@@ -92,10 +92,9 @@ impl Running {
                 self.plan.depth.min(written)
             }
         };
-        let begin = |number| {
-            self.counter.stats().started += 1;
-            Task::spawn(Arc::clone(self).go_on_from(number))
-        };
+        // All at once: who ends before the last is begun takes the number behind it.
+        self.counter.stats().started = first;
+        let begin = |number| Task::spawn(Arc::clone(self).go_on_from(number));
         let tasks: Vec<_> = (0..first).map(begin).collect();
         Ok(try_join_all(tasks).await?.into_iter().sum())
     }
