@@ -175,7 +175,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Echo(args) => echo::run(&args),
         Command::Ping { target } => monitor::ping(&target),
         Command::Monmap(args) => monitor::monmap(&args),
-        Command::Probe(args) => probe::run(&args),
+        Command::Probe(args) => {
+            options::attend(&Context::new(options::config()?));
+            probe::run(&args)
+        }
         Command::Sessions(args) => sessions::run(&args),
         Command::Status(args) => return ceph::status(&args),
         Command::Health(args) => return ceph::health(&args),

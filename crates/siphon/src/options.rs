@@ -94,15 +94,15 @@ pub(crate) fn present(context: &Context, daemon: &str) -> Result<Presence, Prese
     Presence::of(context, daemon)
 }
 
-/// The same of a client of a cluster.
-static ATTENDED: Mutex<Option<Presence>> = Mutex::new(None);
+/// The same of a client, and its context, without which its commands have nothing to tell.
+static ATTENDED: Mutex<Option<(Presence, Context)>> = Mutex::new(None);
 
 /// What the process shows of itself as a client of a cluster, until it [leaves](leave): those that talk to one
 /// have no better place to keep it.
 pub(crate) fn attend(context: &Context) {
     follow(context);
-    let presence = Presence::of_client(context);
-    *ATTENDED.lock().unwrap_or_else(PoisonError::into_inner) = Some(presence);
+    let attended = (Presence::of_client(context), context.clone());
+    *ATTENDED.lock().unwrap_or_else(PoisonError::into_inner) = Some(attended);
 }
 
 /// The end of what [`attend`] began.

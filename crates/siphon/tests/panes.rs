@@ -78,13 +78,19 @@ struct Seen {
     percent: Option<f64>,
 }
 
+fn of(connections: usize) -> String {
+    if connections == 1 { "1 connection".to_owned() } else { format!("{connections} connections") }
+}
+
 /// `siphon top` on a server with so many connections, at both sizes at once.
 #[expect(
     clippy::disallowed_methods,
     reason = "a share of a processor is of a time; a test that hangs has to end"
 )]
 fn watch(tmux: &Tmux, folder: &Path, connections: usize, measured: Duration) -> Vec<Seen> {
-    let socket = folder.join(format!("osd.{connections}.asok"));
+    let folder = folder.join(connections.to_string());
+    std::fs::create_dir(&folder).unwrap();
+    let socket = folder.join("osd.0.asok");
     let option = format!("admin_socket={}", socket.display());
     let server = Listening::start(["echo", "ADDR", "--as", "osd.0", "-o", &option]);
     let addr = server.addr.to_string();
@@ -94,7 +100,7 @@ fn watch(tmux: &Tmux, folder: &Path, connections: usize, measured: Duration) -> 
     let name = |columns: usize| format!("of-{connections}-at-{columns}");
     SIZES.iter().for_each(|size| tmux.top(&name(size.0), *size, &socket));
     let began = Instant::now();
-    let total = format!("{connections} connections");
+    let total = of(connections);
     let count = format!("─ {connections} ─");
     let mut seen = Vec::new();
     for (columns, _) in SIZES {
@@ -159,7 +165,7 @@ fn write(panes: &BTreeMap<(usize, usize, usize), Seen>) {
     let (_, after) = rest.split_once("<!-- /panes -->").unwrap();
     let mut text = String::new();
     for ((connections, columns, rows), Seen { pane, percent }) in panes {
-        let noun = if *connections == 1 { "1 connection" } else { "500 connections" };
+        let noun = of(*connections);
         let percent = percent.unwrap_or_default();
         // Writing to a string does not fail.
         let _ = writeln!(

@@ -15,7 +15,8 @@ fn command(words: &[&str], monitor: &str) -> std::process::Command {
     command
 }
 
-const CLIENTS: [&[&str]; 5] = [
+const CLIENTS: [&[&str]; 6] = [
+    &["probe", "ADDR", "--timeout", "60"],
     &["status", "-m", "ADDR", "--key", "AQAAAAAAAAAAABAAAAAAAAAAAAAAAAAAAAAAAA=="],
     &["rados", "lspools", "-m", "ADDR", "--key", "AQAAAAAAAAAAABAAAAAAAAAAAAAAAAAAAAAAAA=="],
     &["ping", "mon", "ADDR", "--timeout", "60"],

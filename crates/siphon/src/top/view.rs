@@ -152,8 +152,12 @@ fn summary(model: &Model) -> String {
         1 => "1 process".to_owned(),
         count => format!("{count} processes"),
     };
+    let connections = match connections {
+        1 => "1 connection".to_owned(),
+        count => format!("{count} connections"),
+    };
     format!(
-        " {processes}, {connections} connections, workers busy {busy_percent:.0} % of a processor\n \
+        " {processes}, {connections}, workers busy {busy_percent:.0} % of a processor\n \
          in {}/s msgs {}/s   out {}/s msgs {}/s",
         bytes(*received_bytes),
         count(*received),
@@ -233,7 +237,7 @@ fn connections(rows: &[ConnectionRow], wide: bool) -> Columns {
     ];
     if wide {
         titles.extend(["address", "mode", "state", "to send"]);
-        widths.extend([22, 7, 16, 10].map(Constraint::Length));
+        widths.extend([22, 7, 24, 10].map(Constraint::Length));
     }
     let row = |it: &ConnectionRow| {
         let optional = |value: Option<u64>| {
