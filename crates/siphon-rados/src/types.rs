@@ -10,7 +10,7 @@
 //! op.rollback(SnapId(3)).set_flags(OsdFlags::FULL_TRY);
 //! ```
 
-pub use siphon_common::{Config, ConfigError};
+pub use siphon_common::{Config, ConfigError, Context};
 pub use siphon_messages::cls::lock::{LockInfo, LockType, LockerId, LockerInfo};
 pub use siphon_messages::mon::PoolStat;
 pub use siphon_messages::osd::{

@@ -451,6 +451,8 @@ impl Core {
         let Some(linger) = self.lingers.get_mut(&cookie) else { return };
         // An OSD that had it before may say that it ends there.
         let has_it = linger.session == Some(osd);
+        // Where none has it for the moment, the one that had it may have finished it.
+        let may_complete = has_it || linger.session.is_none();
         match (event.kind, &mut linger.kind) {
             (WatchEventKind::DISCONNECT, _) if has_it => {
                 self.fail_linger(cookie, OpError::WatchLost { errno: Errno::ENOTCONN });
@@ -466,7 +468,7 @@ impl Core {
                 self.done(Done::Event(queue, WatchEvent::Notify(notification)));
             }
             (WatchEventKind::NOTIFY_COMPLETE, Kind::Notify { notify_id, .. })
-                if has_it && notify_id.is_none_or(|id| id == event.notify_id) =>
+                if may_complete && notify_id.is_none_or(|id| id == event.notify_id) =>
             {
                 self.notify_complete(cookie, &event);
             }
@@ -477,9 +479,7 @@ impl Core {
 
     fn notify_complete(&mut self, cookie: u64, event: &MWatchNotify) {
         let Some(linger) = self.lingers.remove(&cookie) else { return };
-        if let Some(tid) = linger.register_tid {
-            self.remove(tid);
-        }
+        self.remove_own(cookie, &linger);
         if let Kind::Notify { ticket, .. } = linger.kind {
             self.done(Done::Notify(ticket, NotifyReply::read(event)));
         }

@@ -125,9 +125,11 @@ impl OpState {
 impl Core {
     /// Takes an operation. It is sent as soon as it can be; its result comes to `then`.
     pub(crate) fn submit(&mut self, op: Op, then: Then, now: Instant) {
-        if let Some(tid) = self.take(op, then, now) {
-            self.queued.insert(tid);
-            self.admit(now);
+        let tid = self.take(op, then, now);
+        self.queued.extend(tid);
+        // Also where it could not be taken: it may have given back what was reserved for it.
+        self.admit(now);
+        if let Some(tid) = tid {
             self.note_waiting(tid, now);
         }
         self.check();

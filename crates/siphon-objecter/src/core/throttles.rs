@@ -79,7 +79,10 @@ impl Throttles {
 impl Core {
     /// One that has so many bytes does not pass at once.
     pub(super) fn refuse(&mut self, bytes: u64, now: Instant) -> Waiting {
-        let bound = if self.has_room_for(bytes) { Bound::Ops } else { Bound::Bytes };
+        // Who finds room stands behind one that waits for bytes.
+        let ops_are_full = self.inflight_ops >= self.config.max_ops;
+        let bound =
+            if ops_are_full && self.has_room_for(bytes) { Bound::Ops } else { Bound::Bytes };
         self.throttles.of(bound).get_or_fail_fail += 1;
         Waiting { bound, since: now }
     }

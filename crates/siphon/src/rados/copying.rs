@@ -53,7 +53,7 @@ impl Session {
         loop {
             while reads.len() < WINDOW && (asked < size.max(1) || reads.is_empty()) {
                 reads.push_back(pool.read(words[0].clone(), asked, block));
-                asked += block;
+                asked = asked.saturating_add(block);
             }
             let Some(read) = reads.pop_front() else { break };
             let data: Rope = read.await.with_context(context)?;
@@ -152,13 +152,14 @@ impl Put<'_> {
     /// their order.
     async fn block(&mut self, budget: Budget, block: Bytes) -> Result<()> {
         let length = block.len() as u64;
+        let end = self.at.checked_add(length).context("an object ends before 2^64 bytes")?;
         let mut op = WriteOp::new();
         match std::mem::take(&mut self.replace) {
             true => op.write_full(block),
             false => op.write(self.at, block),
         };
         let change = self.pool.operate_within(budget, self.object.clone(), op);
-        self.at += length;
+        self.at = end;
         self.under_way.push_back((change, length));
         if self.under_way.len() >= WINDOW {
             self.settle_one().await?;

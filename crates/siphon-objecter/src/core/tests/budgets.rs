@@ -169,3 +169,18 @@ fn what_passes_and_what_waits_is_counted_by_the_bound_that_it_met() {
     let ops = Passed { get: 5, get_sum: 5, put: 2, put_sum: 2, waits: 1, wait, ..ops };
     assert_eq!(bench.core.passed(Bound::Ops), ops);
 }
+
+#[test]
+fn room_goes_on_to_others_when_what_it_was_for_cannot_be_sent() {
+    let mut bench = bench();
+    let budget = bench.reserve(250);
+    let waits = bench.submit(get("waits"));
+    assert_eq!((bench.inflight(), bench.sent.len()), ((1, 250), 0));
+    let mut many = get("object");
+    many.ops = vec![OsdOp::read(0, 1); 1 << 16];
+    bench.core.submit_within(budget.id(), many, Then::Nobody, bench.now);
+    bench.drain();
+    assert_eq!((bench.inflight(), bench.sent.len()), ((1, 100), 1));
+    bench.answer(0);
+    assert!(waits.take().is_some());
+}
