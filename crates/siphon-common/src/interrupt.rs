@@ -34,10 +34,13 @@ impl Interrupt {
     /// The system gives no signal handler.
     pub fn listen() -> io::Result<Self> {
         let flag = Arc::new(AtomicBool::new(false));
+        // Not by `set`: a signal after that is the first.
+        let signalled = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            // The second of them finds the flag set.
-            let (code, set) = (INTERRUPTED.into(), Arc::clone(&flag));
+            // The second of them finds it set.
+            let (code, set) = (INTERRUPTED.into(), Arc::clone(&signalled));
             signal_hook::flag::register_conditional_shutdown(signal, code, set)?;
+            signal_hook::flag::register(signal, Arc::clone(&signalled))?;
             signal_hook::flag::register(signal, Arc::clone(&flag))?;
         }
         Ok(Self { flag })
@@ -96,5 +99,18 @@ impl Ending {
     /// Its socket fails.
     pub fn wait(mut self) -> io::Result<()> {
         self.signals.read_exact(&mut [0])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_signal_ends_no_process_whose_work_was_ended_otherwise() {
+        let interrupt = Interrupt::listen().unwrap();
+        interrupt.set();
+        signal_hook::low_level::raise(SIGTERM).unwrap();
+        assert!(interrupt.is_set(), "and we are still here");
     }
 }
