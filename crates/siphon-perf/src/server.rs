@@ -3,9 +3,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use siphon_common::Config;
 use siphon_messages::{MOSDOp, TypedMessage};
 use siphon_msgr::{Connection, Dispatcher};
-use siphon_proto::Message;
+use siphon_proto::{Message, Throttle, Throttles};
 
 use crate::work;
 
@@ -33,6 +34,16 @@ struct Pool {
     /// None only while it is being dropped.
     sender: Option<SyncSender<(Connection, Message)>>,
     threads: Vec<JoinHandle<()>>,
+}
+
+impl ServerOptions {
+    /// What bounds requests that wait for a thread, for a messenger of this configuration:
+    /// `ms_dispatch_throttle_bytes`. Who answers at once holds nothing.
+    pub fn throttles(&self, config: &Config) -> Throttles {
+        let bytes = || Throttle::new("perf_server_bytes", config.ms_dispatch_throttle_bytes);
+        let bytes = (!self.think_time.is_zero()).then(bytes);
+        Throttles { bytes, ..Throttles::default() }
+    }
 }
 
 impl Server {

@@ -19,9 +19,9 @@ use siphon_perf::{
     Client, ClientOptions, Comparison, Compression, Content, Figures, Limit, Measurement, Progress,
     RawPeers, RawServer, RdmaFigures, Report, Server, ServerOptions, Workload, wire_lengths,
 };
+use siphon_proto::Policy;
 use siphon_proto::v2::BannerFeatures;
 use siphon_proto::v2::compression::{Algorithm, CompressionOptions};
-use siphon_proto::{Policy, Throttle, Throttles};
 use siphon_wire::types::{AuthName, EntityAddrVec, EntityName, EntityType};
 
 use crate::size::Size;
@@ -256,6 +256,7 @@ fn run_both(args: &Args) -> Result<ExitCode> {
     let context = stack.context()?;
     let _presence = options::present(&context, "client.0")?;
     let stack = Stack::new(&context)?;
+    let sends_by = tcp_sends_by(&context)?;
     let secret = seal.secret(ModeArgs::new_key)?;
     let options = ServerOptions::default();
     let addr = std::net::SocketAddr::new(*listen, 0).to_string();
@@ -277,7 +278,7 @@ fn run_both(args: &Args) -> Result<ExitCode> {
     let measured = watch::watched(*watch, &context, &interrupt, || {
         measure(&client, &stack, raw.as_ref(), &workload, shows, &interrupt)
     })?;
-    let report = report(&context, &client, &stack, &workload, &measured, &interrupt)?;
+    let report = report(sends_by, &client, &stack, &workload, &measured, &interrupt);
     client.shutdown();
     pollster::block_on(server.shutdown());
     print(&report, work.json)?;
@@ -297,6 +298,7 @@ fn run_client(
     let context = stack.context()?;
     let _presence = options::present(&context, "client.0")?;
     let stack = Stack::new(&context)?;
+    let sends_by = tcp_sends_by(&context)?;
     let no_key = || bail!("--mode secure needs --keyfile FILE: that of `siphon perf server`");
     let secret = seal.secret(no_key)?;
     let options = work.options(seal, auth_client(secret.as_ref())?);
@@ -305,7 +307,7 @@ fn run_client(
     let measured = watch::watched(watch, &context, &interrupt, || {
         measure(&client, &stack, None, &workload, Shows { bar: !watch }, &interrupt)
     })?;
-    let report = report(&context, &client, &stack, &workload, &measured, &interrupt)?;
+    let report = report(sends_by, &client, &stack, &workload, &measured, &interrupt);
     client.shutdown();
     print(&report, work.json)?;
     Ok(interrupt.exit_code())
@@ -363,13 +365,8 @@ fn start_server(
     let mut builder = Messenger::builder(context, stack, EntityName::new(EntityType::OSD, 0))
         .describe(siphon_messages::describe)
         .default_policy(Policy::STATELESS_SERVER)
+        .throttles(EntityType::CLIENT, options.throttles(&context.config()))
         .dispatcher_tail(Arc::new(Server::new(options)?));
-    if !options.think_time.is_zero() {
-        // Who answers at once holds nothing; requests that wait for a thread count until then.
-        let bytes = Throttle::new("perf_server_bytes", context.config().ms_dispatch_throttle_bytes);
-        let throttles = Throttles { bytes: Some(bytes), ..Throttles::default() };
-        builder = builder.throttles(EntityType::CLIENT, throttles);
-    }
     if let Some(secret) = secret {
         builder = builder.auth_server(Arc::new(secret.server(EntityType::OSD)));
     }
@@ -518,13 +515,13 @@ fn shown(
 }
 
 fn report(
-    context: &Context,
+    sends_by: Option<String>,
     client: &Client,
     stack: &Stack,
     workload: &Workload,
     measured: &Measured,
     interrupt: &Interrupt,
-) -> Result<Report> {
+) -> Report {
     let protocol = client.protocol().to_string();
     let kind = stack.kind().map_or("other", |kind| kind.name());
     let mode = client.mode().to_string();
@@ -539,10 +536,8 @@ fn report(
     if !raws.is_empty() {
         report.comparison = Some(compare(ours, raws, workload.size));
     }
-    if stack.rdma().is_none() {
-        report.congestion_control = Some(tcp_sends_by(context)?);
-    }
-    Ok(report)
+    report.congestion_control = sends_by.filter(|_| stack.rdma().is_none());
+    report
 }
 
 /// What `ms_tcp_congestion_control` names.
@@ -550,11 +545,11 @@ fn congestion_control(context: &Context) -> Result<Option<CongestionControl>> {
     CongestionControl::named(&context.config().ms_tcp_congestion_control).map_err(Error::msg)
 }
 
-/// By which algorithm TCP sends.
-fn tcp_sends_by(context: &Context) -> Result<String> {
+/// By which algorithm TCP sends, where the system tells that.
+fn tcp_sends_by(context: &Context) -> Result<Option<String>> {
     Ok(match congestion_control(context)? {
-        Some(algorithm) => algorithm.name().to_owned(),
-        None => CongestionControl::of_system()?,
+        Some(algorithm) => Some(algorithm.name().to_owned()),
+        None => CongestionControl::of_system().ok(),
     })
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ceph_perf_msgr::Tool;
+use siphon_common::interrupt::Interrupt;
 use siphon_msgr::Stack;
 use siphon_perf::{Client, ClientOptions, Limit, Progress, Workload};
 
@@ -53,11 +54,13 @@ fn main() -> ExitCode {
             depth: depth as usize,
             limit: Limit::Operations(ios),
         };
-        let progress = Arc::new(Progress::new(workload.jobs));
+        // The first SIGINT ends it in good order, with what was measured so far.
+        let interrupt = Interrupt::listen().map_err(|error| error.to_string())?;
+        let progress = Arc::new(Progress::stopped_by(workload.jobs, interrupt.flag()));
         let measured = client.measure(&workload, &progress).map_err(|error| error.to_string())?;
         let micros = measured.elapsed.as_micros();
         println!(" Total op {} run time {micros}us.", measured.operations);
         client.shutdown();
-        Ok(())
+        if interrupt.is_set() { Err("interrupted".to_owned()) } else { Ok(()) }
     })
 }

@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         let osd = EntityName::new(EntityType::OSD, 0);
         let messenger = Messenger::builder(&args.context, &stack, osd)
             .default_policy(Policy::STATELESS_SERVER)
+            .throttles(EntityType::CLIENT, options.throttles(&args.context.config()))
             .dispatcher_tail(Arc::new(server))
             .start()
             .map_err(|error| error.to_string())?;

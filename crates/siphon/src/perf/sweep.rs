@@ -146,7 +146,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         date: date(),
         command: command_line(),
-        machine: Machine::this(super::tcp_sends_by(&context)?),
+        machine: Machine::this(
+            super::tcp_sends_by(&context)?.unwrap_or_else(|| "not told".to_owned()),
+        ),
         rounds,
         seconds: args.seconds,
         syscalls,
