@@ -72,6 +72,9 @@ pub(crate) fn serve_each<L: AsFd, S: Send + 'static>(
     });
 }
 
+/// A patience beyond all time is this.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// A blocking socket that is read and written until a time, however the peer spreads what it does.
 pub(crate) struct Until<S> {
     stream: S,
@@ -82,7 +85,9 @@ impl<S: AsFd> Until<S> {
     /// From now on, for so long.
     #[expect(clippy::disallowed_methods, reason = "a peer has so much time for all of it")]
     pub(crate) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, deadline: Instant::now() + patience }
+        let now = Instant::now();
+        let deadline = now.checked_add(patience).unwrap_or(now + LONGEST);
+        Self { stream, deadline }
     }
 
     /// Has the system wait no longer than to the deadline.

@@ -16,6 +16,8 @@ use crate::messenger::Shared;
 pub(crate) struct DispatchThrottle {
     max: u64,
     workers: Box<[OfWorker]>,
+    /// What was told as put, messages and bytes: a counter does not go back.
+    told: [AtomicU64; 2],
 }
 
 /// Written by one thread, on a cache line that no other writes.
@@ -36,7 +38,8 @@ fn add(cell: &AtomicU64, count: u64) {
 impl DispatchThrottle {
     /// Of `ms_dispatch_throttle_bytes`, 0 for no limit; then nothing is counted, as in Ceph.
     pub(crate) fn new(max: u64, workers: usize) -> Self {
-        Self { max, workers: (0..workers).map(|_| OfWorker::default()).collect() }
+        let workers = (0..workers).map(|_| OfWorker::default()).collect();
+        Self { max, workers, told: Default::default() }
     }
 
     fn cells(&self, worker: usize) -> Option<&OfWorker> {
@@ -84,11 +87,12 @@ impl DispatchThrottle {
             figures.wait += Duration::from_nanos(of(&worker.wait_nanos));
         }
         figures.get_or_fail_success = figures.get;
-        // In this order nothing counts as put that was not got.
+        // The two are not of one moment, while messages come.
         let (messages, bytes) = held();
-        figures.val = bytes;
-        figures.put = figures.get.saturating_sub(messages);
-        figures.put_sum = figures.get_sum.saturating_sub(bytes);
+        let put = [figures.get.saturating_sub(messages), figures.get_sum.saturating_sub(bytes)];
+        let [messages, bytes_put] = [0, 1]
+            .map(|of: usize| self.told[of].fetch_max(put[of], Ordering::Relaxed).max(put[of]));
+        (figures.val, figures.put, figures.put_sum) = (bytes, messages, bytes_put);
         figures
     }
 }

@@ -131,14 +131,14 @@ pub(crate) fn own() -> &'static [String] {
 
 /// The configuration of a command that asks no cluster: no file but one that somebody names.
 pub(crate) fn config() -> Result<Config, ConfigError> {
-    load_with(ConfigLoader::new().no_default_file()).map(|loaded| loaded.config)
+    load_with(ConfigLoader::new().no_default_file(), None).map(|loaded| loaded.config)
 }
 
 /// The whole configuration, from the first file that there is.
 pub(crate) fn load(daemon: bool) -> Result<Loaded, ConfigError> {
     let mut defaults = Config::default();
     defaults.set_daemon(daemon);
-    load_with(ConfigLoader::of(defaults))
+    load_with(ConfigLoader::of(defaults), None)
 }
 
 /// The same as a daemon with this name would have it, of a cluster if that is named.
@@ -146,12 +146,17 @@ pub(crate) fn load_as(name: &str, cluster: Option<&str>) -> Result<Config, Confi
     let mut defaults = Config::default();
     defaults.set_daemon(true);
     let who = cluster.map(|cluster| format!("--cluster={cluster}")).into_iter();
-    let args = args().iter().cloned().chain(who).chain([format!("--name={name}")]);
-    Ok(ConfigLoader::of(defaults).load(args)?.config)
+    let who = who.chain([format!("--name={name}")]);
+    load_with(ConfigLoader::of(defaults), who).map(|loaded| loaded.config)
 }
 
-fn load_with(loader: ConfigLoader) -> Result<Loaded, ConfigError> {
-    let loaded = loader.own_options(own().iter().cloned()).load(args().iter().cloned())?;
+/// By the command line, and by `more` behind it.
+fn load_with(
+    loader: ConfigLoader,
+    more: impl IntoIterator<Item = String>,
+) -> Result<Loaded, ConfigError> {
+    let args = args().iter().cloned().chain(more);
+    let loaded = loader.own_options(own().iter().cloned()).load(args)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

@@ -110,7 +110,7 @@ impl AdminSocket {
         }
         let failed = |source| ListenError::Io { path: path.clone(), source };
         let (listener, inode) = {
-            let _lock = lock_folder(&path).map_err(failed)?;
+            let _lock = lock_folder(&path);
             clear(&path)?;
             let listener = UnixListener::bind(&path).map_err(failed)?;
             (listener, fs::symlink_metadata(&path).map_err(failed)?.ino())
@@ -158,23 +158,21 @@ impl Drop for AdminSocket {
 
 /// Between looking whether a socket is in use, taking it away and binding one's own, nobody else may: who makes one
 /// of ours has the lock of its folder, which the system takes back however he ends. Folders that have no lock, or
-/// may not be read, go without.
-fn lock_folder(path: &Path) -> io::Result<Option<File>> {
+/// may not be read, or whose lock somebody keeps, go without.
+fn lock_folder(path: &Path) -> Option<File> {
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Ok(folder) = File::open(folder) else {
-        return Ok(None); // what is wrong with it, binding tells better
+        return None; // what is wrong with it, binding tells better
     };
     for _ in 0..LOCK_TRIES {
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(Some(folder)),
+            Ok(()) => return Some(folder),
             Err(Errno::WOULDBLOCK) => thread::sleep(LOCK_PAUSE),
-            Err(_) => return Ok(None),
+            Err(_) => return None,
         }
     }
-    Err(io::Error::new(
-        io::ErrorKind::WouldBlock,
-        "another process keeps its folder locked (flock)",
-    ))
+    tracing::warn!(path = %path.display(), "another process keeps the admin socket's folder locked (flock)");
+    None
 }
 
 /// Makes the path free, if nobody answers there.

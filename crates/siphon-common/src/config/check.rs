@@ -37,8 +37,10 @@ impl Config {
                 place: Some(Place { path: Arc::clone(&path), line }),
                 error,
             };
-            if !is_section(section) {
+            if !is_section(section) && found.len() < MAX_WARNINGS {
                 found.push(warn(first, ConfigError::UnknownSection { name: section.to_owned() }));
+            } else if !is_section(section) {
+                more += 1;
             }
             for line in lines {
                 let is_told = found.len() < MAX_WARNINGS;
