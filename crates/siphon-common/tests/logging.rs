@@ -155,13 +155,30 @@ fn a_fifo_is_waited_for_neither_at_the_start_nor_when_it_is_full() {
         (0..20).for_each(|_| tracing::warn!("{text}")); // a pipe has 64 KiB
         log.flush();
     });
-    // What did not fit comes when it does.
+    // What did not fit comes when it does, and at the end at once.
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(reader));
+    let end = std::thread::spawn(move || log.finish());
     for _ in 0..20 {
-        log.flush();
         let line = lines.next().unwrap().unwrap();
         assert!(line.ends_with(&text), "{} bytes", line.len());
     }
+    end.join().unwrap();
+}
+
+/// Nobody logs any more, and what did not fit comes all the same.
+#[test]
+fn a_fifo_gets_the_rest_when_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, 0o600.into()).unwrap();
+    let reader = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+    let (_log, subscriber) = Log::builder(&context(&fifo)).build().unwrap();
+    let text = "x".repeat(10_000);
+    tracing::subscriber::with_default(subscriber, || {
+        (0..20).for_each(|_| tracing::warn!("{text}"));
+    });
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(reader));
+    assert_eq!(lines.take(20).filter(|line| line.as_ref().unwrap().ends_with(&text)).count(), 20);
 }
 
 #[test]

@@ -23,6 +23,8 @@ use crate::{Config, Context, Observation};
 /// meanwhile, and under load the next.
 const PANIC_TRIES: u32 = 2000;
 const PANIC_PAUSE: Duration = Duration::from_millis(1);
+/// How often a pipe that was full is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
 
 /// The log of a context, as Ceph's programs have it: by the levels of subsystems (`debug_ms = 1/5`), to
 /// a file, standard error, syslog and journald, as `log_*` say, with the entries of late in memory.
@@ -297,8 +299,14 @@ impl Shared {
     /// The thread's work, until the last handle is dropped.
     fn run(&self) {
         loop {
+            let is_full = self.lock_sinks().waits_for_reader();
             let mut queue = self.lock_queue();
             while queue.entries.is_empty() && !queue.stopped {
+                if is_full {
+                    let woken = self.wake.wait_timeout(queue, FULL_PAUSE);
+                    queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+                    break;
+                }
                 queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
             let stopped = queue.stopped;

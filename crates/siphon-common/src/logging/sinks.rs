@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _}
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use serde_json::json;
 
@@ -140,6 +141,11 @@ impl Sinks {
         self.file.write_out();
     }
 
+    /// The file is a pipe that is full: it takes more when its reader has read.
+    pub(super) fn waits_for_reader(&self) -> bool {
+        self.file.is_full
+    }
+
     /// The end: what could not be written is told elsewhere.
     pub(super) fn give_up(&mut self) {
         let left = self.file.give_up();
@@ -212,6 +218,10 @@ pub(super) fn eprint(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
+/// How often, and for how long each, the end waits for a pipe that is full: two seconds in all.
+const LAST_WAITS: usize = 20;
+const LAST_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
 /// A file that lines are added to, and those that it would not take yet.
 #[derive(Debug, Default)]
 struct LogFile {
@@ -227,6 +237,8 @@ struct LogFile {
     lost: u64,
     /// The last error that was told.
     told: Option<io::ErrorKind>,
+    /// It is a pipe, and its reader has not kept up.
+    is_full: bool,
 }
 
 impl LogFile {
@@ -294,7 +306,7 @@ impl LogFile {
             let (whole, _) = self.unwritten.as_slices();
             let front = if self.begun.is_empty() { whole } else { &self.begun };
             if front.is_empty() {
-                self.told = None;
+                (self.told, self.is_full) = (None, false);
                 return;
             }
             match file.write(front) {
@@ -317,15 +329,25 @@ impl LogFile {
                         self.begun.clear();
                         self.lost = told_lost; // more may be by the time that it can be told
                     }
-                    return self.tell(&error);
+                    self.is_full = error.kind() == io::ErrorKind::WouldBlock;
+                    if !self.is_full {
+                        self.tell(&error);
+                    }
+                    return;
                 }
             }
         }
     }
 
-    /// Nobody will write any more: gives what the file has not taken.
+    /// Nobody will write any more: gives what the file has not taken. A reader that is there gets some time.
     fn give_up(&mut self) -> Vec<u8> {
         self.write_out();
+        for _ in 0..LAST_WAITS {
+            if let Some(file) = self.file.as_ref().filter(|_| self.is_full) {
+                let _ = poll(&mut [PollFd::new(file, PollFlags::OUT)], Some(&LAST_WAIT));
+                self.write_out();
+            }
+        }
         let mut left = std::mem::take(&mut self.begun);
         if self.lost > 0 {
             let lost = std::mem::take(&mut self.lost);
