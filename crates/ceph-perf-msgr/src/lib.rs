@@ -152,11 +152,8 @@ impl Tool {
 
 /// By `$SIPHON_LOG`, if it says something; else by Ceph's options.
 fn start_log(context: &Context) -> Result<Log, Box<dyn Error>> {
-    let builder = Log::builder(context);
-    let log = match logging::directives_of_environment() {
-        Some(directives) => builder.directives(directives).install()?,
-        None => builder.install()?,
-    };
+    let directives = logging::directives_of_environment();
+    let log = Log::builder(context).directives(directives).install()?;
     if !context.config().log_file.is_empty() {
         log.reopen_on_hangup()?;
     }

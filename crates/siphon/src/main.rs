@@ -146,11 +146,8 @@ fn start_log(cli: &Cli) -> anyhow::Result<Log> {
     // A server without a terminal is told as a daemon is, with a log file or without.
     let serves = cli.command.serves() && !std::io::stdin().is_terminal();
     let reopens = serves || !config.log_file.is_empty();
-    let builder = Log::builder(&Context::new(config));
-    let log = match cli.log.clone().or_else(logging::directives_of_environment) {
-        Some(directives) => builder.directives(directives).install()?,
-        None => builder.install()?,
-    };
+    let directives = cli.log.clone().or_else(logging::directives_of_environment);
+    let log = Log::builder(&Context::new(config)).directives(directives).install()?;
     options::set_log(&log);
     if reopens {
         log.reopen_on_hangup()?;

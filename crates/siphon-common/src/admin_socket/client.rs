@@ -79,7 +79,7 @@ pub fn request(path: impl AsRef<Path>, text: &str) -> Result<Vec<u8>, AskError> 
     request_within(path, text, PATIENCE)
 }
 
-/// The same with a time of one's own, for all of it.
+/// The same with a time of one's own: for a place in the line, and as much for the answer.
 ///
 /// # Errors
 /// As [`request`].

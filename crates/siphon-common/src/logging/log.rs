@@ -99,9 +99,9 @@ struct Queue {
 
 impl LogBuilder {
     /// Has lines on standard error by tracing's directives, as `info,siphon_msgr=trace`, in place of
-    /// what the options say of standard error.
-    pub fn directives(mut self, directives: impl Into<String>) -> Self {
-        self.directives = Some(directives.into());
+    /// what the options say of standard error; without any, the options say it.
+    pub fn directives(mut self, directives: Option<String>) -> Self {
+        self.directives = directives;
         self
     }
 
