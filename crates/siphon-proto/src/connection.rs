@@ -517,10 +517,10 @@ impl Connection {
             };
             match self.session.transmit_next(&self.config.limits, acks, write)? {
                 Transmitted::Nothing => break,
-                Transmitted::First { queued_at } => transmit.waits.push(match queued_at {
-                    Some(at) if at != now => now.saturating_duration_since(at),
-                    _ => Duration::ZERO, // most are sent in the turn in which they come
-                }),
+                Transmitted::First { queued_at } => match queued_at.filter(|at| *at != now) {
+                    Some(at) => transmit.waits.push(now.saturating_duration_since(at)),
+                    None => transmit.at_once += 1,
+                },
                 Transmitted::Again => self.config.counters.replayed(1),
             }
             transmit.messages += 1;

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use siphon_wire::buf::{Input, Rope, SegmentBuf, SegmentPool, take_short};
 
 /// A part with at least this much still to come is worth reading straight into its place.
-const MIN_DIRECT: usize = 16 << 10;
+pub(crate) const MIN_DIRECT: usize = 16 << 10;
 
 /// A part of known length. What arrives in buffers that can be shared stays there; anything else is
 /// copied once, into a place of the part's own, which is not taken before its first byte is there.

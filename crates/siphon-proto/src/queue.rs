@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+
 use crate::message::OutMessage;
 use crate::weighted::WeightedQueue;
 
@@ -7,21 +9,36 @@ use crate::weighted::WeightedQueue;
 /// The queue's length is bounded by whoever calls [`push`](OutQueue::push).
 #[derive(Debug, Default)]
 pub(crate) struct OutQueue {
-    messages: WeightedQueue<(), OutMessage>,
+    /// Messages of one priority, while there are no others: nothing is to be weighed then.
+    alike: VecDeque<OutMessage>,
+    /// All messages, once there are two priorities, until none is left.
+    mixed: WeightedQueue<(), OutMessage>,
 }
 
 impl OutQueue {
     pub(crate) fn len(&self) -> usize {
-        self.messages.len()
+        self.alike.len() + self.mixed.len()
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, message: OutMessage) {
-        let cost = message.payload().map_or(0, |payload| payload.len() as u64);
-        self.messages.push((), message.header().priority, cost, message);
+        let priority = |message: &OutMessage| message.header().priority;
+        let differs = |other: &OutMessage| priority(other) != priority(&message);
+        if self.mixed.is_empty() && !self.alike.back().is_some_and(differs) {
+            return self.alike.push_back(message);
+        }
+        for message in self.alike.drain(..).chain([message]) {
+            let cost = message.payload().map_or(0, |payload| payload.len() as u64);
+            self.mixed.push((), priority(&message), cost, message);
+        }
     }
 
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<OutMessage> {
-        self.messages.pop().map(|((), message)| message)
+        match self.alike.pop_front() {
+            None => self.mixed.pop().map(|((), message)| message),
+            message => message,
+        }
     }
 }
 
@@ -47,6 +64,18 @@ mod tests {
         }
         assert_eq!(drain(&mut queue), [2, 5, 3, 6, 1, 4]);
         assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn what_waits_alone_is_weighed_once_others_come_and_alone_again_behind_them() {
+        let mut queue = OutQueue::default();
+        for (priority, tid) in [(127, 1), (127, 2), (196, 3), (127, 4)] {
+            queue.push(message(priority, tid, 10));
+        }
+        assert_eq!((queue.alike.len(), queue.len()), (0, 4));
+        assert_eq!(drain(&mut queue), [3, 1, 2, 4]);
+        queue.push(message(64, 5, 10));
+        assert_eq!((queue.alike.len(), queue.len()), (1, 1));
     }
 
     #[test]

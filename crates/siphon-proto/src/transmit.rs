@@ -19,6 +19,8 @@ pub struct Transmit {
     pub message_bytes: u64,
     /// The budget ended it: there may be more to be sent.
     pub more: bool,
-    /// How long each message that is sent for the first time had waited for that.
+    /// Messages sent for the first time that waited for nothing: they go in the turn in which they came.
+    pub at_once: u64,
+    /// How long each other message had waited that is sent for the first time.
     pub waits: Vec<Duration>,
 }

@@ -86,12 +86,12 @@ impl Counters {
         self.add_to(at + 1, nanos(sum));
     }
 
-    /// Adds a time to a histogram.
+    /// Adds a time to a histogram that came so often.
     #[inline]
-    pub fn record(&mut self, histogram: usize, time: Duration) {
+    pub fn record(&mut self, histogram: usize, time: Duration, count: u64) {
         let at = self.block.places[histogram];
-        self.add_to(at + Histogram::bucket(time), 1);
-        self.add_to(at + BUCKETS, nanos(time));
+        self.add_to(at + Histogram::bucket(time), count);
+        self.add_to(at + BUCKETS, nanos(time).wrapping_mul(count));
     }
 
     #[inline]
@@ -168,7 +168,7 @@ mod tests {
             counters.add(1, 1);
             counters.add_time(2, Duration::from_millis(3));
             counters.add_average(3, 1, Duration::from_micros(us));
-            counters.record(4, Duration::from_micros(us));
+            counters.record(4, Duration::from_micros(us), 1);
         }
         counters.sub(1, 1);
         let values = source.values();

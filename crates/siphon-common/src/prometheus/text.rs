@@ -86,8 +86,8 @@ mod tests {
         collection.add(counters.source());
         counters.add(0, 3);
         counters.add_average(1, 2, Duration::from_millis(1500));
-        counters.record(2, Duration::from_micros(5));
-        counters.record(2, Duration::from_nanos(1_000_250));
+        counters.record(2, Duration::from_micros(5), 1);
+        counters.record(2, Duration::from_nanos(1_000_250), 1);
         let text = render(&collection, "client.\"x\"");
         let daemon = "ceph_daemon=\"client.\\\"x\\\"\"";
         for line in [

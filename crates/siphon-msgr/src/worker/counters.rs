@@ -138,10 +138,12 @@ impl WorkerCounters {
         if secure {
             self.counters.add(place::SEND_ENCRYPTED, bytes);
         }
-        let waited = transmit.waits.iter().sum::<Duration>();
-        self.counters.add_average(place::QUEUE_LAT, transmit.waits.len() as u64, waited);
+        let at_once = std::mem::take(&mut transmit.at_once);
+        let first = at_once + transmit.waits.len() as u64;
+        self.counters.add_average(place::QUEUE_LAT, first, transmit.waits.iter().sum());
+        self.counters.record(place::QUEUE_HISTOGRAM, Duration::ZERO, at_once);
         for wait in transmit.waits.drain(..) {
-            self.counters.record(place::QUEUE_HISTOGRAM, wait);
+            self.counters.record(place::QUEUE_HISTOGRAM, wait, 1);
         }
     }
 
@@ -157,7 +159,7 @@ impl WorkerCounters {
             Some(turn) if turn.began == began => return,
             Some(turn) => {
                 let took = turn.lap.saturating_duration_since(turn.began);
-                self.counters.record(place::TURN_HISTOGRAM, took);
+                self.counters.record(place::TURN_HISTOGRAM, took, 1);
             }
             None => {}
         }

@@ -191,13 +191,11 @@ impl MessengerWorker {
 
     /// Changes a connection, and has it pumped.
     fn change(&mut self, id: ConnectionId, change: impl FnOnce(&mut Remote)) {
-        let Some(remote) = self.remote(id) else {
+        let Some(Owned::Remote(remote)) = self.connections.get_mut(&id) else {
             return; // it ended while this was under way
         };
         change(remote);
-        if !std::mem::replace(&mut remote.dirty, true) {
-            self.dirty.push(id);
-        }
+        mark(&mut self.dirty, id, remote);
     }
 
     fn change_socket(&mut self, socket: SocketId, change: impl FnOnce(&mut Remote)) {
@@ -207,11 +205,14 @@ impl MessengerWorker {
     }
 
     fn send(&mut self, now: Instant, id: ConnectionId, message: OutMessage) {
-        match self.connections.get(&id) {
+        match self.connections.get_mut(&id) {
             Some(Owned::Loopback(connection)) => {
                 deliver_locally(connection, message, self.index);
             }
-            Some(Owned::Remote(_)) => self.change(id, |r| r.send(now, message)),
+            Some(Owned::Remote(remote)) => {
+                remote.send(now, message);
+                mark(&mut self.dirty, id, remote);
+            }
             None => {}
         }
     }
@@ -621,6 +622,13 @@ impl Handler for MessengerWorker {
 
     fn is_done(&self) -> bool {
         self.stopped && self.connections.is_empty() && self.requests.is_empty()
+    }
+}
+
+/// Has a connection pumped.
+fn mark(dirty: &mut Vec<ConnectionId>, id: ConnectionId, remote: &mut Remote) {
+    if !std::mem::replace(&mut remote.dirty, true) {
+        dirty.push(id);
     }
 }
 

@@ -49,6 +49,13 @@ impl<'a> Input<'a> {
         taken
     }
 
+    /// Takes `N` bytes, if there are so many; else nothing.
+    pub fn take_array<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+        let (taken, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(taken)
+    }
+
     /// Takes `count` bytes, or what there is, as a part of the buffer they are in; copies where that
     /// cannot be shared.
     pub fn take_bytes(&mut self, count: usize) -> Bytes {

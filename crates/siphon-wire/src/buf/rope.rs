@@ -24,7 +24,7 @@ use crate::crc32c::crc32c;
 /// rope.drain_front(3);
 /// assert_eq!(rope.to_bytes(), "hon");
 /// ```
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Rope {
     segments: SmallVec<[Bytes; 1]>,
     len: usize,
@@ -225,11 +225,26 @@ impl Rope {
     }
 }
 
+impl Clone for Rope {
+    #[inline]
+    fn clone(&self) -> Self {
+        // What a message carries is mostly in one piece.
+        let segments = match &self.segments[..] {
+            [] => SmallVec::new(),
+            [only] => SmallVec::from_buf([only.clone()]),
+            _ => self.segments.clone(),
+        };
+        Self { segments, ..*self }
+    }
+}
+
 impl From<Bytes> for Rope {
+    #[inline]
     fn from(segment: Bytes) -> Self {
-        let mut rope = Self::new();
-        rope.push(segment);
-        rope
+        match segment.len() {
+            0 => Self::new(),
+            len => Self { segments: SmallVec::from_buf([segment]), len, crc: None },
+        }
     }
 }
 

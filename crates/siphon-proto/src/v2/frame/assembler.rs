@@ -7,8 +7,9 @@ use siphon_wire::crc32c::crc32c;
 use super::header::MessageHeader2;
 use super::seal::{BLOCK, Sealer, TAG, padded};
 use super::{
-    DEFAULT_ALIGNMENT, FLAGS_AT, Framing, INLINE, LATE_STATUS_COMPLETE, MAX_SEGMENTS,
-    PAGE_ALIGNMENT, PREAMBLE, Protection, Revision, SEGMENT_SEED, Tag, preamble_crc,
+    DEFAULT_ALIGNMENT, FIRST_CRC, FLAGS_AT, Framing, INLINE, LATE_STATUS_COMPLETE, MAX_SEGMENTS,
+    PAGE_ALIGNMENT, PREAMBLE, PREAMBLE_CRC_AT, Protection, Revision, SEGMENT_SEED, Tag,
+    preamble_crc,
 };
 use crate::SessionCounters;
 use crate::message::Payload;
@@ -33,6 +34,7 @@ pub struct Assembler {
     ring: ChunkRing,
     /// Size of the next buffer.
     next: usize,
+    preambles: Preambles,
     seal: Option<Box<SealTo>>,
     /// Where it was agreed on.
     compressor: Option<Box<FrameCompressor>>,
@@ -64,6 +66,7 @@ impl Assembler {
             gather: BytesMut::new(),
             ring: ChunkRing::new(GATHER, MAX_GATHERED),
             next: GATHER_CONTROL,
+            preambles: Preambles::default(),
             seal: None,
             compressor: None,
         }
@@ -115,7 +118,7 @@ impl Assembler {
             return self.sealed_control(tag, payload, length, flags);
         }
         self.reserve(PREAMBLE + payload.len() + 32);
-        self.preamble(tag, &[(length, DEFAULT_ALIGNMENT)], flags);
+        self.gather.put_slice(self.preambles.of(tag, &[(length, DEFAULT_ALIGNMENT)], flags));
         self.gather.put_slice(payload);
         let crc = crc32c(SEGMENT_SEED, payload);
         match self.framing.revision {
@@ -155,12 +158,8 @@ impl Assembler {
             return self.sealed_message(first, payload, &segments[..used], flags, out);
         }
 
-        let head = PREAMBLE + first.len() + 64;
-        if !self.has_room(head) {
-            self.flush(out); // rather than move what gathered to a larger buffer
-        }
-        self.reserve(head);
-        self.preamble(Tag::MESSAGE, &segments[..used], flags);
+        self.make_room(PREAMBLE + first.len() + FIRST_CRC, out);
+        self.gather.put_slice(self.preambles.of(Tag::MESSAGE, &segments[..used], flags));
         self.gather.put_slice(first);
         let header_crc = crc32c(SEGMENT_SEED, first);
         if self.framing.revision == Revision::Rev1 {
@@ -176,13 +175,17 @@ impl Assembler {
             crcs[3] = payload.data.crc32c(SEGMENT_SEED);
             crcs[used..].fill(0);
         }
-        let parts = [&payload.front, &payload.middle];
-        for piece in parts.into_iter().chain(payload.data.segments()) {
+        for part in [&payload.front, &payload.middle] {
+            if !part.is_empty() {
+                self.piece(part, out);
+            }
+        }
+        for piece in payload.data.segments() {
             self.piece(piece, out);
         }
         match self.framing.revision {
             Revision::Rev0 => self.epilogue_rev0(&crcs[..used]),
-            Revision::Rev1 => self.epilogue_rev1(&crcs[1..]),
+            Revision::Rev1 => self.epilogue_rev1(&[crcs[1], crcs[2], crcs[3]]),
         }
     }
 
@@ -205,6 +208,16 @@ impl Assembler {
         }
     }
 
+    /// Makes room for so many bytes, and an epilogue behind them, rather than have what gathered moved to
+    /// a larger buffer.
+    fn make_room(&mut self, additional: usize, out: &mut Rope) {
+        const EPILOGUE: usize = 17;
+        if !self.has_room(additional + EPILOGUE) {
+            self.flush(out);
+            self.reserve(additional + EPILOGUE);
+        }
+    }
+
     /// Makes room without splitting a frame's head over two buffers.
     fn reserve(&mut self, additional: usize) {
         if self.has_room(additional) {
@@ -221,12 +234,8 @@ impl Assembler {
         self.gather.capacity() - self.gather.len() >= additional
     }
 
-    fn preamble(&mut self, tag: Tag, segments: &[(u32, u16)], flags: u8) {
-        self.gather.put_slice(&preamble(tag, segments, flags));
-    }
-
     fn sealed_control(&mut self, tag: Tag, payload: &[u8], length: u32, flags: u8) {
-        let head = preamble(tag, &[(length, DEFAULT_ALIGNMENT)], flags);
+        let head = *self.preambles.of(tag, &[(length, DEFAULT_ALIGNMENT)], flags);
         if self.framing.revision == Revision::Rev0 {
             let len = PREAMBLE + padded(payload.len()) + BLOCK;
             return self.seal_gathered(len, |text| put(text, [&head[..], payload].into_iter()));
@@ -246,7 +255,7 @@ impl Assembler {
         flags: u8,
         out: &mut Rope,
     ) {
-        let head = preamble(Tag::MESSAGE, segments, flags);
+        let head = *self.preambles.of(Tag::MESSAGE, segments, flags);
         let (inline, rest) = first.split_at(first.len().min(INLINE));
         let parts = [payload.front.len(), payload.middle.len(), payload.data.len()];
         let body: usize = parts.into_iter().map(padded).sum();
@@ -319,10 +328,7 @@ impl Assembler {
     /// Appends a piece of a segment.
     fn piece(&mut self, piece: &Bytes, out: &mut Rope) {
         if piece.len() <= COPY_MAX {
-            if !self.has_room(piece.len() + 32) {
-                self.flush(out);
-            }
-            self.reserve(piece.len() + 32);
+            self.make_room(piece.len(), out);
             self.gather.put_slice(piece);
         } else {
             self.flush(out);
@@ -338,27 +344,40 @@ impl Assembler {
         }
     }
 
-    fn epilogue_rev1(&mut self, crcs: &[u32]) {
-        self.reserve(32);
-        self.gather.put_u8(LATE_STATUS_COMPLETE);
-        for crc in crcs {
-            self.gather.put_u32_le(*crc);
+    fn epilogue_rev1(&mut self, crcs: &[u32; 3]) {
+        let mut epilogue = [0; 13];
+        epilogue[0] = LATE_STATUS_COMPLETE;
+        for (place, crc) in epilogue[1..].chunks_exact_mut(4).zip(crcs) {
+            place.copy_from_slice(&crc.to_le_bytes());
         }
+        self.reserve(epilogue.len());
+        self.gather.put_slice(&epilogue);
     }
 }
 
-fn preamble(tag: Tag, segments: &[(u32, u16)], flags: u8) -> [u8; PREAMBLE] {
-    let mut block = [0; PREAMBLE];
-    block[0] = tag.to_wire();
-    block[1] = segments.len() as u8;
-    for (entry, (length, alignment)) in block[2..26].chunks_exact_mut(6).zip(segments) {
-        entry[..4].copy_from_slice(&length.to_le_bytes());
-        entry[4..].copy_from_slice(&alignment.to_le_bytes());
+/// Makes preambles, and keeps the last: the next frame is often of the same shape, and needs no other.
+#[derive(Debug, Default)]
+struct Preambles {
+    last: [u8; PREAMBLE],
+}
+
+impl Preambles {
+    fn of(&mut self, tag: Tag, segments: &[(u32, u16)], flags: u8) -> &[u8; PREAMBLE] {
+        let mut block = [0; PREAMBLE];
+        block[0] = tag.to_wire();
+        block[1] = segments.len() as u8;
+        for (entry, (length, alignment)) in block[2..26].chunks_exact_mut(6).zip(segments) {
+            entry[..4].copy_from_slice(&length.to_le_bytes());
+            entry[4..].copy_from_slice(&alignment.to_le_bytes());
+        }
+        block[FLAGS_AT] = flags;
+        if block[..PREAMBLE_CRC_AT] != self.last[..PREAMBLE_CRC_AT] {
+            let crc = preamble_crc(&block);
+            block[PREAMBLE_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+            self.last = block;
+        }
+        &self.last
     }
-    block[FLAGS_AT] = flags;
-    let crc = preamble_crc(&block);
-    block[super::PREAMBLE_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
-    block
 }
 
 /// Writes pieces one behind the other, and zeros behind them.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::SessionCounters;
 use crate::message::{Grants, Message, Payload};
-use crate::part::{Part, Shape};
+use crate::part::{MIN_DIRECT, Part, Shape};
 use crate::v2::compression::{Algorithm, Decompressor, FLAG_COMPRESSED};
 
 /// The longest that a message's header is after compression, in bytes: some methods add a few.
@@ -77,6 +77,9 @@ pub struct Disassembler {
     gated: bool,
     /// The preamble, checksum or epilogue that is being collected.
     small: Collect<PREAMBLE>,
+    /// The preamble that `frame` is of. Another frame with the same bytes has the same shape, which was
+    /// checked already.
+    known: Option<[u8; PREAMBLE]>,
     /// Beyond the preamble: the frame. It is changed in place, since it is too large to be moved
     /// from state to state for each of a frame's parts.
     frame: InFrame,
@@ -168,6 +171,7 @@ impl Disassembler {
             stage: Stage::Preamble,
             gated: false,
             small: Collect::new(),
+            known: None,
             frame: InFrame::new(),
             sealed: None,
             unpacking: None,
@@ -197,6 +201,7 @@ impl Disassembler {
     /// What is accepted from the next frame on.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+        self.known = None;
     }
 
     /// Whether messages have to be [admitted](Self::admit) before they are received.
@@ -281,7 +286,12 @@ impl Disassembler {
                     let Some(block) = self.take_preamble(input)? else {
                         return Ok(None);
                     };
-                    self.parse_preamble(&block)?;
+                    if self.known != Some(block) {
+                        self.known = None;
+                        self.parse_preamble(&block)?;
+                        self.known = Some(block);
+                    }
+                    self.frame.begin(self.framing);
                     if self.gated && self.frame.tag == Tag::MESSAGE {
                         self.next_is(Stage::Gate);
                     } else {
@@ -293,6 +303,9 @@ impl Disassembler {
                     return self.advance_sealed(input);
                 }
                 Stage::Header => {
+                    if let Some(frame) = self.take_whole(input)? {
+                        return Ok(Some(frame));
+                    }
                     if !self.frame.header.take(MessageHeader2::LEN, input) {
                         return Ok(None);
                     }
@@ -339,6 +352,53 @@ impl Disassembler {
         self.stage = stage;
     }
 
+    /// Takes a message of which all is there, which needs no state in between; nothing of any other.
+    fn take_whole(&mut self, input: &mut Input<'_>) -> Result<Option<Frame>, FrameError> {
+        let Self { framing, frame, .. } = self;
+        let [_, front, middle, data] = frame.lengths.map(|length| length as usize);
+        let payload_len = front + middle + data;
+        let epilogue_len = framing.epilogue_len(frame.count);
+        let len = MessageHeader2::LEN + FIRST_CRC + payload_len + epilogue_len;
+        let begun = frame.header.len > 0;
+        let has_place = input.is_shared() || payload_len < MIN_DIRECT;
+        if framing.revision != Revision::Rev1 || begun || !has_place || input.len() < len {
+            return Ok(None);
+        }
+        let (Some(header), Some(first_crc)) = (input.take_array(), input.take_array()) else {
+            return Ok(None);
+        };
+        frame.crcs[0] = crc32c(SEGMENT_SEED, header);
+        frame.check_crc(0, u32::from_le_bytes(*first_crc))?;
+        let (payload, rest) = input.rest().split_at(payload_len);
+        if framing.data_crc() {
+            let (front, rest) = payload.split_at(front);
+            let (middle, data) = rest.split_at(middle);
+            for (crc, segment) in frame.crcs[1..].iter_mut().zip([front, middle, data]) {
+                *crc = crc32c(SEGMENT_SEED, segment);
+            }
+        }
+        let complete = frame.check_epilogue(*framing, &rest[..epilogue_len])?;
+        let mut parts = if input.is_shared() {
+            input.take_bytes(payload_len)
+        } else {
+            self.copied += payload_len as u64;
+            let page_at = frame.page_aligned[3].then_some(front + middle);
+            let mut own = take_short(payload_len, page_at.filter(|_| data > 0));
+            own.extend_from_slice(input.take(payload_len));
+            own.freeze()
+        };
+        input.take(epilogue_len);
+        frame.header.bytes = *header;
+        frame.wire_len = PREAMBLE + len;
+        if let Some(message) = &mut frame.message {
+            message.payload.front = parts.split_to(front);
+            message.payload.middle = parts.split_to(middle);
+            message.payload.data = parts.into();
+        }
+        self.next_is(Stage::Preamble);
+        self.finish(complete).map(Some)
+    }
+
     /// Goes on behind a segment.
     fn segment_is_done(&mut self) {
         let frame = &self.frame;
@@ -366,6 +426,11 @@ impl Disassembler {
     ) -> Result<Option<[u8; PREAMBLE]>, FrameError> {
         match &mut self.sealed {
             Some(sealed) => sealed.take_head(input),
+            None if self.small.len == 0
+                && let Some(block) = input.take_array() =>
+            {
+                Ok(Some(*block))
+            }
             None => Ok(self.small.take(PREAMBLE, input).then_some(self.small.bytes)),
         }
     }
@@ -526,10 +591,6 @@ impl Disassembler {
         self.frame.tag = tag;
         self.frame.count = count;
         self.frame.lengths = lengths;
-        self.frame.index = 0;
-        self.frame.crcs = [SEGMENT_SEED; MAX_SEGMENTS];
-        self.frame.header.len = 0;
-        self.frame.wire_len = PREAMBLE + self.framing.epilogue_len(count);
         Ok(())
     }
 
@@ -571,6 +632,14 @@ impl InFrame {
             message: None,
             wire_len: 0,
         }
+    }
+
+    /// Begins with the first segment.
+    fn begin(&mut self, framing: Framing) {
+        self.index = 0;
+        self.crcs = [SEGMENT_SEED; MAX_SEGMENTS];
+        self.header.len = 0;
+        self.wire_len = PREAMBLE + framing.epilogue_len(self.count);
     }
 
     fn begin_segment(&mut self) {
