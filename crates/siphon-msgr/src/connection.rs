@@ -118,8 +118,8 @@ impl Connection {
     pub fn send(&self, message: impl Into<OutMessage>) -> Result<(), SendError> {
         let mut message = message.into();
         self.check(&message)?;
-        match self.inner.outgoing.try_take(held(&message)) {
-            Some(grant) => message.grants_mut().bytes = grant,
+        match self.inner.outgoing.try_get(held(&message)) {
+            Some(got) => message.set_charge(got),
             None => return Err(SendError::Full(message)),
         }
         trace::sent(self, &message);
@@ -137,8 +137,9 @@ impl Connection {
         let mut message = message.into();
         self.check(&message)?;
         let grant = Room { throttle: &self.inner.outgoing, amount: held(&message), waker: None };
-        message.grants_mut().bytes = grant.await;
+        let grant = grant.await;
         self.check(&message)?; // it may have ended while we waited
+        message.set_charge(grant.into_got());
         trace::sent(self, &message);
         self.mail(Mail::Send(self.inner.id, message));
         Ok(())
@@ -157,7 +158,10 @@ impl Connection {
 
     /// Bytes that wait to be sent, and on a lossless session to be acknowledged.
     pub fn outgoing_bytes(&self) -> u64 {
-        self.inner.outgoing.current()
+        match self.inner.closed.get() {
+            Some(_) => 0,
+            None => self.inner.outgoing.current(),
+        }
     }
 
     /// Asks the peer for a sign of life; see [`last_keepalive_ack`](Self::last_keepalive_ack).
@@ -293,6 +297,11 @@ impl Connection {
         self.inner.id
     }
 
+    /// What messages are charged to that are to be sent.
+    pub(crate) fn outgoing(&self) -> &Throttle {
+        &self.inner.outgoing
+    }
+
     pub(crate) fn messenger(&self) -> &Arc<Shared> {
         &self.inner.messenger
     }
@@ -375,6 +384,9 @@ impl Connection {
 
     pub(crate) fn set_closed(&self, reason: CloseReason) {
         let _ = self.inner.closed.set(reason); // the first reason counts
+        // Whoever waits for room comes to see that; what was charged for messages on their way to the worker
+        // nobody gives back.
+        self.inner.outgoing.set_max(0);
         self.update(|state| state.connected = false);
     }
 

@@ -304,6 +304,7 @@ impl Connection {
         if let Some(copied) = self.link.as_mut().map(Link::take_copied).filter(|it| *it > 0) {
             self.config.counters.copied(copied);
         }
+        self.session.settle();
         if let Err(error) = result {
             self.fail(now, error);
         }
@@ -323,6 +324,12 @@ impl Connection {
     /// Whether a message waits for a throttle.
     pub fn is_throttled(&self) -> bool {
         self.throttled
+    }
+
+    /// Messages were charged to this ([`OutMessage::set_charge`]): each is given back once it is sent, on a
+    /// lossless session acknowledged, or will never be.
+    pub fn set_outgoing(&mut self, throttle: Throttle) {
+        self.session.set_outgoing(throttle);
     }
 
     /// Says who drives the connection from now on.
@@ -385,13 +392,15 @@ impl Connection {
     /// Queues a message. It is sent once the session is open; after the end it is dropped. One that
     /// exceeds the limits ends the connection: check it before, where its payload is known.
     pub fn send(&mut self, now: Instant, mut message: OutMessage) {
-        if !self.is_closed() {
-            message.queued(now);
-            self.session.push(message);
-            self.busy = true;
-            self.release_at.get_or_insert(now + RELEASE_AFTER);
-            self.leave_standby(now);
+        if self.is_closed() {
+            self.session.free(&message);
+            return self.session.settle();
         }
+        message.queued(now);
+        self.session.push(message);
+        self.busy = true;
+        self.release_at.get_or_insert(now + RELEASE_AFTER);
+        self.leave_standby(now);
     }
 
     /// Asks the peer for a sign of life; `stamp` is the time now, and comes back in
@@ -438,6 +447,7 @@ impl Connection {
             // Another link would meet the same message again.
             self.end(CloseReason::Error(error));
         }
+        self.session.settle();
         let Some(link) = &mut self.link else {
             return false;
         };

@@ -103,13 +103,14 @@ pub struct MessageParts {
     pub payload: Payload,
     /// Its number within the session, from 1 on; 0 if it did not cross a session (local delivery).
     pub seq: u64,
-    /// What it holds of a throttle, until it is dropped: of its receiver's, or of its sender's until it is
-    /// sent, and on a lossless session acknowledged.
+    /// What it holds of its receiver's throttles, until it is dropped.
     pub grants: Grants,
     /// Bytes of the frame that it came in.
     pub wire_len: usize,
     /// When it began to wait to be sent.
     pub(crate) queued_at: Option<Instant>,
+    /// What was taken for it of its sender's throttle.
+    charge: u64,
     /// What encodes the payload of a message to be sent, if that depends on the peer.
     deferred: Option<Arc<dyn EncodePayload>>,
 }
@@ -159,13 +160,14 @@ impl Drop for Message {
 
 impl MessageParts {
     fn clear(&mut self) {
-        let Self { header, payload, seq, grants, wire_len, queued_at, deferred } = self;
+        let Self { header, payload, seq, grants, wire_len, queued_at, charge, deferred } = self;
         *header = MessageHeader::default();
         payload.clear();
         *seq = 0;
         *grants = Grants::default();
         *wire_len = 0;
         *queued_at = None;
+        *charge = 0;
         *deferred = None;
     }
 }
@@ -244,9 +246,15 @@ impl OutMessage {
         self.0.deferred.is_none().then_some(&self.0.payload)
     }
 
-    /// What it holds of its sender's throttle, to be changed.
-    pub fn grants_mut(&mut self) -> &mut Grants {
-        &mut self.0.grants
+    /// What was taken for it of the throttle that [`Connection::set_outgoing`](crate::Connection::set_outgoing)
+    /// told of ([`Throttle::try_get`](crate::Throttle::try_get)).
+    pub fn set_charge(&mut self, got: u64) {
+        self.0.charge = got;
+    }
+
+    /// The same: 0 unless it was set.
+    pub fn charge(&self) -> u64 {
+        self.0.charge
     }
 
     /// It waits to be sent from now on.
@@ -278,7 +286,7 @@ impl OutMessage {
     /// The message as a peer with `features` would receive it, without what it holds of throttles.
     pub fn deliver(self, features: Features) -> Message {
         let Self(mut message) = self;
-        message.grants = Grants::default();
+        (message.grants, message.charge) = (Grants::default(), 0);
         if let Some(body) = message.deferred.take() {
             message.payload = body.encode_payload(features, &mut message.header);
         }
@@ -289,7 +297,7 @@ impl OutMessage {
 impl From<Message> for OutMessage {
     fn from(mut message: Message) -> Self {
         (message.seq, message.wire_len) = (0, 0);
-        message.grants = Grants::default();
+        (message.grants, message.charge) = (Grants::default(), 0);
         Self(message)
     }
 }

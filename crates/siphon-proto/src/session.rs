@@ -6,6 +6,7 @@ use siphon_wire::types::Features;
 use crate::error::{PeerMisbehaved, ProtocolError};
 use crate::message::{Message, MessageHeader, OutMessage, Payload};
 use crate::queue::OutQueue;
+use crate::throttle::Throttle;
 use crate::v2::{Limits, MessageFrame, MessageHeader2};
 
 /// `CEPH_MSG_FOOTER_COMPLETE` and `CEPH_MSG_FOOTER_NOCRC`, which Ceph sets in every header of msgr2:
@@ -33,6 +34,10 @@ pub(crate) struct Session {
     /// again.
     on_link: usize,
     cookies: Cookies,
+    /// What messages were charged to, until they are sent, and on a lossless session acknowledged.
+    outgoing: Option<Throttle>,
+    /// What is to be given back of that.
+    freed: u64,
 }
 
 /// By which both sides know a session, and what orders their attempts to go on with it.
@@ -86,7 +91,40 @@ impl Session {
             sent: VecDeque::new(),
             on_link: 0,
             cookies: Cookies(cookie_seed),
+            outgoing: None,
+            freed: 0,
         }
+    }
+
+    pub(crate) fn set_outgoing(&mut self, throttle: Throttle) {
+        self.outgoing = Some(throttle);
+    }
+
+    /// This message needs not be sent any more, or never was.
+    pub(crate) fn free(&mut self, message: &OutMessage) {
+        self.freed += message.charge();
+    }
+
+    /// Gives back what has become free, all at once.
+    pub(crate) fn settle(&mut self) {
+        if self.freed > 0
+            && let Some(throttle) = &self.outgoing
+        {
+            throttle.put(std::mem::take(&mut self.freed));
+        }
+    }
+
+    fn forget_sent(&mut self) {
+        self.freed += self.sent.drain(..).map(|sent| sent.message.charge()).sum::<u64>();
+        self.sent = VecDeque::new();
+        self.on_link = 0;
+    }
+
+    fn forget_queued(&mut self) {
+        while let Some(message) = self.queue.pop() {
+            self.free(&message);
+        }
+        self.queue = OutQueue::default();
     }
 
     pub(crate) fn is_lossy(&self) -> bool {
@@ -107,8 +145,8 @@ impl Session {
 
     pub(crate) fn make_lossy(&mut self) {
         self.lossy = true;
-        self.sent = VecDeque::new();
-        self.on_link = 0;
+        self.forget_sent();
+        self.settle();
     }
 
     /// Our name for the session that we ask for.
@@ -146,9 +184,9 @@ impl Session {
         self.in_seq = 0;
         self.in_acked = 0;
         self.out_seq = 0;
-        self.queue = OutQueue::default();
-        self.sent = VecDeque::new();
-        self.on_link = 0;
+        self.forget_sent();
+        self.forget_queued();
+        self.settle();
     }
 
     /// What went over the link, and is not acknowledged, goes over the next one again.
@@ -227,7 +265,9 @@ impl Session {
         if acks {
             self.in_acked = self.in_seq;
         }
-        if !self.lossy {
+        if self.lossy {
+            self.freed += message.charge();
+        } else {
             self.on_link += 1;
         }
         Ok(if again { Transmitted::Again } else { Transmitted::First { queued_at } })
@@ -267,11 +307,21 @@ impl Session {
         if seq > self.out_seq {
             return Err(PeerMisbehaved::AckOfUnsent { acked: seq, sent: self.out_seq });
         }
-        while self.sent.front().is_some_and(|sent| sent.seq <= seq) {
-            self.sent.pop_front();
+        while self.sent.front().is_some_and(|sent| sent.seq <= seq)
+            && let Some(sent) = self.sent.pop_front()
+        {
+            self.free(&sent.message);
             self.on_link = self.on_link.saturating_sub(1);
         }
         Ok(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.forget_sent();
+        self.forget_queued();
+        self.settle();
     }
 }
 

@@ -115,12 +115,25 @@ impl Throttle {
     ///
     /// The same waker is told by [`Waker::will_wake`], so one waker waits for one thing here.
     pub fn take(&self, amount: u64, waker: &Waker) -> Option<Grant> {
-        self.admit(amount, Some(waker))
+        self.admit(amount, Some(waker)).map(|limited| self.grant(amount, limited))
     }
 
     /// Lets `amount` pass or returns `None`, by the same rules but without waiting.
     pub fn try_take(&self, amount: u64) -> Option<Grant> {
+        self.admit(amount, None).map(|limited| self.grant(amount, limited))
+    }
+
+    /// As [`try_take`](Self::try_take), for who gives back by [`put`](Self::put), and many at once: returns
+    /// how much that will be, 0 where there is no limit. It costs one atomic operation.
+    pub fn try_get(&self, amount: u64) -> Option<u64> {
         self.admit(amount, None)
+            .map(|limited| if limited { amount.min(Self::MAX_AMOUNT) } else { 0 })
+    }
+
+    /// Gives back what one or several calls of [`try_get`](Self::try_get) returned, or of
+    /// [`Grant::into_got`].
+    pub fn put(&self, got: u64) {
+        self.shared.give_back(got);
     }
 
     /// Removes this waker from the line, if it is there, and wakes who can pass now.
@@ -178,10 +191,11 @@ impl Throttle {
         self.shared.lock().waiters.len()
     }
 
-    fn admit(&self, amount: u64, waker: Option<&Waker>) -> Option<Grant> {
+    /// Whether there is a limit, if the amount may pass: then it is to be given back.
+    fn admit(&self, amount: u64, waker: Option<&Waker>) -> Option<bool> {
         let amount = amount.min(Self::MAX_AMOUNT);
         let passes = match self.shared.pass_at_once(amount) {
-            AtOnce::Unlimited => return Some(Grant { shared: None, amount }),
+            AtOnce::Unlimited => return Some(false),
             AtOnce::Passed => true,
             AtOnce::No => self.shared.pass_or_wait(amount, waker),
         };
@@ -189,8 +203,13 @@ impl Throttle {
             if self.shared.is_counted() {
                 Passed::add(&self.shared.passed.taken, amount);
             }
-            Grant { shared: Some(Arc::clone(&self.shared)), amount }
+            true
         })
+    }
+
+    fn grant(&self, amount: u64, limited: bool) -> Grant {
+        let amount = amount.min(Self::MAX_AMOUNT);
+        Grant { shared: limited.then(|| Arc::clone(&self.shared)), amount }
     }
 }
 
@@ -199,13 +218,26 @@ impl Grant {
     pub fn amount(&self) -> u64 {
         self.amount
     }
+
+    /// Gives nothing back, but says what [`Throttle::put`] is to give back.
+    #[must_use = "it stays taken"]
+    pub fn into_got(mut self) -> u64 {
+        self.shared.take().map_or(0, |_| self.amount)
+    }
+
+    #[inline(never)]
+    fn give_back(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.give_back(self.amount);
+        }
+    }
 }
 
 impl Drop for Grant {
     #[inline]
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.take() {
-            shared.give_back(self.amount);
+        if self.shared.is_some() {
+            self.give_back(); // what most messages hold is nothing
         }
     }
 }

@@ -634,6 +634,7 @@ fn mark(dirty: &mut Vec<ConnectionId>, id: ConnectionId, remote: &mut Remote) {
 
 /// A message to ourselves takes the way of one that arrived.
 fn deliver_locally(connection: &Connection, message: OutMessage, worker: usize) {
+    connection.outgoing().put(message.charge());
     let Ok(message) = catch_unwind(AssertUnwindSafe(|| message.deliver(Features::ALL))) else {
         return connection.fail(CloseReason::Panicked);
     };

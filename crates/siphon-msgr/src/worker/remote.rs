@@ -163,6 +163,7 @@ impl Remote {
         addr: EntityAddr,
     ) -> Self {
         let mut proto = proto;
+        proto.set_outgoing(handle.outgoing().clone());
         if handle.messenger().has_throttles() {
             proto.set_waker(handle.waker());
         }
@@ -239,7 +240,7 @@ impl Remote {
     /// Queues a message to be sent.
     pub(crate) fn send(&mut self, now: Instant, message: OutMessage) {
         if self.injection.as_ref().is_some_and(|it| it.is_blackhole()) {
-            return;
+            return self.handle.outgoing().put(message.charge());
         }
         self.proto.send(now, message);
     }

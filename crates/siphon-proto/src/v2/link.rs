@@ -201,8 +201,22 @@ impl Link2 {
                     let Some(frame) = frame else {
                         return Ok(None);
                     };
-                    if let Some(incoming) = self.handle_frame(frame, events)? {
-                        return Ok(Some(incoming));
+                    let incoming = match frame {
+                        Frame::Message(message) => {
+                            self.check_ready(Tag::MESSAGE)?;
+                            Some(Incoming::Session(SessionFrame::Message(message)))
+                        }
+                        // Only messages have several segments, and only they can be aborted.
+                        Frame::Aborted => {
+                            self.check_ready(Tag::MESSAGE)?;
+                            Some(Incoming::Session(SessionFrame::Aborted))
+                        }
+                        Frame::Control { tag, payload } => {
+                            self.handle_control(tag, &payload, events)?
+                        }
+                    };
+                    if incoming.is_some() {
+                        return Ok(incoming);
                     }
                 }
             }
@@ -375,37 +389,33 @@ impl Link2 {
         Ok(())
     }
 
-    fn handle_frame(
+    /// Not inlined where messages come, who are many.
+    #[inline(never)]
+    fn handle_control(
         &mut self,
-        frame: Frame,
+        tag: Tag,
+        payload: &Bytes,
         events: &mut VecDeque<Event>,
     ) -> Result<Option<Incoming>, ProtocolError> {
-        let (tag, payload) = match frame {
-            Frame::Control { tag, payload } => (tag, payload),
-            // Only messages have several segments, and only they can be aborted.
-            Frame::Message(_) | Frame::Aborted => return self.session_frame(Tag::MESSAGE, frame),
-        };
         let client = matches!(self.role, Role::Client { .. });
         self.count_opening_round()?;
         match (&self.stage, client, tag) {
-            (Stage::Hello, _, Tag::HELLO) => self.handle_hello(parse(tag, &payload)?, events)?,
+            (Stage::Hello, _, Tag::HELLO) => self.handle_hello(parse(tag, payload)?, events)?,
             (Stage::Auth { turn: Turn::Peer, .. }, _, _) => {
-                let event = self.handle_auth_frame(client, tag, &payload)?;
+                let event = self.handle_auth_frame(client, tag, payload)?;
                 events.push_back(Event::Auth(event));
             }
             (Stage::Sign { .. }, _, Tag::AUTH_SIGNATURE) => {
-                self.handle_signature(&parse(tag, &payload)?)?;
+                self.handle_signature(&parse(tag, payload)?)?;
                 let agreed = matches!(self.stage, Stage::Opening { .. });
                 return Ok(agreed.then_some(Incoming::Verified));
             }
             (Stage::Compress { .. }, ..) => {
-                self.handle_compression(client, tag, &payload)?;
+                self.handle_compression(client, tag, payload)?;
                 return Ok(Some(Incoming::Verified));
             }
-            (Stage::Opening { .. }, ..) => return self.opening_frame(client, tag, &payload),
-            (Stage::Ready, ..) => {
-                return self.session_frame(tag, Frame::Control { tag, payload });
-            }
+            (Stage::Opening { .. }, ..) => return self.opening_frame(client, tag, payload),
+            (Stage::Ready, ..) => return self.session_frame(tag, payload),
             _ => return Err(self.unexpected(tag)),
         }
         Ok(None)
@@ -456,25 +466,24 @@ impl Link2 {
         Ok(Some(Incoming::Answer(answer)))
     }
 
-    fn session_frame(&self, tag: Tag, frame: Frame) -> Result<Option<Incoming>, ProtocolError> {
-        if !matches!(self.stage, Stage::Ready) {
-            return Err(self.unexpected(tag));
-        }
-        let frame = match frame {
-            Frame::Message(message) => SessionFrame::Message(message),
-            Frame::Aborted => SessionFrame::Aborted,
-            Frame::Control { payload, .. } => match tag {
-                Tag::KEEPALIVE2 => {
-                    SessionFrame::Keepalive(parse::<KeepaliveFrame>(tag, &payload)?.stamp)
-                }
-                Tag::KEEPALIVE2_ACK => {
-                    SessionFrame::KeepaliveAck(parse::<KeepaliveFrame>(tag, &payload)?.stamp)
-                }
-                Tag::ACK => SessionFrame::Ack(parse::<SequenceFrame>(tag, &payload)?.seq),
-                _ => return Err(self.unexpected(tag)),
-            },
+    /// A frame of an open session that is no message.
+    fn session_frame(&self, tag: Tag, payload: &Bytes) -> Result<Option<Incoming>, ProtocolError> {
+        let stamp = || parse::<KeepaliveFrame>(tag, payload).map(|frame| frame.stamp);
+        let frame = match tag {
+            Tag::KEEPALIVE2 => SessionFrame::Keepalive(stamp()?),
+            Tag::KEEPALIVE2_ACK => SessionFrame::KeepaliveAck(stamp()?),
+            Tag::ACK => SessionFrame::Ack(parse::<SequenceFrame>(tag, payload)?.seq),
+            _ => return Err(self.unexpected(tag)),
         };
         Ok(Some(Incoming::Session(frame)))
+    }
+
+    #[inline]
+    fn check_ready(&self, tag: Tag) -> Result<(), ProtocolError> {
+        match self.stage {
+            Stage::Ready => Ok(()),
+            _ => Err(self.unexpected(tag)),
+        }
     }
 
     fn unexpected(&self, tag: Tag) -> ProtocolError {

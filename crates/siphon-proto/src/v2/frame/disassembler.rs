@@ -378,6 +378,8 @@ impl Disassembler {
             }
         }
         let complete = frame.check_epilogue(*framing, &rest[..epilogue_len])?;
+        frame.header.bytes = *header;
+        frame.wire_len = PREAMBLE + len;
         let mut parts = if input.is_shared() {
             input.take_bytes(payload_len)
         } else {
@@ -388,12 +390,15 @@ impl Disassembler {
             own.freeze()
         };
         input.take(epilogue_len);
-        frame.header.bytes = *header;
-        frame.wire_len = PREAMBLE + len;
         if let Some(message) = &mut frame.message {
-            message.payload.front = parts.split_to(front);
-            message.payload.middle = parts.split_to(middle);
-            message.payload.data = parts.into();
+            let payload = &mut message.payload;
+            payload.front = parts.split_to(front);
+            if middle > 0 {
+                payload.middle = parts.split_to(middle);
+            }
+            if data > 0 {
+                payload.data = parts.into();
+            }
         }
         self.next_is(Stage::Preamble);
         self.finish(complete).map(Some)
