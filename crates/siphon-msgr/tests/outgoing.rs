@@ -1,0 +1,125 @@
+//! What waits to be sent is bounded, and given back wherever it comes to its end.
+
+mod common;
+
+use std::future::Future;
+use std::net::TcpListener;
+use std::pin::pin;
+use std::task::{Context as TaskContext, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+use common::{HUNG, bound, context, next_message, osd};
+use siphon_common::Context;
+use siphon_msgr::{Connection, Messenger, SendError, Stack};
+use siphon_proto::{MessageHeader, OutMessage, Payload, Policy};
+use siphon_wire::types::{EntityAddrVec, EntityName, EntityType};
+
+const BOUND: u64 = 20_000;
+
+fn client(context: &Context, stack: &Stack, policy: Policy) -> Messenger {
+    Messenger::builder(context, stack, EntityName::new(EntityType::CLIENT, 1))
+        .default_policy(policy)
+        .send_bound(BOUND)
+        .start()
+        .unwrap()
+}
+
+fn message(tid: u64) -> OutMessage {
+    let data = Bytes::from(vec![tid as u8; 1000]).into();
+    let header = MessageHeader { msg_type: 42, tid, ..Default::default() };
+    OutMessage::new(header, Payload { data, ..Payload::default() })
+}
+
+/// Sends until there is no room.
+fn fill(connection: &Connection) -> u64 {
+    let full = (1..).find(|tid| match connection.send(message(*tid)) {
+        Ok(()) => false,
+        Err(SendError::Full(_)) => true,
+        Err(other) => panic!("{other}"),
+    });
+    full.unwrap() - 1
+}
+
+/// Waits until nothing is held against the bound.
+#[expect(clippy::disallowed_methods, reason = "a test that hangs has to end")]
+fn wait_for_room(connection: &Connection) {
+    let began = Instant::now();
+    while connection.outgoing_bytes() > 0 {
+        assert!(began.elapsed() < HUNG, "{} bytes are held", connection.outgoing_bytes());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn whoever_waits_for_room_learns_of_the_end() {
+    let context = context(|_| {});
+    let stack = Stack::new(&context).unwrap();
+    let client = client(&context, &stack, Policy::LOSSLESS_CLIENT);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addrs: EntityAddrVec = format!("v2:{}/0", silent.local_addr().unwrap()).parse().unwrap();
+    let connection = client.connect_to(EntityType::OSD, addrs);
+    let sent = fill(&connection);
+    assert!((10..=20).contains(&sent), "{sent} messages of 1,000 bytes and what they take");
+    assert!(connection.outgoing_bytes() <= BOUND);
+    let mut waiting = [1000, 1001, 1002].map(|tid| Box::pin(connection.send_async(message(tid))));
+    for future in &mut waiting {
+        assert!(future.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())).is_pending());
+    }
+    connection.mark_down();
+    for future in waiting {
+        assert!(matches!(pollster::block_on(future), Err(SendError::Closed(_))));
+    }
+    assert_eq!(connection.outgoing_bytes(), 0);
+    pollster::block_on(client.shutdown());
+}
+
+#[test]
+fn all_is_given_back_once_it_is_sent_or_acknowledged() {
+    let context = context(|_| {});
+    let stack = Stack::new(&context).unwrap();
+    let (osd, received) = osd(&context, &stack);
+    let addrs = bound(&osd, &["v2:127.0.0.1:0/0", "v1:127.0.0.1:0/0"]);
+    let legacy = addrs.legacy().map(EntityAddrVec::from);
+    let lossless = client(&context, &stack, Policy::LOSSLESS_CLIENT);
+    let lossy = client(&context, &stack, Policy::LOSSY_CLIENT);
+    for client in [&lossless, &lossy] {
+        for addrs in [Some(addrs.clone()), legacy.clone()].into_iter().flatten() {
+            let connection = client.connect_to(EntityType::OSD, addrs);
+            for tid in 1..=300 {
+                pollster::block_on(connection.send_async(message(tid))).unwrap();
+            }
+            (1..=300).for_each(|tid| assert_eq!(next_message(&received), tid));
+            wait_for_room(&connection);
+            connection.mark_down();
+        }
+        let ourselves = client.loopback();
+        for tid in 1..=100 {
+            pollster::block_on(ourselves.send_async(message(tid))).unwrap();
+        }
+        wait_for_room(&ourselves);
+    }
+    for messenger in [lossless, lossy, osd] {
+        pollster::block_on(messenger.shutdown());
+    }
+}
+
+#[test]
+fn a_message_that_was_not_sent_holds_nothing() {
+    let context = context(|_| {});
+    let stack = Stack::new(&context).unwrap();
+    let client = client(&context, &stack, Policy::LOSSLESS_CLIENT);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addrs: EntityAddrVec = format!("v2:{}/0", silent.local_addr().unwrap()).parse().unwrap();
+    let connection = client.connect_to(EntityType::OSD, addrs);
+    fill(&connection);
+    let held = connection.outgoing_bytes();
+    {
+        let mut given_up = pin!(connection.send_async(message(1)));
+        assert!(given_up.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())).is_pending());
+    }
+    assert!(matches!(connection.send(message(1)), Err(SendError::Full(_))));
+    assert_eq!(connection.outgoing_bytes(), held);
+    connection.mark_down();
+    pollster::block_on(client.shutdown());
+}
