@@ -66,7 +66,8 @@ impl Progress {
     }
 
     pub(crate) fn add(&self, job: usize, count: u64) {
-        self.jobs[job].0.fetch_add(count, Ordering::Relaxed);
+        let cell = &self.jobs[job].0;
+        cell.store(cell.load(Ordering::Relaxed) + count, Ordering::Relaxed); // a job is of one thread
     }
 }
 

@@ -17,7 +17,7 @@ use crate::session::{Session, Transmitted};
 use crate::state::SessionState;
 use crate::throttle::{Grant, Throttle};
 use crate::transmit::Transmit;
-use crate::v2::Tag;
+use crate::v2::{MessageFrame, Tag};
 
 /// Most bytes that may arrive behind a step of the handshake before it is answered.
 const MAX_STASH: usize = 64 << 10;
@@ -570,6 +570,10 @@ impl Connection {
         while self.phase != Phase::Knocking
             && let Some(link) = &mut self.link
         {
+            if let Some(frame) = link.next_message(&mut input) {
+                self.receive(frame)?;
+                continue;
+            }
             let Some(incoming) = link.feed(&mut input, &mut self.events)? else {
                 if self.admit_message(now) {
                     continue;
@@ -580,13 +584,7 @@ impl Connection {
                 Incoming::Verified => self.handle_verified(),
                 Incoming::Ask(ask) => self.handle_ask(now, ask)?,
                 Incoming::Answer(answer) => self.handle_answer(now, answer)?,
-                Incoming::Session(SessionFrame::Message(frame)) => {
-                    self.fruitful = true;
-                    match self.session.handle_message(frame)? {
-                        Some(message) => self.events.push_back(Event::Message(message)),
-                        None => self.config.counters.repeated(1),
-                    }
-                }
+                Incoming::Session(SessionFrame::Message(frame)) => self.receive(frame)?,
                 Incoming::Session(frame) => {
                     self.fruitful |= !matches!(frame, SessionFrame::Aborted);
                     self.handle_control(now, frame)?;
@@ -594,6 +592,16 @@ impl Connection {
             }
         }
         if input.is_empty() || self.link.is_none() { Ok(()) } else { self.stash(input) }
+    }
+
+    #[inline]
+    fn receive(&mut self, frame: MessageFrame) -> Result<(), ProtocolError> {
+        self.fruitful = true;
+        match self.session.handle_message(frame)? {
+            Some(message) => self.events.push_back(Event::Message(message)),
+            None => self.config.counters.repeated(1),
+        }
+        Ok(())
     }
 
     /// Lets the message in that asks, if there is one and the throttles have room for it.

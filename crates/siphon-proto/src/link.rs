@@ -203,6 +203,15 @@ impl Link {
         either!(self, link => link.stage())
     }
 
+    /// Takes the next message of a session, if it can be told at once; else nothing.
+    #[inline]
+    pub(crate) fn next_message(&mut self, input: &mut Input<'_>) -> Option<MessageFrame> {
+        match self {
+            Self::V2(link) => link.next_message(input),
+            Self::V1(_) => None,
+        }
+    }
+
     /// Takes bytes until something concerns the session, or none is left.
     pub(crate) fn feed(
         &mut self,

@@ -34,7 +34,7 @@ fn disassembler(framing: Framing) -> Disassembler {
     Disassembler::new(framing, Limits::SESSION, SegmentPool::new(0))
 }
 
-/// What comes of the frames in these pieces, and how it ends.
+/// What comes of the frames in these pieces, and how it ends; messages that can be are taken at once.
 fn receive<'a>(
     framing: Framing,
     pieces: impl IntoIterator<Item = Input<'a>>,
@@ -43,6 +43,10 @@ fn receive<'a>(
     let mut frames = Vec::new();
     for mut input in pieces {
         loop {
+            if let Some(message) = disassembler.next_message(&mut input) {
+                frames.push(described(&Frame::Message(message)));
+                continue;
+            }
             match disassembler.feed(&mut input) {
                 Ok(Some(frame)) => frames.push(described(&frame)),
                 Ok(None) => break,
@@ -113,6 +117,21 @@ fn damage_is_found_in_the_same_place() {
 }
 
 #[test]
+fn all_but_the_first_of_a_shape_are_taken_at_once() {
+    let stream = stream(FRAMING, &[[200, 0, 4096], [200, 0, 4096], [30, 0, 0]]);
+    let (mut disassembler, mut input) = (disassembler(FRAMING), Input::from(&stream));
+    let mut taken = Vec::new();
+    for _ in 0..3 {
+        let message = disassembler.next_message(&mut input);
+        taken.push(message.is_some());
+        if message.is_none() {
+            assert!(matches!(disassembler.feed(&mut input), Ok(Some(Frame::Message(_)))));
+        }
+    }
+    assert_eq!(taken, [false, true, false]);
+}
+
+#[test]
 fn a_shape_that_was_let_in_is_checked_again_once_less_is_accepted() {
     let stream = stream(FRAMING, &[[200, 0, 4096]; 2]);
     let mut disassembler = disassembler(FRAMING);
@@ -120,6 +139,7 @@ fn a_shape_that_was_let_in_is_checked_again_once_less_is_accepted() {
     assert!(matches!(disassembler.feed(&mut input), Ok(Some(Frame::Message(_)))));
     disassembler.set_limits(Limits { data: 4095, ..Limits::SESSION });
     let segment = SegmentName::Data;
+    assert!(disassembler.next_message(&mut input).is_none());
     let expected =
         FrameError::SegmentTooLong { tag: Tag::MESSAGE, segment, length: 4096, limit: 4095 };
     assert_eq!(disassembler.feed(&mut input).unwrap_err(), expected);

@@ -21,7 +21,8 @@ use crate::v2::{
     Assembler, AuthBadMethodFrame, AuthDoneFrame, AuthPayloadFrame, AuthRequestFrame,
     AuthSignatureFrame, Banner, BannerFeatures, BannerReader, CompressionRequestFrame,
     Disassembler, Frame, Framing, Hello, IdentMissingFeatures, KeepaliveFrame, Limits,
-    MessageHeader2, Protection, Revision, SequenceFrame, SessionResetFrame, StreamSeal, Tag,
+    MessageFrame, MessageHeader2, Protection, Revision, SequenceFrame, SessionResetFrame,
+    StreamSeal, Tag,
 };
 
 /// Most frames of authentication from one peer: cephx needs three.
@@ -168,6 +169,15 @@ impl Link2 {
             Stage::Compress { .. } => "agreeing on compression",
             Stage::Opening { .. } => "opening a session",
             Stage::Ready => "a session was open",
+        }
+    }
+
+    /// Takes the next message, if it can be told at once.
+    #[inline]
+    pub(crate) fn next_message(&mut self, input: &mut Input<'_>) -> Option<MessageFrame> {
+        match (&self.stage, &mut self.wire) {
+            (Stage::Ready, Wire::Framed { rx, .. }) => rx.next_message(input),
+            _ => None,
         }
     }
 

@@ -248,6 +248,23 @@ impl Disassembler {
         result
     }
 
+    /// Takes the next frame if it is a message of the same shape as the frame before, undamaged and there as
+    /// a whole: what most are in a busy stream. Of anything else it takes nothing, and
+    /// [`feed`](Self::feed) tells what it is.
+    pub fn next_message(&mut self, input: &mut Input<'_>) -> Option<MessageFrame> {
+        let may_be = self.stage == Stage::Preamble && self.small.len == 0 && !self.gated;
+        let is_plain = self.sealed.is_none() && self.frame.tag == Tag::MESSAGE;
+        let mut rest = *input;
+        let preamble = rest.take_array()?;
+        if !(may_be && is_plain && !self.frame.compressed && self.known.as_ref() == Some(preamble))
+        {
+            return None;
+        }
+        let message = self.take_whole(&mut rest)?;
+        *input = rest;
+        Some(message)
+    }
+
     /// The buffer of the current segment, if enough of it is to come. While it is lent, bytes
     /// belong into it and not into [`Disassembler::feed`].
     pub fn lend(&mut self) -> Option<SegmentBuf> {
@@ -303,8 +320,11 @@ impl Disassembler {
                     return self.advance_sealed(input);
                 }
                 Stage::Header => {
-                    if let Some(frame) = self.take_whole(input)? {
-                        return Ok(Some(frame));
+                    if self.frame.header.len == 0
+                        && let Some(message) = self.take_whole(input)
+                    {
+                        self.next_is(Stage::Preamble);
+                        return Ok(Some(Frame::Message(message)));
                     }
                     if !self.frame.header.take(MessageHeader2::LEN, input) {
                         return Ok(None);
@@ -352,56 +372,69 @@ impl Disassembler {
         self.stage = stage;
     }
 
-    /// Takes a message of which all is there, which needs no state in between; nothing of any other.
-    fn take_whole(&mut self, input: &mut Input<'_>) -> Result<Option<Frame>, FrameError> {
+    /// Takes the message of which the preamble is known, if what follows is there as a whole and in order.
+    /// Else it takes nothing: what is not there yet, damaged or given up goes from stage to stage.
+    fn take_whole(&mut self, input: &mut Input<'_>) -> Option<MessageFrame> {
         let Self { framing, frame, .. } = self;
         let [_, front, middle, data] = frame.lengths.map(|length| length as usize);
         let payload_len = front + middle + data;
         let epilogue_len = framing.epilogue_len(frame.count);
         let len = MessageHeader2::LEN + FIRST_CRC + payload_len + epilogue_len;
-        let begun = frame.header.len > 0;
         let has_place = input.is_shared() || payload_len < MIN_DIRECT;
-        if framing.revision != Revision::Rev1 || begun || !has_place || input.len() < len {
-            return Ok(None);
+        if framing.revision != Revision::Rev1 || !has_place || input.len() < len {
+            return None;
         }
-        let (Some(header), Some(first_crc)) = (input.take_array(), input.take_array()) else {
-            return Ok(None);
-        };
-        frame.crcs[0] = crc32c(SEGMENT_SEED, header);
-        frame.check_crc(0, u32::from_le_bytes(*first_crc))?;
-        let (payload, rest) = input.rest().split_at(payload_len);
-        if framing.data_crc() {
-            let (front, rest) = payload.split_at(front);
-            let (middle, data) = rest.split_at(middle);
-            for (crc, segment) in frame.crcs[1..].iter_mut().zip([front, middle, data]) {
-                *crc = crc32c(SEGMENT_SEED, segment);
+        let mut rest = *input;
+        let (header, header_crc) = (rest.take_array()?, rest.take_array()?);
+        if crc32c(SEGMENT_SEED, header) != u32::from_le_bytes(*header_crc) {
+            return None;
+        }
+        let (payload, epilogue) = rest.rest().split_at(payload_len);
+        let mut data_crc = None;
+        if let Some((late, crcs)) = epilogue[..epilogue_len].split_first() {
+            let (front, behind) = payload.split_at(front);
+            let (middle, data) = behind.split_at(middle);
+            for (segment, expected) in [front, middle, data].into_iter().zip(crcs.chunks_exact(4)) {
+                if framing.data_crc() && !segment.is_empty() {
+                    let crc = crc32c(SEGMENT_SEED, segment);
+                    if crc.to_le_bytes() != *expected {
+                        return None;
+                    }
+                    data_crc = Some(crc);
+                }
+            }
+            if late & LATE_STATUS_MASK != LATE_STATUS_COMPLETE {
+                return None;
             }
         }
-        let complete = frame.check_epilogue(*framing, &rest[..epilogue_len])?;
-        frame.header.bytes = *header;
-        frame.wire_len = PREAMBLE + len;
-        let mut parts = if input.is_shared() {
-            input.take_bytes(payload_len)
+        let mut parts = if rest.is_shared() {
+            rest.take_bytes(payload_len)
         } else {
+            let page_at = (data > 0 && frame.page_aligned[3]).then_some(front + middle);
+            let mut own = take_short(payload_len, page_at);
+            own.extend_from_slice(rest.take(payload_len));
             self.copied += payload_len as u64;
-            let page_at = frame.page_aligned[3].then_some(front + middle);
-            let mut own = take_short(payload_len, page_at.filter(|_| data > 0));
-            own.extend_from_slice(input.take(payload_len));
             own.freeze()
         };
-        input.take(epilogue_len);
-        if let Some(message) = &mut frame.message {
-            let payload = &mut message.payload;
-            payload.front = parts.split_to(front);
-            if middle > 0 {
-                payload.middle = parts.split_to(middle);
-            }
-            if data > 0 {
-                payload.data = parts.into();
+        rest.take(epilogue_len);
+        *input = rest;
+        let mut message = frame.message.take().unwrap_or_default();
+        let header = MessageHeader2::decode(header);
+        message.header = header.message;
+        message.seq = header.seq;
+        message.wire_len = PREAMBLE + len;
+        message.payload.front = parts.split_to(front);
+        if middle > 0 {
+            message.payload.middle = parts.split_to(middle);
+        }
+        if data > 0 {
+            message.payload.data = parts.into();
+            if let Some(crc) = data_crc {
+                message.payload.data.set_crc32c(SEGMENT_SEED, crc);
             }
         }
-        self.next_is(Stage::Preamble);
-        self.finish(complete).map(Some)
+        let MessageHeader2 { ack_seq, flags, .. } = header;
+        Some(MessageFrame { message, ack_seq, flags })
     }
 
     /// Goes on behind a segment.
