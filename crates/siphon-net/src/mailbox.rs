@@ -103,10 +103,14 @@ impl<M: 'static> MailSender<M> {
     ///
     /// Mail to a worker that has ended is dropped, as is mail that the worker ends without having
     /// taken: what waits for an answer puts into its mail something whose drop tells.
+    #[inline]
     pub fn send(&self, mail: M) {
-        let Some(mail) = self.send_own(mail) else {
-            return;
-        };
+        if let Some(mail) = self.send_own(mail) {
+            self.send_to_other(mail);
+        }
+    }
+
+    fn send_to_other(&self, mail: M) {
         let mut state = self.shared.lock();
         if state.closed {
             // With the lock free, since dropping mail may run anything, and send mail here.
@@ -124,6 +128,7 @@ impl<M: 'static> MailSender<M> {
 
     /// Sends, if the mailbox's owner does so itself; else gives the mail back. It must not overtake what
     /// came from elsewhere: with such mail there, it goes the same way.
+    #[inline]
     fn send_own(&self, mail: M) -> Option<M> {
         let mut mail = Some(mail);
         // It fails where the thread ends and drops what it has.

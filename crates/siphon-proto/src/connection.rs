@@ -1,4 +1,3 @@
-use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -7,7 +6,7 @@ use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityType, Utime}
 
 use crate::config::{ConnectionConfig, Role, Throttles};
 use crate::error::{PeerMisbehaved, ProtocolError};
-use crate::event::{AuthAnswer, CloseReason, Event, Next, PeerInfo};
+use crate::event::{AuthAnswer, CloseReason, Event, Events, Next, PeerInfo};
 use crate::fault::{Backoff, Fault, FaultAction, FaultStage, fault};
 use crate::link::{Incoming, Link, SessionFrame};
 use crate::message::{Grants, OutMessage};
@@ -84,7 +83,7 @@ pub struct Connection {
     /// The peer of the session, once it was open.
     pub(crate) peer: Option<PeerInfo>,
     pub(crate) knock: Option<Knock>,
-    pub(crate) events: VecDeque<Event>,
+    pub(crate) events: Events,
     /// Bytes behind a step of the handshake that is not answered yet, or behind a message that is not
     /// admitted yet.
     pub(crate) stash: Rope,
@@ -174,7 +173,7 @@ impl Connection {
             link: None,
             peer: None,
             knock: None,
-            events: VecDeque::new(),
+            events: Events::default(),
             stash: Rope::new(),
             throttles: Throttles::default(),
             grants: Grants::default(),
@@ -433,7 +432,7 @@ impl Connection {
 
     /// The next thing that the application should know.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.events.pop()
     }
 
     /// Appends frames to `transmit` until about `budget` bytes or 512 segments are in it; false if
@@ -598,7 +597,7 @@ impl Connection {
     fn receive(&mut self, frame: MessageFrame) -> Result<(), ProtocolError> {
         self.fruitful = true;
         match self.session.handle_message(frame)? {
-            Some(message) => self.events.push_back(Event::Message(message)),
+            Some(message) => self.events.push_message(message),
             None => self.config.counters.repeated(1),
         }
         Ok(())
@@ -646,7 +645,7 @@ impl Connection {
         match frame {
             SessionFrame::Keepalive(stamp) => self.keepalive_ack = Some(stamp),
             SessionFrame::KeepaliveAck(stamp) => {
-                self.events.push_back(Event::KeepaliveAck(stamp));
+                self.events.push(Event::KeepaliveAck(stamp));
             }
             SessionFrame::Ack(seq) => self.session.handle_ack(seq)?,
             SessionFrame::Close => self.handle_eof(now),
@@ -672,7 +671,7 @@ impl Connection {
         if self.session.id.server_cookie != 0 {
             self.session.id.connect_seq += 1;
         }
-        self.events.push_back(Event::Connect(target));
+        self.events.push(Event::Connect(target));
     }
 
     /// The peer was told to wait for us: we do not rest, nor wait any longer ourselves.
@@ -733,7 +732,7 @@ impl Connection {
         };
         self.drop_link();
         self.session.link_lost();
-        self.events.push_back(Event::LinkDown { reason, next });
+        self.events.push(Event::LinkDown { reason, next });
         if self.backoff.is_zero() && matches!(self.phase, Phase::Backoff(_)) {
             self.begin_connecting(now);
         }
@@ -763,14 +762,14 @@ impl Connection {
         }
         self.keepalive_ack = None;
         // What it was about to be asked concerns that link.
-        self.events.retain(|event| !matches!(event, Event::Auth(_) | Event::Knock));
+        self.events.forget(|event| matches!(event, Event::Auth(_) | Event::Knock));
     }
 
     pub(crate) fn end(&mut self, reason: CloseReason) {
         if !self.is_closed() {
             self.drop_link();
             self.phase = Phase::Closed;
-            self.events.push_back(Event::Closed(reason));
+            self.events.push(Event::Closed(reason));
         }
     }
 }

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
@@ -47,6 +48,49 @@ pub enum Event {
     KeepaliveAck(Utime),
     /// The end: nothing comes after this.
     Closed(CloseReason),
+}
+
+/// What the application is to be told, in order. Messages, which are many, take two words each.
+#[derive(Debug, Default)]
+pub(crate) struct Events(VecDeque<Queued>);
+
+#[derive(Debug)]
+enum Queued {
+    Message(Message),
+    Other(Box<Event>),
+}
+
+impl Events {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    #[inline]
+    pub(crate) fn push_message(&mut self, message: Message) {
+        self.0.push_back(Queued::Message(message));
+    }
+
+    /// Adds what is no message.
+    pub(crate) fn push(&mut self, event: Event) {
+        self.0.push_back(Queued::Other(Box::new(event)));
+    }
+
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<Event> {
+        Some(match self.0.pop_front()? {
+            Queued::Message(message) => Event::Message(message),
+            Queued::Other(event) => *event,
+        })
+    }
+
+    pub(crate) fn forget_messages(&mut self) {
+        self.0.retain(|queued| !matches!(queued, Queued::Message(_)));
+    }
+
+    /// Takes back events that are not messages.
+    pub(crate) fn forget(&mut self, which: impl Fn(&Event) -> bool) {
+        self.0.retain(|queued| !matches!(queued, Queued::Other(event) if which(event)));
+    }
 }
 
 /// Steps of authentication, towards the application.

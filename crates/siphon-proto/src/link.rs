@@ -1,14 +1,12 @@
 //! One transport's lifetime, whichever protocol it speaks.
 
-use std::collections::VecDeque;
-
 use siphon_auth::{ConnectionMode, Identity};
 use siphon_wire::buf::{Input, Rope, SegmentBuf};
 use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityType, Features, Utime};
 
 use crate::config::{ConnectionConfig, Role};
 use crate::error::ProtocolError;
-use crate::event::{AuthAnswer, Event, Protocol};
+use crate::event::{AuthAnswer, Events, Protocol};
 use crate::message::{Grants, Payload};
 use crate::v1::Link1;
 use crate::v2::compression::Algorithm;
@@ -216,7 +214,7 @@ impl Link {
     pub(crate) fn feed(
         &mut self,
         input: &mut Input<'_>,
-        events: &mut VecDeque<Event>,
+        events: &mut Events,
     ) -> Result<Option<Incoming>, ProtocolError> {
         either!(self, link => link.feed(input, events))
     }

@@ -73,7 +73,7 @@ impl Payload {
     fn clear(&mut self) {
         self.front = Bytes::new();
         self.middle = Bytes::new();
-        self.data = Rope::new();
+        self.data.reset();
     }
 }
 

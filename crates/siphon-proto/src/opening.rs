@@ -288,7 +288,7 @@ impl Connection {
     fn knock(&mut self, knock: Knock) {
         self.knock = Some(knock);
         self.phase = Phase::Knocking;
-        self.events.push_back(Event::Knock);
+        self.events.push(Event::Knock);
     }
 
     /// Opens a new session over our own link.
@@ -434,7 +434,7 @@ impl Connection {
         self.phase = Phase::Open;
         self.awaited = false;
         self.fruitful = false;
-        self.events.push_back(Event::Ready { peer: Box::new(peer.clone()), accepted });
+        self.events.push(Event::Ready { peer: Box::new(peer.clone()), accepted });
     }
 
     /// Features that a peer must have. Nobody can decode an address vector without `MSG_ADDR2`
@@ -448,8 +448,8 @@ impl Connection {
         self.config.counters.resets(1);
         self.session.reset();
         // What has not been taken yet belongs to the session that is no more.
-        self.events.retain(|event| !matches!(event, Event::Message(_)));
-        self.events.push_back(Event::RemoteReset);
+        self.events.forget_messages();
+        self.events.push(Event::RemoteReset);
     }
 
     fn answer(&mut self, answer: &Answer) -> Met {

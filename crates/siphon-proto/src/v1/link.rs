@@ -17,7 +17,7 @@ use super::wire::{
 };
 use crate::config::{ConnectionConfig, Role};
 use crate::error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
-use crate::event::{AuthAnswer, AuthEvent, Event};
+use crate::event::{AuthAnswer, AuthEvent, Event, Events};
 use crate::link::{Incoming, SessionFrame, Turn, Verified};
 use crate::message::{Grants, Payload};
 use crate::v2::{BannerError, FrameError, MessageHeader2, Tag};
@@ -191,7 +191,7 @@ impl Link1 {
     pub(crate) fn feed(
         &mut self,
         input: &mut Input<'_>,
-        events: &mut VecDeque<Event>,
+        events: &mut Events,
     ) -> Result<Option<Incoming>, ProtocolError> {
         loop {
             if let Some(incoming) = self.pending.pop_front() {
@@ -202,7 +202,7 @@ impl Link1 {
             }
             if let Some(challenge) = self.challenge.take() {
                 self.turn = Turn::Application;
-                events.push_back(Event::Auth(AuthEvent::ReplyMore(challenge)));
+                events.push(Event::Auth(AuthEvent::ReplyMore(challenge)));
                 return Ok(None);
             }
             if !self.advance(input, events)? {
@@ -215,7 +215,7 @@ impl Link1 {
     fn advance(
         &mut self,
         input: &mut Input<'_>,
-        events: &mut VecDeque<Event>,
+        events: &mut Events,
     ) -> Result<bool, ProtocolError> {
         match &mut self.stage {
             Stage::Gate(_) | Stage::Opening => return Ok(false),
@@ -275,7 +275,7 @@ impl Link1 {
         Ok(())
     }
 
-    fn handle(&mut self, bytes: &Bytes, events: &mut VecDeque<Event>) -> Result<(), ProtocolError> {
+    fn handle(&mut self, bytes: &Bytes, events: &mut Events) -> Result<(), ProtocolError> {
         match std::mem::replace(&mut self.stage, Stage::Open) {
             Stage::Banner => self.stage = Stage::Addrs,
             Stage::Addrs if self.accepted() => self.handle_client_addr(bytes)?,

@@ -1,6 +1,5 @@
 //! One transport's lifetime with msgr2: banner, framing and handshake.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -11,7 +10,7 @@ use siphon_wire::types::{EntityAddrVec, EntityType, Utime};
 
 use crate::config::{ConnectionConfig, Role};
 use crate::error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
-use crate::event::{AuthAnswer, AuthEvent, Event};
+use crate::event::{AuthAnswer, AuthEvent, Event, Events};
 use crate::link::{Answer, Ask, Incoming, SessionFrame, Turn, Verified, learned_addr};
 use crate::message::{Grants, Payload};
 use crate::v2::compression::Algorithm;
@@ -185,7 +184,7 @@ impl Link2 {
     pub(crate) fn feed(
         &mut self,
         input: &mut Input<'_>,
-        events: &mut VecDeque<Event>,
+        events: &mut Events,
     ) -> Result<Option<Incoming>, ProtocolError> {
         loop {
             if self.awaits_application() {
@@ -405,7 +404,7 @@ impl Link2 {
         &mut self,
         tag: Tag,
         payload: &Bytes,
-        events: &mut VecDeque<Event>,
+        events: &mut Events,
     ) -> Result<Option<Incoming>, ProtocolError> {
         let client = matches!(self.role, Role::Client { .. });
         self.count_opening_round()?;
@@ -413,7 +412,7 @@ impl Link2 {
             (Stage::Hello, _, Tag::HELLO) => self.handle_hello(parse(tag, payload)?, events)?,
             (Stage::Auth { turn: Turn::Peer, .. }, _, _) => {
                 let event = self.handle_auth_frame(client, tag, payload)?;
-                events.push_back(Event::Auth(event));
+                events.push(Event::Auth(event));
             }
             (Stage::Sign { .. }, _, Tag::AUTH_SIGNATURE) => {
                 self.handle_signature(&parse(tag, payload)?)?;
@@ -500,11 +499,7 @@ impl Link2 {
         PeerMisbehaved::UnexpectedFrame { tag, stage: self.stage() }.into()
     }
 
-    fn handle_hello(
-        &mut self,
-        hello: Hello,
-        events: &mut VecDeque<Event>,
-    ) -> Result<(), ProtocolError> {
+    fn handle_hello(&mut self, hello: Hello, events: &mut Events) -> Result<(), ProtocolError> {
         let peer_type = hello.entity_type;
         let client = matches!(self.role, Role::Client { .. });
         if client && self.config.learn_addr && self.config.addrs.is_empty() {
@@ -512,7 +507,7 @@ impl Link2 {
             let learned = learned_addr(hello.peer_addr, self.config.nonce);
             self.config.addrs = EntityAddrVec::from(learned);
         }
-        events.push_back(Event::LearnedAddr(hello.peer_addr));
+        events.push(Event::LearnedAddr(hello.peer_addr));
         self.set_limits(Limits::HANDSHAKE);
         let turn = match &self.role {
             Role::Client { peer_type: Some(expected), .. } if *expected != peer_type => {
@@ -520,7 +515,7 @@ impl Link2 {
                 return Err(PeerIncompatible::WrongEntityType { expected, found: peer_type }.into());
             }
             Role::Client { .. } => {
-                events.push_back(Event::Auth(AuthEvent::Begin { peer_type }));
+                events.push(Event::Auth(AuthEvent::Begin { peer_type }));
                 Turn::Application
             }
             Role::Server { .. } => Turn::Peer,

@@ -83,6 +83,15 @@ impl Rope {
         }
     }
 
+    /// Removes everything, and the capacity of more than one segment: what a new one is, in its place.
+    #[inline]
+    pub fn reset(&mut self) {
+        if self.segments.spilled() {
+            self.segments = SmallVec::new();
+        }
+        self.clear();
+    }
+
     /// Removes everything, and keeps the capacity.
     pub fn clear(&mut self) {
         self.segments.clear();

@@ -1,7 +1,5 @@
 //! The side that accepts.
 
-use std::collections::VecDeque;
-
 use bytes::{BufMut as _, Bytes};
 use siphon_auth::{AuthMethod, AuthRequest, ConnectionMode, Identity, Keys};
 use siphon_wire::Decode as _;
@@ -10,7 +8,7 @@ use siphon_wire::types::{AddrType, EntityAddr, EntityAddrVec, EntityName, Featur
 use super::{Link1, Stage, authenticates_by_messages, invalid, own_addr};
 use crate::config::Role;
 use crate::error::{PeerIncompatible, ProtocolError};
-use crate::event::{AuthEvent, Event};
+use crate::event::{AuthEvent, Event, Events};
 use crate::link::{Answer, Ask, Incoming, Turn};
 use crate::v1::wire::{Connect, ConnectReply, LOSSY, protocol_version, tag};
 use crate::v2::payload::FLAG_LOSSY;
@@ -35,7 +33,7 @@ impl Link1 {
         Ok(())
     }
 
-    pub(super) fn handle_connect(&mut self, authorizer: &Bytes, events: &mut VecDeque<Event>) {
+    pub(super) fn handle_connect(&mut self, authorizer: &Bytes, events: &mut Events) {
         let (we, peer_type) = (self.config.name.kind, self.connect.peer_type());
         self.stage = Stage::Opening;
         self.proof = Bytes::new();
@@ -68,7 +66,7 @@ impl Link1 {
             let request = AuthRequest { method, preferred_modes, payload };
             AuthEvent::Request { peer_type, request }
         };
-        events.push_back(Event::Auth(event));
+        events.push(Event::Auth(event));
     }
 
     /// The peer is who it says: what it wants is told.

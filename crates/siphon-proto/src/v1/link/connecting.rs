@@ -1,7 +1,5 @@
 //! The side that connects.
 
-use std::collections::VecDeque;
-
 use bytes::{BufMut as _, Bytes};
 use siphon_auth::{AuthError, AuthMethod, BadMethod, ConnectionMode};
 use siphon_wire::types::{EntityAddrVec, EntityName, EntityType, Features};
@@ -9,7 +7,7 @@ use siphon_wire::types::{EntityAddrVec, EntityName, EntityType, Features};
 use super::{EACCES, Link1, Stage, authenticates_by_messages, invalid, own_addr};
 use crate::config::Role;
 use crate::error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
-use crate::event::{AuthEvent, Event};
+use crate::event::{AuthEvent, Event, Events};
 use crate::link::{Answer, Ask, Incoming, Turn, learned_addr};
 use crate::v1::wire::{Connect, ConnectReply, LOSSY, ServerAddrs, protocol_version, put_addr, tag};
 use crate::v2::payload::FLAG_LOSSY;
@@ -19,7 +17,7 @@ impl Link1 {
     pub(super) fn handle_server_addrs(
         &mut self,
         bytes: &Bytes,
-        events: &mut VecDeque<Event>,
+        events: &mut Events,
     ) -> Result<(), ProtocolError> {
         let Role::Client { target, peer_type } = self.role.clone() else {
             return Ok(());
@@ -38,7 +36,7 @@ impl Link1 {
             let learned = learned_addr(ours, self.config.nonce);
             self.config.addrs = EntityAddrVec::from(learned);
         }
-        events.push_back(Event::LearnedAddr(ours));
+        events.push(Event::LearnedAddr(ours));
         put_addr(&own_addr(&self.config.addrs), &mut self.gather);
         let peer_type = peer_type.unwrap_or(EntityType::ANY);
         self.stage = Stage::Opening;
@@ -48,7 +46,7 @@ impl Link1 {
             self.pending.push_back(Incoming::Verified);
         } else {
             self.turn = Turn::Application;
-            events.push_back(Event::Auth(AuthEvent::Begin { peer_type }));
+            events.push(Event::Auth(AuthEvent::Begin { peer_type }));
         }
         Ok(())
     }
@@ -94,7 +92,7 @@ impl Link1 {
     pub(super) fn handle_reply(
         &mut self,
         proof: &Bytes,
-        events: &mut VecDeque<Event>,
+        events: &mut Events,
     ) -> Result<(), ProtocolError> {
         let ConnectReply { tag, features, global_seq, connect_seq, .. } = self.reply;
         let ours = self.connect.features;
@@ -105,7 +103,7 @@ impl Link1 {
                 let (global_id, mode) = (0, ConnectionMode::CRC);
                 self.turn = Turn::Trust { global_id, mode };
                 let payload = proof.clone();
-                events.push_back(Event::Auth(AuthEvent::Done { global_id, mode, payload }));
+                events.push(Event::Auth(AuthEvent::Done { global_id, mode, payload }));
                 return Ok(());
             }
             tag::SEQ | tag::READY => return self.handle_ready(),
@@ -154,7 +152,7 @@ impl Link1 {
     fn handle_challenge(
         &mut self,
         challenge: &Bytes,
-        events: &mut VecDeque<Event>,
+        events: &mut Events,
     ) -> Result<(), ProtocolError> {
         if self.authorizer.is_none() {
             let (tag, stage) = (Tag::AUTH_REPLY_MORE, self.stage());
@@ -164,9 +162,9 @@ impl Link1 {
         if std::mem::replace(&mut self.challenged, true) {
             let peer_type = self.verified.as_ref().map_or(EntityType::ANY, |peer| peer.peer_type);
             self.challenge = Some(challenge.clone());
-            events.push_back(Event::Auth(AuthEvent::Begin { peer_type }));
+            events.push(Event::Auth(AuthEvent::Begin { peer_type }));
         } else {
-            events.push_back(Event::Auth(AuthEvent::ReplyMore(challenge.clone())));
+            events.push(Event::Auth(AuthEvent::ReplyMore(challenge.clone())));
         }
         Ok(())
     }

@@ -66,7 +66,7 @@ impl Assembler {
             gather: BytesMut::new(),
             ring: ChunkRing::new(GATHER, MAX_GATHERED),
             next: GATHER_CONTROL,
-            preambles: Preambles::default(),
+            preambles: Preambles::new(),
             seal: None,
             compressor: None,
         }
@@ -356,14 +356,35 @@ impl Assembler {
 }
 
 /// Makes preambles, and keeps the last: the next frame is often of the same shape, and needs no other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Preambles {
-    last: [u8; PREAMBLE],
+    tag: Tag,
+    flags: u8,
+    count: usize,
+    segments: [(u32, u16); MAX_SEGMENTS],
+    block: [u8; PREAMBLE],
 }
 
 impl Preambles {
+    fn new() -> Self {
+        let segments = [(0, 0); MAX_SEGMENTS];
+        Self { tag: Tag::HELLO, flags: 0, count: 0, segments, block: [0; PREAMBLE] }
+    }
+
     fn of(&mut self, tag: Tag, segments: &[(u32, u16)], flags: u8) -> &[u8; PREAMBLE] {
-        let mut block = [0; PREAMBLE];
+        let same =
+            (self.tag, self.flags) == (tag, flags) && self.segments[..self.count] == *segments;
+        if !same {
+            self.make(tag, segments, flags);
+        }
+        &self.block
+    }
+
+    fn make(&mut self, tag: Tag, segments: &[(u32, u16)], flags: u8) {
+        (self.tag, self.flags, self.count) = (tag, flags, segments.len());
+        self.segments[..segments.len()].copy_from_slice(segments);
+        let block = &mut self.block;
+        *block = [0; PREAMBLE];
         block[0] = tag.to_wire();
         block[1] = segments.len() as u8;
         for (entry, (length, alignment)) in block[2..26].chunks_exact_mut(6).zip(segments) {
@@ -371,12 +392,8 @@ impl Preambles {
             entry[4..].copy_from_slice(&alignment.to_le_bytes());
         }
         block[FLAGS_AT] = flags;
-        if block[..PREAMBLE_CRC_AT] != self.last[..PREAMBLE_CRC_AT] {
-            let crc = preamble_crc(&block);
-            block[PREAMBLE_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
-            self.last = block;
-        }
-        &self.last
+        let crc = preamble_crc(block);
+        block[PREAMBLE_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     }
 }
 
