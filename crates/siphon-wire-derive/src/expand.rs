@@ -38,27 +38,30 @@ pub(crate) fn encode(input: &DeriveInput) -> Result<TokenStream> {
 pub(crate) fn decode(input: &DeriveInput) -> Result<TokenStream> {
     let parsed = Struct::parse(input)?;
     let fields = parsed.fields.iter().map(decode_field);
-    let body = quote! { ::core::result::Result::Ok(Self { #( #fields )* }) };
+    // What a newer version appended may be missing.
+    let types = parsed.fields.iter().filter(|field| field.since.is_none()).map(|field| field.ty);
+    let min_size = quote! { 0 #( + <#types as ::siphon_wire::Decode>::MIN_SIZE )* };
+    let body = quote! {
+        __dec.require(#min_size)?;
+        ::core::result::Result::Ok(Self { #( #fields )* })
+    };
     let body = match (parsed.section, &parsed.name) {
         (Some(section), name) => {
             let version = section.version;
             let name = name.clone().unwrap_or_else(|| input.ident.to_string());
-            quote! { __dec.versioned(#name, #version, |__dec, __version| #body) }
+            quote! { __dec.versioned(#name, #version, |__dec, __version| { #body }) }
         }
-        (None, Some(name)) => quote! { __dec.typed(#name, |__dec| #body) },
+        (None, Some(name)) => quote! { __dec.typed(#name, |__dec| { #body }) },
         (None, None) => body,
     };
     let head = parsed.section.map_or(0, |_| SECTION_HEAD);
-    // What a newer version appended may be missing.
-    let types = parsed.fields.iter().filter(|field| field.since.is_none()).map(|field| field.ty);
     let ident = &input.ident;
     let generics = bounded(&input.generics, &parse_quote!(::siphon_wire::Decode));
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     Ok(quote! {
         #[automatically_derived]
         impl #impl_generics ::siphon_wire::Decode for #ident #ty_generics #where_clause {
-            const MIN_SIZE: usize =
-                #head #( + <#types as ::siphon_wire::Decode>::MIN_SIZE )*;
+            const MIN_SIZE: usize = #head + #min_size;
 
             #[inline]
             #[allow(unused_variables)]

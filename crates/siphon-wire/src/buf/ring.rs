@@ -1,4 +1,4 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 
@@ -48,12 +48,25 @@ impl ChunkRing {
             return own;
         }
         if skipped(&self.current, page_at) + len > self.current.capacity() {
-            let spent = std::mem::take(&mut self.current);
-            self.current = self.renew(spent);
+            self.next_chunk();
         }
         skip_to(&mut self.current, page_at);
         let rest = self.current.split_off(len);
         std::mem::replace(&mut self.current, rest)
+    }
+
+    /// A copy of `bytes`, which are no longer than a chunk.
+    fn copy(&mut self, bytes: &[u8]) -> Bytes {
+        if bytes.len() > self.current.capacity() {
+            self.next_chunk();
+        }
+        self.current.extend_from_slice(bytes);
+        self.current.split().freeze()
+    }
+
+    fn next_chunk(&mut self) {
+        let spent = std::mem::take(&mut self.current);
+        self.current = self.renew(spent);
     }
 
     /// Takes what is left of a chunk that was used up, and gives one of which nothing is used.
@@ -102,8 +115,6 @@ const MAX_SHARED: usize = 1024;
 struct Short {
     any: ChunkRing,
     pages: ChunkRing,
-    /// Where it encodes.
-    scratch: BytesMut,
 }
 
 thread_local! {
@@ -112,8 +123,9 @@ thread_local! {
     static SHORT_BUFFERS: RefCell<Short> = RefCell::new(Short {
         any: ChunkRing::new(SHORT.0, SHORT.1),
         pages: ChunkRing::new(SHORT_PAGES.0, SHORT_PAGES.1),
-        scratch: BytesMut::new(),
     });
+    /// Where the thread encodes.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// An empty buffer that holds `len` bytes without moving, for what is short; if it is said which, one of
@@ -134,19 +146,19 @@ pub fn take_short(len: usize, page_at: Option<usize>) -> BytesMut {
 
 /// The bytes that `fill` appends to an empty buffer. In a steady state, short ones ask nothing of the
 /// allocator.
-pub(crate) fn gathered(fill: impl FnOnce(BytesMut) -> BytesMut) -> Bytes {
-    let scratch = SHORT_BUFFERS.with_borrow_mut(|short| std::mem::take(&mut short.scratch));
-    let mut filled = fill(scratch);
+pub(crate) fn gathered(fill: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Bytes {
+    let mut filled = fill(SCRATCH.take());
     if filled.len() > MAX_SHARED {
-        return filled.freeze();
+        return filled.into();
     }
-    SHORT_BUFFERS.with_borrow_mut(|short| {
-        let mut own = short.any.take(filled.len(), None);
-        own.extend_from_slice(&filled);
-        filled.clear();
-        short.scratch = filled;
-        own.freeze()
-    })
+    let own = copy_short(&filled);
+    filled.clear();
+    SCRATCH.set(filled);
+    own
+}
+
+fn copy_short(bytes: &[u8]) -> Bytes {
+    SHORT_BUFFERS.with_borrow_mut(|short| short.any.copy(bytes))
 }
 
 #[cfg(test)]

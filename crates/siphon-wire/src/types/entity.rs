@@ -77,7 +77,7 @@ impl FromStr for EntityType {
 /// assert_eq!(name, EntityName::osd(3));
 /// assert_eq!(EntityName::new(EntityType::CLIENT, EntityName::NEW).to_string(), "client.?");
 /// ```
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Decode)]
 #[denc(name = "entity_name_t")]
 pub struct EntityName {
     /// The kind of process.
@@ -133,6 +133,13 @@ impl fmt::Display for EntityName {
         } else {
             write!(f, "{}.{}", self.kind, self.num)
         }
+    }
+}
+
+impl Encode for EntityName {
+    #[inline]
+    fn encode(&self, enc: &mut Encoder) {
+        enc.fixed((self.kind.0, self.num));
     }
 }
 

@@ -37,7 +37,7 @@ impl Default for ShardId {
 }
 
 /// A shard of a placement group (`spg_t`), such as `3.1fs2`; `3.1f` if it is not sharded.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Decode)]
 #[denc(version = 1, name = "spg_t")]
 pub struct SpgId {
     /// The placement group.
@@ -108,25 +108,36 @@ impl FromStr for SpgId {
     }
 }
 
-/// Behind a version that is always 1; it ends with what was a preferred OSD, now always -1.
+impl PgId {
+    /// As on the wire: behind a version that is always 1; it ends with what was a preferred OSD, now
+    /// always -1.
+    fn parts(self) -> (u8, u64, u32, i32) {
+        (1, self.pool, self.seed, -1)
+    }
+}
+
 impl Encode for PgId {
+    #[inline]
     fn encode(&self, enc: &mut Encoder) {
-        enc.u8(1);
-        enc.u64(self.pool);
-        enc.u32(self.seed);
-        enc.i32(-1);
+        enc.fixed(self.parts());
+    }
+}
+
+impl Encode for SpgId {
+    #[inline]
+    fn encode(&self, enc: &mut Encoder) {
+        enc.versioned_fixed(1, 1, (self.pg.parts(), self.shard.0));
     }
 }
 
 impl Decode for PgId {
     const MIN_SIZE: usize = 17;
 
+    #[inline]
     fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         dec.typed("pg_t", |dec| {
-            let _version = dec.u8()?;
-            let pg = Self { pool: dec.u64()?, seed: dec.u32()? };
-            let _preferred = dec.i32()?;
-            Ok(pg)
+            let (_version, pool, seed, _preferred): (u8, u64, u32, i32) = dec.value()?;
+            Ok(Self { pool, seed })
         })
     }
 }

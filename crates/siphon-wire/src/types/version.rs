@@ -60,18 +60,18 @@ impl fmt::Debug for EVersion {
 impl Encode for EVersion {
     #[inline]
     fn encode(&self, enc: &mut Encoder) {
-        enc.value(&self.version);
-        enc.value(&self.epoch);
+        enc.fixed((self.version.0, self.epoch.0));
     }
 }
 
 impl Decode for EVersion {
     const MIN_SIZE: usize = 12;
 
+    #[inline]
     fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         dec.typed("eversion_t", |dec| {
-            let version = dec.value()?;
-            Ok(Self { epoch: dec.value()?, version })
+            let (version, epoch) = dec.value()?;
+            Ok(Self { epoch, version })
         })
     }
 }
