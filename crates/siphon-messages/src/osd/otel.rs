@@ -22,14 +22,12 @@ pub struct OtelSpan {
 /// tracing; it is always written here, because receivers built with it read it unasked.
 impl Encode for OtelTrace {
     fn encode(&self, enc: &mut Encoder) {
-        enc.versioned(1, 1, |enc| {
-            enc.bool(self.span.is_some());
-            if let Some(span) = &self.span {
-                enc.raw(&span.trace_id);
-                enc.raw(&span.span_id);
-                enc.u8(span.flags);
+        match self.span {
+            Some(OtelSpan { trace_id, span_id, flags }) => {
+                enc.versioned_fixed(1, 1, (1_u8, trace_id, span_id, flags));
             }
-        });
+            None => enc.versioned_fixed(1, 1, 0_u8),
+        }
     }
 }
 

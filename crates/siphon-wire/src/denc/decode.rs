@@ -265,11 +265,12 @@ impl<'a> Decoder<'a> {
             if version >= compat_since {
                 dec.compat(understood)?;
             }
-            if version >= length_since {
-                dec.length_prefixed(|dec| body(dec, version))
-            } else {
-                body(dec, version)
+            let after = if version >= length_since { Some(dec.enter()?) } else { None };
+            let value = body(dec, version);
+            if let Some(after) = after {
+                dec.leave(after);
             }
+            value
         })
     }
 
@@ -283,14 +284,25 @@ impl<'a> Decoder<'a> {
         &mut self,
         body: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
+        let after = self.enter()?;
+        let value = body(self);
+        self.leave(after);
+        value
+    }
+
+    /// Goes on within a section behind its length; returns what follows it.
+    #[inline]
+    fn enter(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = self.u32()? as usize;
         let section = self.slice(length)?;
-        let after = std::mem::replace(&mut self.rest, section);
-        self.behind += after.len();
-        let value = body(self);
+        self.behind += self.rest.len();
+        Ok(std::mem::replace(&mut self.rest, section))
+    }
+
+    #[inline]
+    fn leave(&mut self, after: &'a [u8]) {
         self.behind -= after.len();
         self.rest = after;
-        value
     }
 
     /// Ends decoding.
