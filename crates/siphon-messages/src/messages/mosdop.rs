@@ -258,32 +258,27 @@ const OLDEST: u8 = 2;
 /// what it reads when the request's turn comes.
 impl MOSDOp {
     fn encode_head(&self, enc: &mut Encoder, version: u16) {
-        enc.value(&self.pgid);
-        enc.fixed((self.hash, self.osdmap_epoch.0, self.flags.0));
-        enc.value(&self.reqid);
-        enc.value(&self.trace);
+        let Self { pgid, hash, osdmap_epoch, flags, reqid, trace, .. } = *self;
+        enc.fixed((pgid, hash, osdmap_epoch, flags.0, reqid, trace));
         if version >= 9 {
             enc.value(&self.otel_trace);
         }
     }
 
     fn encode_v7_head(&self, enc: &mut Encoder) {
-        enc.value(&self.raw_pg());
-        enc.value(&self.osdmap_epoch);
-        enc.u32(self.flags.0);
-        enc.value(&EVersion::default()); // of a replayed request, once
-        enc.value(&self.reqid);
+        let replayed = EVersion::default(); // of a replayed request, once
+        enc.fixed((self.raw_pg(), self.osdmap_epoch, self.flags.0, replayed, self.reqid));
     }
 
     fn encode_rest(&self, enc: &mut Encoder) {
-        enc.fixed((self.client_inc, self.mtime.sec, self.mtime.nsec));
+        enc.fixed((self.client_inc, self.mtime));
         enc.value(&self.locator);
         enc.value(&self.oid);
         // A request has few operations; what does not fit in the count would not be a request.
         let count = u16::try_from(self.ops.len()).unwrap_or(u16::MAX);
         enc.u16(count);
         encode_ops(enc, &self.ops[..usize::from(count)]);
-        enc.fixed((self.snapid.0, self.snap_seq.0));
+        enc.fixed((self.snapid, self.snap_seq));
         enc.value(&self.snaps);
         // The features are those of the connection; whoever forwards a request tells the OSD by them
         // what its client understands.

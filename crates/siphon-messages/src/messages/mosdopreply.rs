@@ -122,19 +122,16 @@ const OLDEST: u8 = 2;
 
 impl MOSDOpReply {
     fn encode_front(&self, enc: &mut Encoder) {
+        let Self { pgid, flags, result, bad_replay_version, osdmap_epoch, .. } = *self;
         enc.value(&self.oid);
-        enc.value(&self.pgid);
-        enc.fixed((u64::from(self.flags.0), self.result));
-        enc.value(&self.bad_replay_version);
-        enc.value(&self.osdmap_epoch);
+        enc.fixed((pgid, u64::from(flags.0), result, bad_replay_version, osdmap_epoch));
         enc.count(self.ops.len());
         encode_ops(enc, &self.ops);
         enc.i32(self.retry_attempt);
         for op in &self.ops {
             enc.i32(op.rval);
         }
-        enc.value(&self.replay_version);
-        enc.value(&self.user_version);
+        enc.fixed((self.replay_version, self.user_version));
         enc.value(&self.redirect);
         enc.value(&self.trace);
     }

@@ -1,4 +1,4 @@
-use siphon_wire::{Decode, DecodeError, Decoder, Encode, Encoder};
+use siphon_wire::{Decode, DecodeError, Decoder, Encode, Encoder, Fixed};
 
 /// Which span of an OpenTelemetry trace a message belongs to (`jspan_context`, since Squid).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,9 +24,9 @@ impl Encode for OtelTrace {
     fn encode(&self, enc: &mut Encoder) {
         match self.span {
             Some(OtelSpan { trace_id, span_id, flags }) => {
-                enc.versioned_fixed(1, 1, (1_u8, trace_id, span_id, flags));
+                enc.fixed((1_u8, trace_id, span_id, flags).section(1, 1));
             }
-            None => enc.versioned_fixed(1, 1, 0_u8),
+            None => enc.fixed(0_u8.section(1, 1)),
         }
     }
 }

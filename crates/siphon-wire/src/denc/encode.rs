@@ -32,7 +32,7 @@ pub struct Encoder {
 }
 
 /// Bytes that [`Encoder::fixed`] appends at most.
-const MAX_FIXED: usize = 64;
+const MAX_FIXED: usize = 128;
 
 macro_rules! put {
     ($($name:ident: $ty:ty;)*) => {$(
@@ -99,7 +99,7 @@ impl Encoder {
         self.buf.extend_from_slice(bytes);
     }
 
-    /// Appends numbers one behind the other, with one look at the room that there is.
+    /// Appends values one behind the other, with one look at the room that there is.
     ///
     /// ```
     /// use siphon_wire::{Encoder, types::Features};
@@ -145,19 +145,6 @@ impl Encoder {
     pub fn versioned(&mut self, version: u8, compat: u8, body: impl FnOnce(&mut Self)) {
         self.fixed((version, compat, 0_u32));
         self.behind_length(body);
-    }
-
-    /// Writes a versioned section that holds these numbers, at once.
-    ///
-    /// ```
-    /// use siphon_wire::{Encoder, types::Features};
-    /// let mut enc = Encoder::new(Features::ALL);
-    /// enc.versioned_fixed(2, 1, (7_u16, 8_u8));
-    /// assert_eq!(enc.finish(), [2, 1, 3, 0, 0, 0, 7, 0, 8][..]);
-    /// ```
-    #[inline]
-    pub fn versioned_fixed<T: Fixed>(&mut self, version: u8, compat: u8, values: T) {
-        self.fixed((version, compat, T::SIZE as u32, values));
     }
 
     /// Writes what `body` appends behind its own length as a `u32`.

@@ -1,4 +1,5 @@
-/// What takes the same number of bytes whatever its value: numbers, bytes, and tuples of such.
+/// What takes the same number of bytes whatever its value: numbers, bytes, tuples of such, and structs with
+/// `#[denc(fixed)]`.
 ///
 /// [`Encoder::fixed`](super::Encoder::fixed) appends it with one look at the room that there is.
 pub trait Fixed: Copy {
@@ -7,6 +8,19 @@ pub trait Fixed: Copy {
 
     /// Writes it to `out`, which has that many.
     fn put(self, out: &mut [u8]);
+
+    /// It within a versioned section.
+    ///
+    /// ```
+    /// use siphon_wire::{Encoder, Fixed, types::Features};
+    /// let mut enc = Encoder::new(Features::ALL);
+    /// enc.fixed((7_u16, 8_u8).section(2, 1));
+    /// assert_eq!(enc.finish(), [2, 1, 3, 0, 0, 0, 7, 0, 8][..]);
+    /// ```
+    #[inline]
+    fn section(self, version: u8, compat: u8) -> (u8, u8, u32, Self) {
+        (version, compat, Self::SIZE as u32, self)
+    }
 }
 
 macro_rules! numbers {
@@ -49,8 +63,10 @@ macro_rules! tuples {
 }
 
 tuples! {
+    (A 0)
     (A 0, B 1)
     (A 0, B 1, C 2)
     (A 0, B 1, C 2, D 3)
     (A 0, B 1, C 2, D 3, E 4)
+    (A 0, B 1, C 2, D 3, E 4, F 5)
 }

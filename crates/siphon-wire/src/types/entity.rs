@@ -7,6 +7,7 @@ use crate::{Decode, DecodeError, Decoder, Encode, Encoder};
 /// What kind of process takes part (`CEPH_ENTITY_TYPE_*` of `include/msgr.h`). Each is a bit, so
 /// that a set of kinds can be told in one byte too.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[denc(fixed)]
 pub struct EntityType(pub u8);
 
 const TYPE_NAMES: [(EntityType, &str); 6] = [
@@ -77,8 +78,8 @@ impl FromStr for EntityType {
 /// assert_eq!(name, EntityName::osd(3));
 /// assert_eq!(EntityName::new(EntityType::CLIENT, EntityName::NEW).to_string(), "client.?");
 /// ```
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Decode)]
-#[denc(name = "entity_name_t")]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[denc(name = "entity_name_t", fixed)]
 pub struct EntityName {
     /// The kind of process.
     pub kind: EntityType,
@@ -133,13 +134,6 @@ impl fmt::Display for EntityName {
         } else {
             write!(f, "{}.{}", self.kind, self.num)
         }
-    }
-}
-
-impl Encode for EntityName {
-    #[inline]
-    fn encode(&self, enc: &mut Encoder) {
-        enc.fixed((self.kind.0, self.num));
     }
 }
 

@@ -1,10 +1,11 @@
 use std::fmt;
 
 use super::{ByteString, EntityName};
-use crate::{Decode, DecodeError, Decoder, Encode, Encoder};
+use crate::{Decode, DecodeError, Decoder, Encode, Encoder, Fixed};
 
 /// A snapshot's number (`snapid_t`).
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[denc(fixed)]
 pub struct SnapId(pub u64);
 
 impl SnapId {
@@ -179,16 +180,24 @@ impl fmt::Debug for ReqId {
     }
 }
 
+impl Fixed for ReqId {
+    const SIZE: usize = 6 + EntityName::SIZE + 8 + 4;
+
+    #[inline]
+    fn put(self, out: &mut [u8]) {
+        (self.name, self.tid, self.incarnation).section(2, 2).put(out);
+    }
+}
+
 impl Encode for ReqId {
     #[inline]
     fn encode(&self, enc: &mut Encoder) {
-        let name = (self.name.kind.0, self.name.num);
-        enc.versioned_fixed(2, 2, (name, self.tid, self.incarnation));
+        enc.fixed(*self);
     }
 }
 
 impl Decode for ReqId {
-    const MIN_SIZE: usize = 6 + EntityName::MIN_SIZE + 8 + 4;
+    const MIN_SIZE: usize = Self::SIZE;
 
     #[inline]
     fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {

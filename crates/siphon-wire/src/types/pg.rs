@@ -2,7 +2,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::ParseError;
-use crate::{Decode, DecodeError, Decoder, Encode, Encoder};
+use crate::{Decode, DecodeError, Decoder, Encode, Encoder, Fixed};
 
 /// A placement group (`pg_t`): its pool and its number within it.
 ///
@@ -22,6 +22,7 @@ pub struct PgId {
 
 /// Which part of an erasure-coded object (`shard_id_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[denc(fixed)]
 pub struct ShardId(pub i8);
 
 impl ShardId {
@@ -37,8 +38,8 @@ impl Default for ShardId {
 }
 
 /// A shard of a placement group (`spg_t`), such as `3.1fs2`; `3.1f` if it is not sharded.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Decode)]
-#[denc(version = 1, name = "spg_t")]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[denc(version = 1, name = "spg_t", fixed)]
 pub struct SpgId {
     /// The placement group.
     pub pg: PgId,
@@ -108,30 +109,25 @@ impl FromStr for SpgId {
     }
 }
 
-impl PgId {
-    /// As on the wire: behind a version that is always 1; it ends with what was a preferred OSD, now
-    /// always -1.
-    fn parts(self) -> (u8, u64, u32, i32) {
-        (1, self.pool, self.seed, -1)
+/// Behind a version that is always 1; it ends with what was a preferred OSD, now always -1.
+impl Fixed for PgId {
+    const SIZE: usize = 17;
+
+    #[inline]
+    fn put(self, out: &mut [u8]) {
+        (1_u8, self.pool, self.seed, -1_i32).put(out);
     }
 }
 
 impl Encode for PgId {
     #[inline]
     fn encode(&self, enc: &mut Encoder) {
-        enc.fixed(self.parts());
-    }
-}
-
-impl Encode for SpgId {
-    #[inline]
-    fn encode(&self, enc: &mut Encoder) {
-        enc.versioned_fixed(1, 1, (self.pg.parts(), self.shard.0));
+        enc.fixed(*self);
     }
 }
 
 impl Decode for PgId {
-    const MIN_SIZE: usize = 17;
+    const MIN_SIZE: usize = Self::SIZE;
 
     #[inline]
     fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {

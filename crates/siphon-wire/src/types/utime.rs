@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::{Decode, Encode, Encoder};
+use crate::{Decode, Encode};
 
 /// A time since 1970, or a span (`utime_t`): seconds and nanoseconds, 32 bits each.
 ///
@@ -14,8 +14,8 @@ use crate::{Decode, Encode, Encoder};
 /// assert_eq!(time.to_string(), "2017-07-14T02:40:00.250000Z");
 /// assert_eq!(Duration::from(Utime::new(2, 5)), Duration::new(2, 5));
 /// ```
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Decode)]
-#[denc(name = "utime_t")]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[denc(name = "utime_t", fixed)]
 pub struct Utime {
     /// Whole seconds.
     pub sec: u32,
@@ -91,13 +91,6 @@ impl fmt::Display for Utime {
         let (year, month, day) = civil(days);
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{usec:06}Z")
-    }
-}
-
-impl Encode for Utime {
-    #[inline]
-    fn encode(&self, enc: &mut Encoder) {
-        enc.fixed((self.sec, self.nsec));
     }
 }
 
