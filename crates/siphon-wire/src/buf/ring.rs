@@ -113,19 +113,20 @@ const MAX_SHARED: usize = 1024;
 
 /// What a thread cuts short buffers from.
 struct Short {
-    any: ChunkRing,
-    pages: ChunkRing,
+    any: RefCell<ChunkRing>,
+    pages: RefCell<ChunkRing>,
+    /// Where it encodes.
+    scratch: Cell<Vec<u8>>,
 }
 
 thread_local! {
     /// Of the thread, and not of who takes: so nothing is locked, and whoever encodes has no other place
     /// to keep it.
-    static SHORT_BUFFERS: RefCell<Short> = RefCell::new(Short {
-        any: ChunkRing::new(SHORT.0, SHORT.1),
-        pages: ChunkRing::new(SHORT_PAGES.0, SHORT_PAGES.1),
-    });
-    /// Where the thread encodes.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static SHORT_BUFFERS: Short = Short {
+        any: RefCell::new(ChunkRing::new(SHORT.0, SHORT.1)),
+        pages: RefCell::new(ChunkRing::new(SHORT_PAGES.0, SHORT_PAGES.1)),
+        scratch: Cell::new(Vec::new()),
+    };
 }
 
 /// An empty buffer that holds `len` bytes without moving, for what is short; if it is said which, one of
@@ -138,27 +139,25 @@ thread_local! {
 /// assert_eq!(buffer.as_ptr() as usize % 4096, 0);
 /// ```
 pub fn take_short(len: usize, page_at: Option<usize>) -> BytesMut {
-    SHORT_BUFFERS.with_borrow_mut(|short| {
-        let ring = if page_at.is_some() { &mut short.pages } else { &mut short.any };
-        ring.take(len, page_at)
+    SHORT_BUFFERS.with(|short| {
+        let ring = if page_at.is_some() { &short.pages } else { &short.any };
+        ring.borrow_mut().take(len, page_at)
     })
 }
 
 /// The bytes that `fill` appends to an empty buffer. In a steady state, short ones ask nothing of the
 /// allocator.
 pub(crate) fn gathered(fill: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Bytes {
-    let mut filled = fill(SCRATCH.take());
-    if filled.len() > MAX_SHARED {
-        return filled.into();
-    }
-    let own = copy_short(&filled);
-    filled.clear();
-    SCRATCH.set(filled);
-    own
-}
-
-fn copy_short(bytes: &[u8]) -> Bytes {
-    SHORT_BUFFERS.with_borrow_mut(|short| short.any.copy(bytes))
+    SHORT_BUFFERS.with(|short| {
+        let mut filled = fill(short.scratch.take());
+        if filled.len() > MAX_SHARED {
+            return filled.into();
+        }
+        let own = short.any.borrow_mut().copy(&filled);
+        filled.clear();
+        short.scratch.set(filled);
+        own
+    })
 }
 
 #[cfg(test)]
