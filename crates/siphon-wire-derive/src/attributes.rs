@@ -12,6 +12,8 @@ pub(crate) struct Struct<'a> {
     pub(crate) name: Option<String>,
     /// The versioned section, if it stands in one.
     pub(crate) section: Option<Section>,
+    /// Whether it is `Fixed`, as all its fields are.
+    pub(crate) fixed: bool,
     /// In the order of the wire.
     pub(crate) fields: Vec<Field<'a>>,
 }
@@ -42,20 +44,29 @@ impl<'a> Struct<'a> {
                 ));
             }
         };
-        let (name, section) = container(&input.attrs)?;
+        let Container { name, section, fixed } = container(&input.attrs)?;
         // What wraps another value is named by what it wraps.
         let default_name =
             (!matches!(fields, Fields::Unnamed(fields) if fields.unnamed.len() == 1))
                 .then(|| input.ident.to_string());
         let name = name.or(default_name);
         let fields = parse_fields(fields, section)?;
-        Ok(Self { name, section, fields })
+        if let Some(field) = fields.iter().find(|field| fixed && field.since.is_some()) {
+            return Err(Error::new(field.ty.span(), "a `fixed` struct has no version but its own"));
+        }
+        Ok(Self { name, section, fixed, fields })
     }
 }
 
-/// A struct's attributes: its name in Ceph, and its section.
-fn container(attributes: &[Attribute]) -> Result<(Option<String>, Option<Section>)> {
-    let (mut version, mut compat, mut name) = (None, None, None);
+/// A struct's attributes.
+struct Container {
+    name: Option<String>,
+    section: Option<Section>,
+    fixed: bool,
+}
+
+fn container(attributes: &[Attribute]) -> Result<Container> {
+    let (mut version, mut compat, mut name, mut fixed) = (None, None, None, None);
     each(attributes, |meta| {
         if meta.path.is_ident("version") {
             number(&meta, &mut version)
@@ -64,8 +75,10 @@ fn container(attributes: &[Attribute]) -> Result<(Option<String>, Option<Section
         } else if meta.path.is_ident("name") {
             let value = meta.value()?.parse::<LitStr>()?;
             set(&meta, &mut name, value.value())
+        } else if meta.path.is_ident("fixed") {
+            set(&meta, &mut fixed, ())
         } else {
-            Err(meta.error("a struct has `version`, `compat` and `name`"))
+            Err(meta.error("a struct has `version`, `compat`, `name` and `fixed`"))
         }
     })?;
     let section = match (version, compat) {
@@ -81,7 +94,7 @@ fn container(attributes: &[Attribute]) -> Result<(Option<String>, Option<Section
         }
         (None, None) => None,
     };
-    Ok((name, section))
+    Ok(Container { name, section, fixed: fixed.is_some() })
 }
 
 fn parse_fields(fields: &Fields, section: Option<Section>) -> Result<Vec<Field<'_>>> {

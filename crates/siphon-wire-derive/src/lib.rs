@@ -16,6 +16,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `version = 2` | the section's version: that of the newest field |
 /// | `compat = 1` | the oldest version that a decoder must understand; 1 if left out |
 /// | `name = "eversion_t"` | Ceph's name of the type, for errors; the struct's own if left out |
+/// | `fixed` | all fields are `siphon_wire::Fixed`, and so is the struct: it is appended at once |
 ///
 /// | attribute of a field | meaning |
 /// |---|---|

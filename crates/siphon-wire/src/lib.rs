@@ -11,5 +11,5 @@ pub mod crc32c;
 pub mod denc;
 pub mod types;
 
-pub use denc::{Decode, DecodeError, DecodeErrorKind, Decoder, Encode, Encoder};
+pub use denc::{Decode, DecodeError, DecodeErrorKind, Decoder, Encode, Encoder, Fixed};
 pub use siphon_wire_derive::{Decode, Encode};

@@ -1,7 +1,7 @@
 //! How cephx seals a structure: behind a version and a magic number, under a key
 //! (`encode_encrypt_enc_bl` and its relatives of Ceph's `auth/cephx/CephxProtocol.h`).
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use siphon_wire::types::Features;
 use siphon_wire::{Decode, DecodeError, Decoder, Encode, Encoder};
 use zeroize::Zeroize as _;
@@ -53,13 +53,13 @@ pub(super) fn seal<T: Encode + ?Sized>(
     value: &T,
     env: &dyn AuthEnv,
 ) -> Result<Bytes, KeyError> {
-    let mut enc = Encoder::with_buffer(BytesMut::with_capacity(ROOM), Features::ALL);
+    let mut enc = Encoder::with_buffer(Vec::with_capacity(ROOM), Features::ALL);
     enc.u8(1);
     enc.u64(MAGIC);
     enc.value(value);
     let mut plain = enc.into_buffer();
     let sealed = key.seal(usage, &plain, env);
-    plain.as_mut().zeroize();
+    plain.zeroize();
     sealed.map(Into::into)
 }
 

@@ -78,8 +78,8 @@ fn decode_front<T>(
     name: &'static str,
     body: impl FnOnce(&mut Decoder<'_>) -> Result<T, DecodeError>,
 ) -> Result<T, DecodeError> {
-    let mut dec = Decoder::new(front);
-    let value = dec.typed(name, body)?;
+    let mut dec = Decoder::named(name, front);
+    let value = body(&mut dec)?;
     dec.finish()?;
     Ok(value)
 }

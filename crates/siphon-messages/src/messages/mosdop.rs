@@ -8,7 +8,7 @@ use siphon_wire::types::{
 };
 use siphon_wire::{DecodeError, Decoder, Encoder};
 
-use super::{check_version, decode_front, encode_front};
+use super::{check_version, encode_front};
 use crate::osd::{
     OsdFlags, OsdOp, OsdOpCode, OtelTrace, decode_ops, encode_ops, merge_data, print_ops,
 };
@@ -113,10 +113,11 @@ impl MOSDOp {
         if message.header.msg_type != Self::TYPE || !(7..=9).contains(&message.header.version) {
             return Self::from_message(message);
         }
-        let head = |dec: &mut Decoder<'_>| Self::decode_head(dec, message.header.version);
-        let mut dec = Decoder::new(&message.payload.front);
-        dec.typed("MOSDOp", head)
-            .map_err(|error| MessageError::Decode { msg_type: Self::TYPE, error })
+        let mut dec = Decoder::named("MOSDOp", &message.payload.front);
+        match Head::decode(&mut dec, message.header.version) {
+            Ok(head) => Ok(head.into()),
+            Err(error) => Err(MessageError::Decode { msg_type: Self::TYPE, error }),
+        }
     }
 
     /// Adds an operation that writes `data` at `offset`.
@@ -211,22 +212,22 @@ impl TypedMessage for MOSDOp {
             self.encode_rest(enc);
         });
         let mut data = merge_data(&self.ops);
-        data.append(&mut self.loose_data.clone());
+        if !self.loose_data.is_empty() {
+            data.append(&mut self.loose_data.clone());
+        }
         Payload { front, data, ..Payload::default() }
     }
 
     fn decode_payload(header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {
-        decode_front(&payload.front, "MOSDOp", |dec| {
-            check_version(dec, header.version, OLDEST, 9)?;
-            match header.version {
-                ..7 => Self::decode_v6(dec, header.version, &payload.data),
-                version => {
-                    let mut request = Self::decode_head(dec, version)?;
-                    request.decode_rest(dec, &payload.data)?;
-                    Ok(request)
-                }
+        let mut dec = Decoder::named("MOSDOp", &payload.front);
+        check_version(&dec, header.version, OLDEST, 9)?;
+        match header.version {
+            ..7 => Self::decode_v6(&mut dec, header.version, &payload.data),
+            version => {
+                let head = Head::decode(&mut dec, version)?;
+                Self::decode_rest(head, &mut dec, &payload.data)
             }
-        })
+        }
     }
 
     fn print(&self, header: &MessageHeader, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -257,88 +258,66 @@ const OLDEST: u8 = 2;
 /// what it reads when the request's turn comes.
 impl MOSDOp {
     fn encode_head(&self, enc: &mut Encoder, version: u16) {
-        enc.value(&self.pgid);
-        enc.u32(self.hash);
-        enc.value(&self.osdmap_epoch);
-        enc.u32(self.flags.0);
-        enc.value(&self.reqid);
-        enc.value(&self.trace);
+        let Self { pgid, hash, osdmap_epoch, flags, reqid, trace, .. } = *self;
+        enc.fixed((pgid, hash, osdmap_epoch, flags.0, reqid, trace));
         if version >= 9 {
             enc.value(&self.otel_trace);
         }
     }
 
     fn encode_v7_head(&self, enc: &mut Encoder) {
-        enc.value(&self.raw_pg());
-        enc.value(&self.osdmap_epoch);
-        enc.u32(self.flags.0);
-        enc.value(&EVersion::default()); // of a replayed request, once
-        enc.value(&self.reqid);
+        let replayed = EVersion::default(); // of a replayed request, once
+        enc.fixed((self.raw_pg(), self.osdmap_epoch, self.flags.0, replayed, self.reqid));
     }
 
     fn encode_rest(&self, enc: &mut Encoder) {
-        enc.u32(self.client_inc);
-        enc.value(&self.mtime);
+        enc.fixed((self.client_inc, self.mtime));
         enc.value(&self.locator);
         enc.value(&self.oid);
         // A request has few operations; what does not fit in the count would not be a request.
         let count = u16::try_from(self.ops.len()).unwrap_or(u16::MAX);
         enc.u16(count);
         encode_ops(enc, &self.ops[..usize::from(count)]);
-        enc.value(&self.snapid);
-        enc.value(&self.snap_seq);
+        enc.fixed((self.snapid, self.snap_seq));
         enc.value(&self.snaps);
-        enc.i32(self.retry_attempt);
-        // Those of the connection; whoever forwards a request tells the OSD by them what its
-        // client understands.
-        enc.u64(enc.features().0);
+        // The features are those of the connection; whoever forwards a request tells the OSD by them
+        // what its client understands.
+        enc.fixed((self.retry_attempt, enc.features().0));
     }
 
-    fn decode_head(dec: &mut Decoder<'_>, version: u16) -> Result<Self, DecodeError> {
-        let (pgid, hash) = if version >= 8 {
-            (dec.value()?, dec.u32()?)
-        } else {
-            let raw_pg: PgId = dec.value()?;
-            (SpgId::from(raw_pg), raw_pg.seed)
-        };
-        let mut request = Self::new(0, HObject::min(), pgid);
-        request.hash = hash;
-        request.osdmap_epoch = dec.value()?;
-        request.flags = OsdFlags(dec.u32()?);
-        if version == 7 {
-            let _reassert_version: EVersion = dec.value()?;
-        }
-        request.reqid = dec.value()?;
-        if version >= 8 {
-            request.trace = dec.value()?;
-        }
-        if version >= 9 {
-            request.otel_trace = dec.value()?;
-        }
-        Ok(request)
-    }
-
-    fn decode_rest(&mut self, dec: &mut Decoder<'_>, data: &Rope) -> Result<(), DecodeError> {
-        self.client_inc = dec.u32()?;
-        self.mtime = dec.value()?;
-        self.locator = dec.value()?;
-        self.oid = dec.value()?;
-        self.decode_ops(dec, data)?;
-        self.retry_attempt = dec.i32()?;
-        let _features = dec.u64()?;
-        Ok(())
-    }
-
-    fn decode_ops(&mut self, dec: &mut Decoder<'_>, data: &Rope) -> Result<(), DecodeError> {
+    fn decode_rest(head: Head, dec: &mut Decoder<'_>, data: &Rope) -> Result<Self, DecodeError> {
+        let (client_inc, mtime) = dec.value()?;
+        let (locator, oid) = (dec.value()?, dec.value()?);
         let count = dec.u16()?;
-        (self.ops, self.loose_data) = decode_ops(dec, count.into(), Some(data))?;
-        self.snapid = dec.value()?;
-        self.snap_seq = dec.value()?;
-        self.snaps = dec.value()?;
-        Ok(())
+        let (ops, loose_data) = decode_ops(dec, count.into(), Some(data))?;
+        let (snapid, snap_seq) = dec.value()?;
+        let snaps = dec.value()?;
+        let (retry_attempt, _features): (i32, u64) = dec.value()?;
+        dec.finish()?;
+        let Head { pgid, hash, osdmap_epoch, flags, reqid, trace, otel_trace } = head;
+        Ok(Self {
+            pgid,
+            hash,
+            osdmap_epoch,
+            flags,
+            reqid,
+            trace,
+            otel_trace,
+            client_inc,
+            mtime,
+            locator,
+            oid,
+            ops,
+            loose_data,
+            snapid,
+            snap_seq,
+            snaps,
+            retry_attempt,
+        })
     }
 
     /// Versions 2 to 6, which were not read in two steps.
+    #[cold]
     fn decode_v6(dec: &mut Decoder<'_>, version: u16, data: &Rope) -> Result<Self, DecodeError> {
         let mut request = Self::new(dec.u32()?, HObject::min(), SpgId::default());
         request.osdmap_epoch = dec.value()?;
@@ -350,7 +329,11 @@ impl MOSDOp {
         request.pgid = raw_pg.into();
         request.hash = raw_pg.seed;
         request.oid = dec.value()?;
-        request.decode_ops(dec, data)?;
+        let count = dec.u16()?;
+        (request.ops, request.loose_data) = decode_ops(dec, count.into(), Some(data))?;
+        request.snapid = dec.value()?;
+        request.snap_seq = dec.value()?;
+        request.snaps = dec.value()?;
         if version >= 4 {
             request.retry_attempt = dec.i32()?;
         }
@@ -363,7 +346,59 @@ impl MOSDOp {
                 request.reqid = reqid;
             }
         }
+        dec.finish()?;
         Ok(request)
+    }
+}
+
+/// What an OSD reads first of versions 7 to 9.
+struct Head {
+    pgid: SpgId,
+    hash: u32,
+    osdmap_epoch: Epoch,
+    flags: OsdFlags,
+    reqid: ReqId,
+    trace: BlkinTrace,
+    otel_trace: OtelTrace,
+}
+
+impl Head {
+    fn decode(dec: &mut Decoder<'_>, version: u16) -> Result<Self, DecodeError> {
+        let (pgid, hash) = if version >= 8 {
+            dec.value()?
+        } else {
+            let raw_pg: PgId = dec.value()?;
+            (SpgId::from(raw_pg), raw_pg.seed)
+        };
+        let (osdmap_epoch, flags) = dec.value()?;
+        if version == 7 {
+            let _reassert_version: EVersion = dec.value()?;
+        }
+        Ok(Self {
+            pgid,
+            hash,
+            osdmap_epoch,
+            flags: OsdFlags(flags),
+            reqid: dec.value()?,
+            trace: if version >= 8 { dec.value()? } else { BlkinTrace::default() },
+            otel_trace: if version >= 9 { dec.value()? } else { OtelTrace::default() },
+        })
+    }
+}
+
+/// A request without an object and operations.
+impl From<Head> for MOSDOp {
+    fn from(head: Head) -> Self {
+        let Head { pgid, hash, osdmap_epoch, flags, reqid, trace, otel_trace } = head;
+        Self {
+            hash,
+            osdmap_epoch,
+            flags,
+            reqid,
+            trace,
+            otel_trace,
+            ..Self::new(0, HObject::min(), pgid)
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use siphon_wire::types::{
 };
 use siphon_wire::{DecodeError, Decoder, Encoder};
 
-use super::{MOSDOp, check_version, decode_front, encode_front};
+use super::{MOSDOp, check_version, encode_front};
 use crate::osd::{OsdFlags, OsdOp, decode_ops, encode_ops, merge_data, print_ops};
 use crate::{TypedMessage, msg_type};
 
@@ -85,10 +85,9 @@ impl TypedMessage for MOSDOpReply {
     }
 
     fn decode_payload(header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {
-        decode_front(&payload.front, "MOSDOpReply", |dec| {
-            check_version(dec, header.version, OLDEST, 8)?;
-            Self::decode_front(dec, header.version, &payload.data)
-        })
+        let mut dec = Decoder::named("MOSDOpReply", &payload.front);
+        check_version(&dec, header.version, OLDEST, 8)?;
+        Self::decode_front(&mut dec, header.version, &payload.data)
     }
 
     fn print(&self, header: &MessageHeader, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,58 +122,61 @@ const OLDEST: u8 = 2;
 
 impl MOSDOpReply {
     fn encode_front(&self, enc: &mut Encoder) {
+        let Self { pgid, flags, result, bad_replay_version, osdmap_epoch, .. } = *self;
         enc.value(&self.oid);
-        enc.value(&self.pgid);
-        enc.u64(self.flags.0.into());
-        enc.i32(self.result);
-        enc.value(&self.bad_replay_version);
-        enc.value(&self.osdmap_epoch);
+        enc.fixed((pgid, u64::from(flags.0), result, bad_replay_version, osdmap_epoch));
         enc.count(self.ops.len());
         encode_ops(enc, &self.ops);
         enc.i32(self.retry_attempt);
         for op in &self.ops {
             enc.i32(op.rval);
         }
-        enc.value(&self.replay_version);
-        enc.value(&self.user_version);
+        enc.fixed((self.replay_version, self.user_version));
         enc.value(&self.redirect);
         enc.value(&self.trace);
     }
 
     fn decode_front(dec: &mut Decoder<'_>, version: u16, data: &Rope) -> Result<Self, DecodeError> {
-        let mut reply = Self { oid: dec.value()?, pgid: dec.value()?, ..Self::default() };
+        let (oid, pgid) = (dec.value()?, dec.value()?);
         // 64 bits of which Ceph has never used the upper half.
-        reply.flags = OsdFlags(dec.u64()? as u32);
-        reply.result = dec.i32()?;
-        reply.bad_replay_version = dec.value()?;
-        reply.osdmap_epoch = dec.value()?;
-        let count = dec.u32()?;
-        (reply.ops, _) = decode_ops(dec, count, (version >= 4).then_some(data))?;
-        reply.retry_attempt = if version >= 3 { dec.i32()? } else { -1 };
+        let (flags, result): (u64, i32) = dec.value()?;
+        let (bad_replay_version, osdmap_epoch, count): (EVersion, _, _) = dec.value()?;
+        let (mut ops, _) = decode_ops(dec, count, (version >= 4).then_some(data))?;
+        let retry_attempt = if version >= 3 { dec.i32()? } else { -1 };
         if version >= 4 {
-            for op in &mut reply.ops {
+            for op in &mut ops {
                 op.rval = dec.i32()?;
             }
         }
-        if version >= 5 {
-            reply.replay_version = dec.value()?;
-            reply.user_version = dec.value()?;
+        let (replay_version, user_version) = if version >= 5 {
+            dec.value()?
         } else {
-            reply.replay_version = reply.bad_replay_version;
-            reply.user_version = reply.bad_replay_version.version;
-        }
-        if version == 6 {
-            // Always there, and empty if there is none.
-            let redirect: RequestRedirect = dec.value()?;
-            let none = redirect.locator.is_empty() && redirect.object.is_empty();
-            reply.redirect = (!none).then_some(redirect);
-        } else if version >= 7 {
-            reply.redirect = dec.value()?;
-        }
-        if version >= 8 {
-            reply.trace = dec.value()?;
-        }
-        Ok(reply)
+            (bad_replay_version, bad_replay_version.version)
+        };
+        let redirect = match version {
+            ..6 => None,
+            6 => Some(dec.value()?).filter(|redirect: &RequestRedirect| {
+                // Always there, and empty if there is none.
+                !(redirect.locator.is_empty() && redirect.object.is_empty())
+            }),
+            7.. => dec.value()?,
+        };
+        let trace = if version >= 8 { dec.value()? } else { BlkinTrace::default() };
+        dec.finish()?;
+        Ok(Self {
+            oid,
+            pgid,
+            flags: OsdFlags(flags as u32),
+            result,
+            bad_replay_version,
+            osdmap_epoch,
+            ops,
+            retry_attempt,
+            replay_version,
+            user_version,
+            redirect,
+            trace,
+        })
     }
 }
 

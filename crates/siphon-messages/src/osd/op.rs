@@ -122,19 +122,22 @@ const ENCODED_LEN: usize = 2 + 4 + OsdOp::ARGS_LEN + 4;
 /// Writes operations as they stand in a message's front; their data goes apart.
 pub(crate) fn encode_ops(enc: &mut Encoder, ops: &[OsdOp]) {
     for op in ops {
-        enc.u16(op.code.0);
-        enc.u32(op.flags.0);
-        enc.raw(&op.args);
-        enc.count(op.data.len());
+        let length = u32::try_from(op.data.len()).expect("an operation's data is below 4 GiB");
+        enc.fixed((op.code.0, op.flags.0, op.args, length));
     }
 }
 
 /// The data of all operations, one after the other.
 pub(crate) fn merge_data(ops: &[OsdOp]) -> Rope {
-    match ops {
-        [only] => only.data.clone(),
-        ops => ops.iter().flat_map(|op| op.data.segments()).cloned().collect(),
+    let mut data = ops.iter().map(|op| &op.data).filter(|data| !data.is_empty());
+    let Some(first) = data.next() else {
+        return Rope::new();
+    };
+    let mut merged = first.clone(); // with its checksum, if that is known
+    for more in data {
+        merged.append(&mut more.clone());
     }
+    merged
 }
 
 /// Reads `count` operations, and gives each its part of the message's `data`, if there is one:
@@ -148,61 +151,64 @@ pub(crate) fn decode_ops(
     if count as usize > available / ENCODED_LEN {
         return Err(dec.error(DecodeErrorKind::ImpossibleCount { count, available }));
     }
-    let mut cursor = data.map(Cursor::new);
     let mut ops = Vec::with_capacity(count as usize);
-    for _ in 0..count {
-        ops.push(dec.typed("ceph_osd_op", |dec| decode_op(dec, cursor.as_mut()))?);
-    }
+    let mut cursor = data.map(Cursor::new);
+    dec.typed("ceph_osd_op", |dec| {
+        for _ in 0..count {
+            dec.require(ENCODED_LEN)?;
+            let (code, flags) = (OsdOpCode(dec.u16()?), OsdOpFlags(dec.u32()?));
+            let (args, len) = (dec.array()?, dec.u32()?);
+            let mut data = Rope::new();
+            if let Some(cursor) = &mut cursor {
+                cursor.take(len as usize, &mut data).map_err(|available| {
+                    dec.error(DecodeErrorKind::Truncated { needed: len.into(), available })
+                })?;
+            }
+            ops.push(OsdOp { code, flags, args, data, rval: 0 });
+        }
+        Ok(())
+    })?;
     Ok((ops, cursor.map(Cursor::rest).unwrap_or_default()))
-}
-
-fn decode_op(dec: &mut Decoder<'_>, data: Option<&mut Cursor<'_>>) -> Result<OsdOp, DecodeError> {
-    let mut op = OsdOp::new(OsdOpCode(dec.u16()?));
-    op.flags = OsdOpFlags(dec.u32()?);
-    op.args = dec.array()?;
-    let data_len = dec.u32()?;
-    if let Some(data) = data {
-        op.data = data.take(data_len as usize).map_err(|available| {
-            dec.error(DecodeErrorKind::Truncated { needed: data_len.into(), available })
-        })?;
-    }
-    Ok(op)
 }
 
 /// Takes a rope apart from its front, passing each segment once however many parts there are.
 struct Cursor<'a> {
-    segments: std::slice::Iter<'a, Bytes>,
-    /// What is left of the segment before `segments`.
-    current: Bytes,
+    segments: &'a [Bytes],
+    /// Bytes of the first segment that were taken.
+    taken: usize,
     remaining: usize,
 }
 
 impl<'a> Cursor<'a> {
     fn new(rope: &'a Rope) -> Self {
-        Self { segments: rope.segments().iter(), current: Bytes::new(), remaining: rope.len() }
+        Self { segments: rope.segments(), taken: 0, remaining: rope.len() }
     }
 
-    /// The next `len` bytes, or how many there are if that is fewer.
-    fn take(&mut self, len: usize) -> Result<Rope, usize> {
+    /// Moves the next `len` bytes to the empty `part`; an error has how many there are if that is fewer.
+    #[inline]
+    fn take(&mut self, len: usize, part: &mut Rope) -> Result<(), usize> {
         if len > self.remaining {
             return Err(self.remaining);
         }
         self.remaining -= len;
-        let mut part = Rope::new();
         while part.len() < len {
-            if self.current.is_empty() {
-                // The rope has `remaining` more bytes, so there is a segment.
-                let Some(next) = self.segments.next() else { break };
-                self.current = next.clone();
+            // The rope has as many bytes, so there is a segment.
+            let Some((first, others)) = self.segments.split_first() else { break };
+            let end = first.len().min(self.taken + len - part.len());
+            part.push(first.slice(self.taken..end));
+            self.taken = end;
+            if end == first.len() {
+                (self.segments, self.taken) = (others, 0);
             }
-            part.push(self.current.split_to(self.current.len().min(len - part.len())));
         }
-        Ok(part)
+        Ok(())
     }
 
     fn rest(mut self) -> Rope {
+        let mut rest = Rope::new();
         // As many as there are can be taken.
-        self.take(self.remaining).unwrap_or_default()
+        let _ = self.take(self.remaining, &mut rest);
+        rest
     }
 }
 

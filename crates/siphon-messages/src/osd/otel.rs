@@ -1,4 +1,4 @@
-use siphon_wire::{Decode, DecodeError, Decoder, Encode, Encoder};
+use siphon_wire::{Decode, DecodeError, Decoder, Encode, Encoder, Fixed};
 
 /// Which span of an OpenTelemetry trace a message belongs to (`jspan_context`, since Squid).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -22,14 +22,12 @@ pub struct OtelSpan {
 /// tracing; it is always written here, because receivers built with it read it unasked.
 impl Encode for OtelTrace {
     fn encode(&self, enc: &mut Encoder) {
-        enc.versioned(1, 1, |enc| {
-            enc.bool(self.span.is_some());
-            if let Some(span) = &self.span {
-                enc.raw(&span.trace_id);
-                enc.raw(&span.span_id);
-                enc.u8(span.flags);
+        match self.span {
+            Some(OtelSpan { trace_id, span_id, flags }) => {
+                enc.fixed((1_u8, trace_id, span_id, flags).section(1, 1));
             }
-        });
+            None => enc.fixed(0_u8.section(1, 1)),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 
@@ -48,12 +48,25 @@ impl ChunkRing {
             return own;
         }
         if skipped(&self.current, page_at) + len > self.current.capacity() {
-            let spent = std::mem::take(&mut self.current);
-            self.current = self.renew(spent);
+            self.next_chunk();
         }
         skip_to(&mut self.current, page_at);
         let rest = self.current.split_off(len);
         std::mem::replace(&mut self.current, rest)
+    }
+
+    /// A copy of `bytes`, which are no longer than a chunk.
+    fn copy(&mut self, bytes: &[u8]) -> Bytes {
+        if bytes.len() > self.current.capacity() {
+            self.next_chunk();
+        }
+        self.current.extend_from_slice(bytes);
+        self.current.split().freeze()
+    }
+
+    fn next_chunk(&mut self) {
+        let spent = std::mem::take(&mut self.current);
+        self.current = self.renew(spent);
     }
 
     /// Takes what is left of a chunk that was used up, and gives one of which nothing is used.
@@ -100,20 +113,20 @@ const MAX_SHARED: usize = 1024;
 
 /// What a thread cuts short buffers from.
 struct Short {
-    any: ChunkRing,
-    pages: ChunkRing,
+    any: RefCell<ChunkRing>,
+    pages: RefCell<ChunkRing>,
     /// Where it encodes.
-    scratch: BytesMut,
+    scratch: Cell<Vec<u8>>,
 }
 
 thread_local! {
     /// Of the thread, and not of who takes: so nothing is locked, and whoever encodes has no other place
     /// to keep it.
-    static SHORT_BUFFERS: RefCell<Short> = RefCell::new(Short {
-        any: ChunkRing::new(SHORT.0, SHORT.1),
-        pages: ChunkRing::new(SHORT_PAGES.0, SHORT_PAGES.1),
-        scratch: BytesMut::new(),
-    });
+    static SHORT_BUFFERS: Short = Short {
+        any: RefCell::new(ChunkRing::new(SHORT.0, SHORT.1)),
+        pages: RefCell::new(ChunkRing::new(SHORT_PAGES.0, SHORT_PAGES.1)),
+        scratch: Cell::new(Vec::new()),
+    };
 }
 
 /// An empty buffer that holds `len` bytes without moving, for what is short; if it is said which, one of
@@ -126,26 +139,24 @@ thread_local! {
 /// assert_eq!(buffer.as_ptr() as usize % 4096, 0);
 /// ```
 pub fn take_short(len: usize, page_at: Option<usize>) -> BytesMut {
-    SHORT_BUFFERS.with_borrow_mut(|short| {
-        let ring = if page_at.is_some() { &mut short.pages } else { &mut short.any };
-        ring.take(len, page_at)
+    SHORT_BUFFERS.with(|short| {
+        let ring = if page_at.is_some() { &short.pages } else { &short.any };
+        ring.borrow_mut().take(len, page_at)
     })
 }
 
 /// The bytes that `fill` appends to an empty buffer. In a steady state, short ones ask nothing of the
 /// allocator.
-pub(crate) fn gathered(fill: impl FnOnce(BytesMut) -> BytesMut) -> Bytes {
-    let scratch = SHORT_BUFFERS.with_borrow_mut(|short| std::mem::take(&mut short.scratch));
-    let mut filled = fill(scratch);
-    if filled.len() > MAX_SHARED {
-        return filled.freeze();
-    }
-    SHORT_BUFFERS.with_borrow_mut(|short| {
-        let mut own = short.any.take(filled.len(), None);
-        own.extend_from_slice(&filled);
+pub(crate) fn gathered(fill: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Bytes {
+    SHORT_BUFFERS.with(|short| {
+        let mut filled = fill(short.scratch.take());
+        if filled.len() > MAX_SHARED {
+            return filled.into();
+        }
+        let own = short.any.borrow_mut().copy(&filled);
         filled.clear();
-        short.scratch = filled;
-        own.freeze()
+        short.scratch.set(filled);
+        own
     })
 }
 

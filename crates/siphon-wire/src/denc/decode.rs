@@ -30,7 +30,7 @@ pub trait Decode: Sized {
 /// Reads values from shared bytes, and never beyond them.
 ///
 /// Byte sequences come out as slices that share the input's memory. Every error tells the offset
-/// and the innermost type, which [`Decoder::typed`] and [`Decoder::versioned`] set.
+/// and the innermost type, which [`Decoder::typed`] and [`Decoder::versioned`] name.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -45,11 +45,16 @@ pub trait Decode: Sized {
 #[derive(Debug)]
 pub struct Decoder<'a> {
     input: &'a Bytes,
-    /// Invariant: `at <= end <= input.len()`.
-    at: usize,
-    end: usize,
+    /// What is left of the input, or of the innermost section.
+    rest: &'a [u8],
+    /// Bytes of the input behind that section.
+    behind: usize,
+    /// Names the errors that no type within names.
     type_name: &'static str,
 }
+
+/// Bytes of a versioned section before its contents.
+const SECTION_HEAD: usize = 6;
 
 macro_rules! get {
     ($($name:ident: $ty:ty;)*) => {$(
@@ -63,24 +68,32 @@ macro_rules! get {
 
 impl<'a> Decoder<'a> {
     /// A decoder at the first byte of `input`.
+    #[inline]
     pub fn new(input: &'a Bytes) -> Self {
-        Self { input, at: 0, end: input.len(), type_name: "value" }
+        Self::named("value", input)
+    }
+
+    /// A decoder at the first byte of `input`, of which errors tell this name where no type within has
+    /// one.
+    #[inline]
+    pub fn named(type_name: &'static str, input: &'a Bytes) -> Self {
+        Self { input, rest: input, behind: 0, type_name }
     }
 
     /// Bytes read so far.
     pub fn offset(&self) -> usize {
-        self.at
+        self.input.len() - self.behind - self.rest.len()
     }
 
     /// Bytes left in the input, or in the innermost section.
     pub fn remaining(&self) -> usize {
-        self.end - self.at
+        self.rest.len()
     }
 
-    /// An error of `kind` at the current byte of the current type.
+    /// An error of `kind` at the current byte; its type is named by what encloses it.
     #[cold]
     pub fn error(&self, kind: DecodeErrorKind) -> DecodeError {
-        DecodeError { type_name: self.type_name, offset: self.at, kind }
+        DecodeError { type_name: self.type_name, offset: self.offset(), kind }
     }
 
     /// An error that says which value was expected and which was `found`.
@@ -89,18 +102,31 @@ impl<'a> Decoder<'a> {
         self.error(DecodeErrorKind::InvalidValue { expected, found })
     }
 
+    /// Makes sure that `len` bytes follow, of values that are read one after the other: what is known to
+    /// be there is not checked again where the compiler sees both.
+    ///
+    /// # Errors
+    /// If the input is too short.
+    #[inline]
+    pub fn require(&self, len: usize) -> Result<(), DecodeError> {
+        if len > self.remaining() {
+            return Err(self.truncated(len));
+        }
+        Ok(())
+    }
+
     /// Reads `N` bytes.
     ///
     /// # Errors
     /// If the input is too short.
     #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        match self.input[self.at..self.end].first_chunk::<N>() {
-            Some(bytes) => {
-                self.at += N;
+        match self.rest.split_first_chunk() {
+            Some((bytes, rest)) => {
+                self.rest = rest;
                 Ok(*bytes)
             }
-            None => Err(self.truncated(N as u64)),
+            None => Err(self.truncated(N)),
         }
     }
 
@@ -119,14 +145,10 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// If the input is too short.
-    #[inline]
     pub fn raw(&mut self, len: usize) -> Result<Bytes, DecodeError> {
-        if len > self.remaining() {
-            return Err(self.truncated(len as u64));
-        }
-        let bytes = self.input.slice(self.at..self.at + len);
-        self.at += len;
-        Ok(bytes)
+        let at = self.offset();
+        self.skip(len)?;
+        Ok(self.input.slice(at..at + len))
     }
 
     /// Passes over `len` bytes.
@@ -135,20 +157,30 @@ impl<'a> Decoder<'a> {
     /// If the input is too short.
     #[inline]
     pub fn skip(&mut self, len: usize) -> Result<(), DecodeError> {
-        if len > self.remaining() {
-            return Err(self.truncated(len as u64));
+        self.slice(len).map(|_| ())
+    }
+
+    #[inline]
+    pub(super) fn slice(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+        match self.rest.split_at_checked(len) {
+            Some((bytes, rest)) => {
+                self.rest = rest;
+                Ok(bytes)
+            }
+            None => Err(self.truncated(len)),
         }
-        self.at += len;
-        Ok(())
     }
 
     /// Reads a counted byte sequence (`bufferlist`) without copying it.
     ///
     /// # Errors
     /// If the input is too short.
+    #[inline]
     pub fn bytes(&mut self) -> Result<Bytes, DecodeError> {
-        let len = self.u32()?;
-        self.raw(len as usize)
+        match self.u32()? as usize {
+            0 => Ok(Bytes::new()),
+            len => self.raw(len),
+        }
     }
 
     /// Reads a container's element count, and checks it against the bytes that are left, so that
@@ -185,10 +217,11 @@ impl<'a> Decoder<'a> {
         name: &'static str,
         body: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
-        let outer = std::mem::replace(&mut self.type_name, name);
-        let value = body(self)?;
-        self.type_name = outer;
-        Ok(value)
+        let mut value = body(self);
+        if let Err(error) = &mut value {
+            self.name(error, name);
+        }
+        value
     }
 
     /// Reads a versioned section: `body` gets the encoded version and sees the section only; what
@@ -197,6 +230,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// If the section is too new or longer than the input, or as `body`.
+    #[inline]
     pub fn versioned<T>(
         &mut self,
         name: &'static str,
@@ -204,6 +238,7 @@ impl<'a> Decoder<'a> {
         body: impl FnOnce(&mut Self, u8) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
         self.typed(name, |dec| {
+            dec.require(SECTION_HEAD)?;
             let version = dec.u8()?;
             dec.compat(understood)?;
             dec.length_prefixed(|dec| body(dec, version))
@@ -216,6 +251,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// As [`Decoder::versioned`].
+    #[inline]
     pub fn versioned_since<T>(
         &mut self,
         name: &'static str,
@@ -229,11 +265,12 @@ impl<'a> Decoder<'a> {
             if version >= compat_since {
                 dec.compat(understood)?;
             }
-            if version >= length_since {
-                dec.length_prefixed(|dec| body(dec, version))
-            } else {
-                body(dec, version)
+            let after = if version >= length_since { Some(dec.enter()?) } else { None };
+            let value = body(dec, version);
+            if let Some(after) = after {
+                dec.leave(after);
             }
+            value
         })
     }
 
@@ -242,32 +279,52 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// If the input is shorter than the length says, or as `body`.
+    #[inline]
     pub fn length_prefixed<T>(
         &mut self,
         body: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
+        let after = self.enter()?;
+        let value = body(self);
+        self.leave(after);
+        value
+    }
+
+    /// Goes on within a section behind its length; returns what follows it.
+    #[inline]
+    fn enter(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = self.u32()? as usize;
-        if length > self.remaining() {
-            return Err(self.truncated(length as u64));
-        }
-        let outer_end = std::mem::replace(&mut self.end, self.at + length);
-        let value = body(self)?;
-        self.at = self.end;
-        self.end = outer_end;
-        Ok(value)
+        let section = self.slice(length)?;
+        self.behind += self.rest.len();
+        Ok(std::mem::replace(&mut self.rest, section))
+    }
+
+    #[inline]
+    fn leave(&mut self, after: &'a [u8]) {
+        self.behind -= after.len();
+        self.rest = after;
     }
 
     /// Ends decoding.
     ///
     /// # Errors
     /// If bytes are left over.
-    pub fn finish(self) -> Result<(), DecodeError> {
+    pub fn finish(&self) -> Result<(), DecodeError> {
         match self.remaining() {
             0 => Ok(()),
             count => Err(self.error(DecodeErrorKind::TrailingBytes { count })),
         }
     }
 
+    /// Names an error, if no type within has.
+    #[cold]
+    fn name(&self, error: &mut DecodeError, name: &'static str) {
+        if error.type_name == self.type_name {
+            error.type_name = name;
+        }
+    }
+
+    #[inline]
     fn compat(&mut self, understood: u8) -> Result<(), DecodeError> {
         let compat = self.u8()?;
         if compat > understood {
@@ -277,7 +334,8 @@ impl<'a> Decoder<'a> {
     }
 
     #[cold]
-    fn truncated(&self, needed: u64) -> DecodeError {
+    fn truncated(&self, needed: usize) -> DecodeError {
+        let needed = needed as u64;
         self.error(DecodeErrorKind::Truncated { needed, available: self.remaining() })
     }
 }

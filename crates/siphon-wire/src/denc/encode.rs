@@ -1,5 +1,6 @@
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
+use super::Fixed;
 use crate::buf;
 use crate::types::Features;
 
@@ -26,16 +27,19 @@ pub trait Encode {
 /// ```
 #[derive(Debug)]
 pub struct Encoder {
-    buf: BytesMut,
+    buf: Vec<u8>,
     features: Features,
 }
 
+/// Bytes that [`Encoder::fixed`] appends at most.
+const MAX_FIXED: usize = 128;
+
 macro_rules! put {
-    ($($name:ident: $ty:ty, $put:ident;)*) => {$(
+    ($($name:ident: $ty:ty;)*) => {$(
         #[doc = concat!("Appends a little-endian `", stringify!($ty), "`.")]
         #[inline]
         pub fn $name(&mut self, value: $ty) {
-            self.buf.$put(value);
+            self.raw(&value.to_le_bytes());
         }
     )*};
 }
@@ -43,11 +47,11 @@ macro_rules! put {
 impl Encoder {
     /// An empty encoder for a peer with `features`.
     pub fn new(features: Features) -> Self {
-        Self::with_buffer(BytesMut::new(), features)
+        Self::with_buffer(Vec::new(), features)
     }
 
     /// An encoder that appends to `buf`, which [`Encoder::into_buffer`] gives back.
-    pub fn with_buffer(buf: BytesMut, features: Features) -> Self {
+    pub fn with_buffer(buf: Vec<u8>, features: Features) -> Self {
         Self { buf, features }
     }
 
@@ -81,29 +85,34 @@ impl Encoder {
         self.buf.is_empty()
     }
 
-    put! {
-        u8: u8, put_u8;
-        u16: u16, put_u16_le;
-        u32: u32, put_u32_le;
-        u64: u64, put_u64_le;
-        i8: i8, put_i8;
-        i16: i16, put_i16_le;
-        i32: i32, put_i32_le;
-        i64: i64, put_i64_le;
-        f32: f32, put_f32_le;
-        f64: f64, put_f64_le;
-    }
+    put! { u8: u8; u16: u16; u32: u32; u64: u64; i8: i8; i16: i16; i32: i32; i64: i64; f32: f32; f64: f64; }
 
     /// Appends a boolean: one byte, 0 or 1.
     #[inline]
     pub fn bool(&mut self, value: bool) {
-        self.buf.put_u8(u8::from(value));
+        self.u8(u8::from(value));
     }
 
     /// Appends bytes as they are, without a count.
     #[inline]
     pub fn raw(&mut self, bytes: &[u8]) {
-        self.buf.put_slice(bytes);
+        self.buf.extend_from_slice(bytes);
+    }
+
+    /// Appends values one behind the other, with one look at the room that there is.
+    ///
+    /// ```
+    /// use siphon_wire::{Encoder, types::Features};
+    /// let mut enc = Encoder::new(Features::ALL);
+    /// enc.fixed((1_u8, 2_u16, *b"name"));
+    /// assert_eq!(enc.finish(), b"\x01\x02\0name"[..]);
+    /// ```
+    #[inline]
+    pub fn fixed<T: Fixed>(&mut self, values: T) {
+        const { assert!(T::SIZE <= MAX_FIXED, "more than is appended at once") };
+        let mut bytes = [0; MAX_FIXED];
+        values.put(&mut bytes[..T::SIZE]);
+        self.raw(&bytes[..T::SIZE]);
     }
 
     /// Appends a container's element count.
@@ -129,31 +138,41 @@ impl Encoder {
     }
 
     /// Writes a versioned section around what `body` appends.
+    ///
+    /// # Panics
+    /// If `body` appends 4 GiB or more.
+    #[inline]
     pub fn versioned(&mut self, version: u8, compat: u8, body: impl FnOnce(&mut Self)) {
-        self.u8(version);
-        self.u8(compat);
-        self.length_prefixed(body);
+        self.fixed((version, compat, 0_u32));
+        self.behind_length(body);
     }
 
     /// Writes what `body` appends behind its own length as a `u32`.
     ///
     /// # Panics
     /// If `body` appends 4 GiB or more.
+    #[inline]
     pub fn length_prefixed(&mut self, body: impl FnOnce(&mut Self)) {
-        let at = self.buf.len();
         self.u32(0);
+        self.behind_length(body);
+    }
+
+    /// Sets the length that was written last to that of what `body` appends.
+    #[inline]
+    fn behind_length(&mut self, body: impl FnOnce(&mut Self)) {
+        let at = self.buf.len();
         body(self);
-        let length = u32::try_from(self.buf.len() - at - 4).expect("a section under 4 GiB");
-        self.buf[at..at + 4].copy_from_slice(&length.to_le_bytes());
+        let length = u32::try_from(self.buf.len() - at).expect("a section under 4 GiB");
+        self.buf[at - 4..at].copy_from_slice(&length.to_le_bytes());
     }
 
     /// What was written, as shared bytes.
     pub fn finish(self) -> Bytes {
-        self.buf.freeze()
+        self.buf.into()
     }
 
     /// What was written, as a buffer that can grow further.
-    pub fn into_buffer(self) -> BytesMut {
+    pub fn into_buffer(self) -> Vec<u8> {
         self.buf
     }
 }
@@ -175,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_given_buffer_is_appended_to() {
-        let mut enc = Encoder::with_buffer(BytesMut::from(&b"ab"[..]), Features::ALL);
+        let mut enc = Encoder::with_buffer(b"ab".to_vec(), Features::ALL);
         enc.length_prefixed(|enc| enc.bool(true));
         assert_eq!(enc.len(), 7);
         assert_eq!(&enc.into_buffer()[..], b"ab\x01\0\0\0\x01");

@@ -73,8 +73,9 @@ impl Decode for String {
     const MIN_SIZE: usize = 4;
 
     fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        let bytes = dec.bytes()?;
-        match std::str::from_utf8(&bytes) {
+        let len = dec.u32()?;
+        let bytes = dec.slice(len as usize)?;
+        match std::str::from_utf8(bytes) {
             Ok(text) => Ok(text.to_owned()),
             Err(_) => Err(dec.error(DecodeErrorKind::InvalidUtf8)),
         }
@@ -249,6 +250,7 @@ macro_rules! tuples {
 
             #[inline]
             fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+                dec.require(Self::MIN_SIZE)?;
                 Ok(($(dec.value::<$ty>()?,)+))
             }
         }

@@ -15,8 +15,10 @@
 mod decode;
 mod encode;
 mod error;
+mod fixed;
 mod impls;
 
 pub use decode::{Decode, Decoder};
 pub use encode::{Encode, Encoder};
 pub use error::{DecodeError, DecodeErrorKind};
+pub use fixed::Fixed;

@@ -7,6 +7,7 @@ use crate::{Decode, DecodeError, Decoder, Encode, Encoder};
 /// What kind of process takes part (`CEPH_ENTITY_TYPE_*` of `include/msgr.h`). Each is a bit, so
 /// that a set of kinds can be told in one byte too.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[denc(fixed)]
 pub struct EntityType(pub u8);
 
 const TYPE_NAMES: [(EntityType, &str); 6] = [
@@ -78,7 +79,7 @@ impl FromStr for EntityType {
 /// assert_eq!(EntityName::new(EntityType::CLIENT, EntityName::NEW).to_string(), "client.?");
 /// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-#[denc(name = "entity_name_t")]
+#[denc(name = "entity_name_t", fixed)]
 pub struct EntityName {
     /// The kind of process.
     pub kind: EntityType,

@@ -1,10 +1,11 @@
 use std::fmt;
 
 use super::{ByteString, EntityName};
-use crate::{Decode, DecodeError, Decoder, Encode, Encoder};
+use crate::{Decode, DecodeError, Decoder, Encode, Encoder, Fixed};
 
 /// A snapshot's number (`snapid_t`).
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[denc(fixed)]
 pub struct SnapId(pub u64);
 
 impl SnapId {
@@ -92,8 +93,7 @@ impl Encode for ObjectLocator {
         // Who does not know the hash would look for the object elsewhere.
         let compat = if self.hash == -1 { 3 } else { 6 };
         enc.versioned(6, compat, |enc| {
-            enc.i64(self.pool);
-            enc.i32(-1); // a preferred OSD, once
+            enc.fixed((self.pool, -1_i32)); // the latter was a preferred OSD once
             enc.value(&self.key);
             enc.value(&self.namespace);
             enc.i64(self.hash);
@@ -105,6 +105,7 @@ impl Decode for ObjectLocator {
     /// Version 1: pool and preferred OSD in 6 bytes, and an empty key.
     const MIN_SIZE: usize = 1 + 6 + 4;
 
+    #[inline]
     fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         dec.versioned_since("object_locator_t", 6, 3, 3, |dec, version| {
             let pool = if version < 2 {
@@ -112,8 +113,7 @@ impl Decode for ObjectLocator {
                 let _preferred = dec.i16()?;
                 pool
             } else {
-                let pool = dec.i64()?;
-                let _preferred = dec.i32()?;
+                let (pool, _preferred): (i64, i32) = dec.value()?;
                 pool
             };
             Ok(Self {
@@ -180,23 +180,30 @@ impl fmt::Debug for ReqId {
     }
 }
 
+impl Fixed for ReqId {
+    const SIZE: usize = 6 + EntityName::SIZE + 8 + 4;
+
+    #[inline]
+    fn put(self, out: &mut [u8]) {
+        (self.name, self.tid, self.incarnation).section(2, 2).put(out);
+    }
+}
+
 impl Encode for ReqId {
+    #[inline]
     fn encode(&self, enc: &mut Encoder) {
-        enc.versioned(2, 2, |enc| {
-            enc.value(&self.name);
-            enc.u64(self.tid);
-            enc.i32(self.incarnation);
-        });
+        enc.fixed(*self);
     }
 }
 
 impl Decode for ReqId {
-    const MIN_SIZE: usize = 6 + EntityName::MIN_SIZE + 8 + 4;
+    const MIN_SIZE: usize = Self::SIZE;
 
+    #[inline]
     fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         dec.versioned("osd_reqid_t", 2, |dec, _version| {
-            let (name, tid) = dec.value()?;
-            Ok(Self { name, incarnation: dec.i32()?, tid })
+            let (name, tid, incarnation) = dec.value()?;
+            Ok(Self { name, incarnation, tid })
         })
     }
 }

@@ -2,7 +2,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::ParseError;
-use crate::{Decode, DecodeError, Decoder, Encode, Encoder};
+use crate::{Decode, DecodeError, Decoder, Encode, Encoder, Fixed};
 
 /// A placement group (`pg_t`): its pool and its number within it.
 ///
@@ -22,6 +22,7 @@ pub struct PgId {
 
 /// Which part of an erasure-coded object (`shard_id_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[denc(fixed)]
 pub struct ShardId(pub i8);
 
 impl ShardId {
@@ -38,7 +39,7 @@ impl Default for ShardId {
 
 /// A shard of a placement group (`spg_t`), such as `3.1fs2`; `3.1f` if it is not sharded.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-#[denc(version = 1, name = "spg_t")]
+#[denc(version = 1, name = "spg_t", fixed)]
 pub struct SpgId {
     /// The placement group.
     pub pg: PgId,
@@ -109,24 +110,30 @@ impl FromStr for SpgId {
 }
 
 /// Behind a version that is always 1; it ends with what was a preferred OSD, now always -1.
+impl Fixed for PgId {
+    const SIZE: usize = 17;
+
+    #[inline]
+    fn put(self, out: &mut [u8]) {
+        (1_u8, self.pool, self.seed, -1_i32).put(out);
+    }
+}
+
 impl Encode for PgId {
+    #[inline]
     fn encode(&self, enc: &mut Encoder) {
-        enc.u8(1);
-        enc.u64(self.pool);
-        enc.u32(self.seed);
-        enc.i32(-1);
+        enc.fixed(*self);
     }
 }
 
 impl Decode for PgId {
-    const MIN_SIZE: usize = 17;
+    const MIN_SIZE: usize = Self::SIZE;
 
+    #[inline]
     fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         dec.typed("pg_t", |dec| {
-            let _version = dec.u8()?;
-            let pg = Self { pool: dec.u64()?, seed: dec.u32()? };
-            let _preferred = dec.i32()?;
-            Ok(pg)
+            let (_version, pool, seed, _preferred): (u8, u64, u32, i32) = dec.value()?;
+            Ok(Self { pool, seed })
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::{Decode, Encode};
 /// assert_eq!(Duration::from(Utime::new(2, 5)), Duration::new(2, 5));
 /// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-#[denc(name = "utime_t")]
+#[denc(name = "utime_t", fixed)]
 pub struct Utime {
     /// Whole seconds.
     pub sec: u32,

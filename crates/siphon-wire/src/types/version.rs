@@ -1,13 +1,15 @@
 use std::fmt;
 
-use crate::{Decode, DecodeError, Decoder, Encode, Encoder};
+use crate::{Decode, DecodeError, Decoder, Encode, Encoder, Fixed};
 
 /// The number of a map, which grows by one with each change (`epoch_t`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[denc(fixed)]
 pub struct Epoch(pub u32);
 
 /// The number of a change (`version_t`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[denc(fixed)]
 pub struct Version(pub u64);
 
 /// A change to an object: the map under which it was made, and its number (`eversion_t`).
@@ -57,21 +59,30 @@ impl fmt::Debug for EVersion {
     }
 }
 
+impl Fixed for EVersion {
+    const SIZE: usize = Version::SIZE + Epoch::SIZE;
+
+    #[inline]
+    fn put(self, out: &mut [u8]) {
+        (self.version, self.epoch).put(out);
+    }
+}
+
 impl Encode for EVersion {
     #[inline]
     fn encode(&self, enc: &mut Encoder) {
-        enc.value(&self.version);
-        enc.value(&self.epoch);
+        enc.fixed(*self);
     }
 }
 
 impl Decode for EVersion {
-    const MIN_SIZE: usize = 12;
+    const MIN_SIZE: usize = Self::SIZE;
 
+    #[inline]
     fn decode(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         dec.typed("eversion_t", |dec| {
-            let version = dec.value()?;
-            Ok(Self { epoch: dec.value()?, version })
+            let (version, epoch) = dec.value()?;
+            Ok(Self { epoch, version })
         })
     }
 }
