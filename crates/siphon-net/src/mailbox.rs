@@ -110,6 +110,7 @@ impl<M: 'static> MailSender<M> {
         }
     }
 
+    #[inline(never)]
     fn send_to_other(&self, mail: M) {
         let mut state = self.shared.lock();
         if state.closed {
@@ -128,7 +129,9 @@ impl<M: 'static> MailSender<M> {
 
     /// Sends, if the mailbox's owner does so itself; else gives the mail back. It must not overtake what
     /// came from elsewhere: with such mail there, it goes the same way.
-    #[inline]
+    ///
+    /// Inlined, so that the mail is written where it goes and moved nowhere before.
+    #[inline(always)]
     fn send_own(&self, mail: M) -> Option<M> {
         let mut mail = Some(mail);
         // It fails where the thread ends and drops what it has.
@@ -137,8 +140,9 @@ impl<M: 'static> MailSender<M> {
                 && *place == self.shared.place()
                 && !self.shared.has_mail.load(Ordering::Acquire)
                 && let Some(own) = own.downcast_ref::<RefCell<Vec<M>>>()
+                && let Some(mail) = mail.take()
             {
-                own.borrow_mut().extend(mail.take());
+                own.borrow_mut().push(mail);
             }
         });
         mail

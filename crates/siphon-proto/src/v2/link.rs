@@ -61,7 +61,7 @@ struct Transcript {
 #[derive(Debug)]
 enum Wire {
     Banner(BannerReader),
-    Framed { rx: Box<Disassembler>, tx: Assembler, revision: Revision },
+    Framed { rx: Box<Disassembler>, tx: Box<Assembler>, revision: Revision },
 }
 
 /// How far the handshake is. Each stage holds what is known then and not before.
@@ -387,7 +387,8 @@ impl Link2 {
         let protection = Protection::Crc { data: self.config.crc_data };
         let framing = Framing { revision, protection };
         let rx = Disassembler::new(framing, Limits::BEFORE_HELLO, self.config.pool.clone());
-        self.wire = Wire::Framed { rx: Box::new(rx), tx: Assembler::new(framing), revision };
+        let (rx, tx) = (Box::new(rx), Box::new(Assembler::new(framing)));
+        self.wire = Wire::Framed { rx, tx, revision };
         self.stage = Stage::Hello;
         let peer_addr = match &self.role {
             Role::Client { target, .. } => *target,
