@@ -424,6 +424,18 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_for_what_has_none_within() {
+        let input = Bytes::from_static(&[1, 2]);
+        let mut dec = Decoder::named("Message", &input);
+        assert_eq!(dec.u32().unwrap_err().type_name, "Message");
+        assert_eq!(dec.finish().unwrap_err().type_name, "Message");
+        let inner = dec.typed("inner_t", |dec| dec.require(3)).unwrap_err();
+        assert_eq!((inner.type_name, inner.offset), ("inner_t", 0));
+        assert_eq!(inner.kind, DecodeErrorKind::Truncated { needed: 3, available: 2 });
+        assert_eq!((dec.require(2), dec.remaining()), (Ok(()), 2));
+    }
+
+    #[test]
     fn left_over_bytes_are_an_error() {
         let error = error(&[1, 2, 3], |dec| dec.u8());
         assert_eq!(error.kind, DecodeErrorKind::TrailingBytes { count: 2 });
