@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use siphon_wire::types::Features;
-use siphon_wire::{Decode, DecodeErrorKind, Encode};
+use siphon_wire::{Decode, DecodeErrorKind, Encode, Encoder, Fixed};
 
 #[derive(Debug, PartialEq, Encode, Decode)]
 struct Plain {
@@ -31,6 +31,17 @@ struct Nothing;
 #[derive(Debug, PartialEq, Encode, Decode)]
 struct Borrowing(Plain, [u8; 3], (bool, Wrapped));
 
+#[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
+#[denc(fixed)]
+struct Place(u16, [u8; 3]);
+
+#[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
+#[denc(version = 2, compat = 1, name = "placed_t", fixed)]
+struct Placed {
+    place: Place,
+    number: i32,
+}
+
 #[track_caller]
 fn check<T: Encode + Decode + PartialEq + std::fmt::Debug>(value: T, wire: &'static [u8]) {
     assert_eq!(&value.to_bytes(Features::ALL)[..], wire);
@@ -50,6 +61,22 @@ fn a_version_makes_a_section() {
     let value = Versioned { number: 1, value: 2u8, second: Some(3), third: vec![4] };
     check(value, b"\x03\x02\x0a\0\0\0\x01\x02\x01\x03\x01\0\0\0\x04\0");
     check(Nothing, b"\x01\x01\0\0\0\0");
+}
+
+#[test]
+fn what_is_fixed_is_encoded_the_same_alone_and_in_a_run() {
+    let place = Place(1, *b"abc");
+    check(place, b"\x01\0abc");
+    let placed = Placed { place, number: -2 };
+    check(placed, b"\x02\x01\x09\0\0\0\x01\0abc\xfe\xff\xff\xff");
+    assert_eq!((Place::SIZE, Placed::SIZE), (5, 15));
+    let mut enc = Encoder::new(Features::ALL);
+    enc.fixed((placed, 7_u8, place));
+    let mut one_by_one = Encoder::new(Features::ALL);
+    one_by_one.value(&placed);
+    one_by_one.u8(7);
+    one_by_one.value(&place);
+    assert_eq!(enc.finish(), one_by_one.finish());
 }
 
 #[test]

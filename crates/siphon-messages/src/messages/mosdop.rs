@@ -10,7 +10,8 @@ use siphon_wire::{DecodeError, Decoder, Encoder};
 
 use super::{check_version, encode_front};
 use crate::osd::{
-    OsdFlags, OsdOp, OsdOpCode, OtelTrace, decode_ops, encode_ops, merge_data, print_ops,
+    DataCursor, OsdFlags, OsdOp, OsdOpCode, OtelTrace, decode_ops, encode_ops, merge_data,
+    print_ops,
 };
 use crate::{MessageError, TypedMessage, msg_type};
 
@@ -289,7 +290,8 @@ impl MOSDOp {
         let (client_inc, mtime) = dec.value()?;
         let (locator, oid) = (dec.value()?, dec.value()?);
         let count = dec.u16()?;
-        let (ops, loose_data) = decode_ops(dec, count.into(), Some(data))?;
+        let mut data = DataCursor::new(data);
+        let ops = decode_ops(dec, count.into(), Some(&mut data))?;
         let (snapid, snap_seq) = dec.value()?;
         let snaps = dec.value()?;
         let (retry_attempt, _features): (i32, u64) = dec.value()?;
@@ -308,7 +310,7 @@ impl MOSDOp {
             locator,
             oid,
             ops,
-            loose_data,
+            loose_data: data.rest(),
             snapid,
             snap_seq,
             snaps,
@@ -330,7 +332,9 @@ impl MOSDOp {
         request.hash = raw_pg.seed;
         request.oid = dec.value()?;
         let count = dec.u16()?;
-        (request.ops, request.loose_data) = decode_ops(dec, count.into(), Some(data))?;
+        let mut data = DataCursor::new(data);
+        request.ops = decode_ops(dec, count.into(), Some(&mut data))?;
+        request.loose_data = data.rest();
         request.snapid = dec.value()?;
         request.snap_seq = dec.value()?;
         request.snaps = dec.value()?;

@@ -8,7 +8,7 @@ use siphon_wire::types::{
 use siphon_wire::{DecodeError, Decoder, Encoder};
 
 use super::{MOSDOp, check_version, encode_front};
-use crate::osd::{OsdFlags, OsdOp, decode_ops, encode_ops, merge_data, print_ops};
+use crate::osd::{DataCursor, OsdFlags, OsdOp, decode_ops, encode_ops, merge_data, print_ops};
 use crate::{TypedMessage, msg_type};
 
 /// An OSD's answer to an [`MOSDOp`], of whose transaction it is.
@@ -141,7 +141,8 @@ impl MOSDOpReply {
         // 64 bits of which Ceph has never used the upper half.
         let (flags, result): (u64, i32) = dec.value()?;
         let (bad_replay_version, osdmap_epoch, count): (EVersion, _, _) = dec.value()?;
-        let (mut ops, _) = decode_ops(dec, count, (version >= 4).then_some(data))?;
+        let mut data = (version >= 4).then(|| DataCursor::new(data));
+        let mut ops = decode_ops(dec, count, data.as_mut())?;
         let retry_attempt = if version >= 3 { dec.i32()? } else { -1 };
         if version >= 4 {
             for op in &mut ops {

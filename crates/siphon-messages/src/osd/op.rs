@@ -140,47 +140,46 @@ pub(crate) fn merge_data(ops: &[OsdOp]) -> Rope {
     merged
 }
 
-/// Reads `count` operations, and gives each its part of the message's `data`, if there is one:
-/// what it announces, in order. Bytes that none announces come back beside them.
+/// Reads `count` operations, and gives each its part of the message's data, if there is some: what it
+/// announces, in order.
 pub(crate) fn decode_ops(
     dec: &mut Decoder<'_>,
     count: u32,
-    data: Option<&Rope>,
-) -> Result<(Vec<OsdOp>, Rope), DecodeError> {
+    mut data: Option<&mut DataCursor<'_>>,
+) -> Result<Vec<OsdOp>, DecodeError> {
     let available = dec.remaining();
     if count as usize > available / ENCODED_LEN {
         return Err(dec.error(DecodeErrorKind::ImpossibleCount { count, available }));
     }
     let mut ops = Vec::with_capacity(count as usize);
-    let mut cursor = data.map(Cursor::new);
     dec.typed("ceph_osd_op", |dec| {
         for _ in 0..count {
             dec.require(ENCODED_LEN)?;
             let (code, flags) = (OsdOpCode(dec.u16()?), OsdOpFlags(dec.u32()?));
             let (args, len) = (dec.array()?, dec.u32()?);
-            let mut data = Rope::new();
-            if let Some(cursor) = &mut cursor {
-                cursor.take(len as usize, &mut data).map_err(|available| {
+            let mut op = OsdOp { code, flags, args, data: Rope::new(), rval: 0 };
+            if let Some(data) = &mut data {
+                data.take(len as usize, &mut op.data).map_err(|available| {
                     dec.error(DecodeErrorKind::Truncated { needed: len.into(), available })
                 })?;
             }
-            ops.push(OsdOp { code, flags, args, data, rval: 0 });
+            ops.push(op);
         }
         Ok(())
     })?;
-    Ok((ops, cursor.map(Cursor::rest).unwrap_or_default()))
+    Ok(ops)
 }
 
 /// Takes a rope apart from its front, passing each segment once however many parts there are.
-struct Cursor<'a> {
+pub(crate) struct DataCursor<'a> {
     segments: &'a [Bytes],
     /// Bytes of the first segment that were taken.
     taken: usize,
     remaining: usize,
 }
 
-impl<'a> Cursor<'a> {
-    fn new(rope: &'a Rope) -> Self {
+impl<'a> DataCursor<'a> {
+    pub(crate) fn new(rope: &'a Rope) -> Self {
         Self { segments: rope.segments(), taken: 0, remaining: rope.len() }
     }
 
@@ -204,7 +203,8 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    fn rest(mut self) -> Rope {
+    /// What nobody has taken.
+    pub(crate) fn rest(mut self) -> Rope {
         let mut rest = Rope::new();
         // As many as there are can be taken.
         let _ = self.take(self.remaining, &mut rest);
@@ -361,6 +361,12 @@ mod tests {
         segments.iter().map(|segment| Bytes::from_static(segment)).collect()
     }
 
+    fn decode(wire: &Bytes, count: u32, data: &Rope) -> Result<(Vec<OsdOp>, Rope), DecodeError> {
+        let mut data = DataCursor::new(data);
+        let ops = decode_ops(&mut Decoder::new(wire), count, Some(&mut data))?;
+        Ok((ops, data.rest()))
+    }
+
     #[test]
     fn an_operation_takes_38_bytes() {
         let mut enc = Encoder::new(Features::ALL);
@@ -371,7 +377,7 @@ mod tests {
         let expected = b"\x01\x22\0\0\0\0\0\x10\0\0\0\0\0\0\x03\0\0\0\0\0\0\0";
         assert_eq!(&wire[..22], expected);
         assert_eq!(&wire[34..], [3, 0, 0, 0]);
-        let (decoded, rest) = decode_ops(&mut Decoder::new(&wire), 1, Some(&op.data)).unwrap();
+        let (decoded, rest) = decode(&wire, 1, &op.data).unwrap();
         assert_eq!((decoded, rest), (vec![op], Rope::new()));
     }
 
@@ -383,13 +389,13 @@ mod tests {
         encode_ops(&mut enc, &ops);
         let wire = enc.finish();
         let data = rope(&[b"abc", b"de", b"fg-rest"]);
-        let (decoded, rest) = decode_ops(&mut Decoder::new(&wire), 4, Some(&data)).unwrap();
+        let (decoded, rest) = decode(&wire, 4, &data).unwrap();
         assert_eq!(decoded, ops);
         assert_eq!(rest, b"-rest"[..]);
         assert_eq!(decoded[2].data.segments()[1].as_ptr(), data.segments()[1].as_ptr());
         assert_eq!(merge_data(&ops), rope(&[b"abcdefg"]));
 
-        let error = decode_ops(&mut Decoder::new(&wire), 4, Some(&rope(&[b"abcde"]))).unwrap_err();
+        let error = decode(&wire, 4, &rope(&[b"abcde"])).unwrap_err();
         assert_eq!(error.kind, DecodeErrorKind::Truncated { needed: 4, available: 3 });
         let error = decode_ops(&mut Decoder::new(&wire), 5, None).unwrap_err();
         assert!(matches!(error.kind, DecodeErrorKind::ImpossibleCount { count: 5, .. }));

@@ -160,8 +160,9 @@ impl<'a> Decoder<'a> {
         self.slice(len).map(|_| ())
     }
 
+    /// The next `len` bytes, without a share in them.
     #[inline]
-    pub(super) fn slice(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn slice(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         match self.rest.split_at_checked(len) {
             Some((bytes, rest)) => {
                 self.rest = rest;
@@ -217,11 +218,10 @@ impl<'a> Decoder<'a> {
         name: &'static str,
         body: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
-        let mut value = body(self);
-        if let Err(error) = &mut value {
-            self.name(error, name);
+        match body(self) {
+            Ok(value) => Ok(value),
+            Err(error) => Err(self.within(name, error)),
         }
-        value
     }
 
     /// Reads a versioned section: `body` gets the encoded version and sees the section only; what
@@ -316,12 +316,12 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Names an error, if no type within has.
+    /// An error of a body: named, if no type within has one. It is taken by value: where the body's whole
+    /// result were lent, it would have to lie in memory.
     #[cold]
-    fn name(&self, error: &mut DecodeError, name: &'static str) {
-        if error.type_name == self.type_name {
-            error.type_name = name;
-        }
+    fn within(&self, name: &'static str, error: DecodeError) -> DecodeError {
+        let unnamed = error.type_name == self.type_name;
+        DecodeError { type_name: if unnamed { name } else { error.type_name }, ..error }
     }
 
     #[inline]
@@ -421,6 +421,18 @@ mod tests {
             })
         });
         assert_eq!((error.type_name, error.offset), ("outer_t", 1));
+    }
+
+    #[test]
+    fn a_name_is_for_what_has_none_within() {
+        let input = Bytes::from_static(&[1, 2]);
+        let mut dec = Decoder::named("Message", &input);
+        assert_eq!(dec.u32().unwrap_err().type_name, "Message");
+        assert_eq!(dec.finish().unwrap_err().type_name, "Message");
+        let inner = dec.typed("inner_t", |dec| dec.require(3)).unwrap_err();
+        assert_eq!((inner.type_name, inner.offset), ("inner_t", 0));
+        assert_eq!(inner.kind, DecodeErrorKind::Truncated { needed: 3, available: 2 });
+        assert_eq!((dec.require(2), dec.remaining()), (Ok(()), 2));
     }
 
     #[test]

@@ -276,16 +276,15 @@ impl EntityAddr {
     /// The form that `MSG_ADDR2` brought, behind its marker.
     fn decode_addr2(dec: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         dec.versioned("entity_addr_t", 1, |dec, _version| {
-            let kind = AddrType(dec.u32()?);
-            let nonce = dec.u32()?;
-            let len = dec.u32()? as usize;
+            let (kind, nonce, len): (u32, u32, u32) = dec.value()?;
+            let (kind, len) = (AddrType(kind), len as usize);
             if len == 0 {
                 return Ok(Self { kind, nonce, sockaddr: RawSockaddr::UNSPEC });
             }
             let mut sockaddr = RawSockaddr { family: dec.u16()?, data: [0; _] };
             match len.checked_sub(2) {
                 Some(len) if len <= sockaddr.data_len() => {
-                    sockaddr.data[..len].copy_from_slice(&dec.raw(len)?);
+                    sockaddr.data[..len].copy_from_slice(dec.slice(len)?);
                     Ok(Self { kind, nonce, sockaddr })
                 }
                 _ => Err(dec.invalid("a sockaddr's length", len as u64)),
@@ -318,11 +317,8 @@ impl Encode for EntityAddr {
         };
         enc.u8(MARKER_ADDR2);
         enc.versioned(1, 1, |enc| {
-            enc.u32(kind.0);
-            enc.u32(self.nonce);
             let data = &self.sockaddr.data[..self.sockaddr.data_len()];
-            enc.count(2 + data.len());
-            enc.u16(self.sockaddr.family);
+            enc.fixed((kind.0, self.nonce, 2 + data.len() as u32, self.sockaddr.family));
             enc.raw(data);
         });
     }
