@@ -586,6 +586,7 @@ impl Shared {
             policies: Arc::clone(&self.policies),
             banner_features: self.banner_features,
             crc_data: config.ms_crc_data,
+            copied: self.stack.copied(),
             limits: self.limits,
             rekey_after: self.rekey_after,
             compression: self.compression.clone().unwrap_or_else(|| compression(&config)),

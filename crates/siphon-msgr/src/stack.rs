@@ -8,6 +8,7 @@ use siphon_net::{
     CongestionControl, Driver, EventCenter, GidChoice, Handler, MailSender, NetworkStack,
     RdmaConnect, RdmaDevice, RdmaOptions, StackKind, Wait, Worker, Workers, mailbox, rdma_gid,
 };
+use siphon_proto::ConnectionConfig;
 use siphon_wire::types::{EntityAddrVec, EntityType};
 
 use crate::connection::{Connection, ConnectionId};
@@ -139,6 +140,16 @@ impl Stack {
     /// The device of an RDMA stack: what it counted, and registered buffers to send from.
     pub fn rdma(&self) -> Option<&RdmaDevice> {
         self.inner.rdma.as_ref()
+    }
+
+    /// Segments of up to so many bytes are copied behind their headers.
+    pub(crate) fn copied(&self) -> usize {
+        /// What is longer may be sent from registered memory as it is; anything else is copied there.
+        const BY_RDMA: usize = 1 << 10;
+        match self.rdma() {
+            Some(_) => BY_RDMA,
+            None => ConnectionConfig::COPIED,
+        }
     }
 
     /// Whether its workers have threads of their own.

@@ -369,7 +369,7 @@ impl Link2 {
     /// Moves everything queued to the end of `out`.
     pub(crate) fn transmit(&mut self, out: &mut Rope) {
         if let Wire::Framed { tx, .. } = &mut self.wire {
-            tx.flush(&mut self.out);
+            tx.finish(&mut self.out);
         }
         out.append(&mut self.out);
     }
@@ -387,7 +387,8 @@ impl Link2 {
         let protection = Protection::Crc { data: self.config.crc_data };
         let framing = Framing { revision, protection };
         let rx = Disassembler::new(framing, Limits::BEFORE_HELLO, self.config.pool.clone());
-        let (rx, tx) = (Box::new(rx), Box::new(Assembler::new(framing)));
+        let (rx, mut tx) = (Box::new(rx), Box::new(Assembler::new(framing)));
+        tx.copy_up_to(self.config.copied);
         self.wire = Wire::Framed { rx, tx, revision };
         self.stage = Stage::Hello;
         let peer_addr = match &self.role {

@@ -69,10 +69,24 @@ impl ChunkRing {
         self.current = self.renew(spent);
     }
 
+    /// What is left of the chunk in use, if that holds `len` bytes, else another chunk.
+    fn take_rest(&mut self, len: usize) -> BytesMut {
+        if len > self.current.capacity() {
+            self.next_chunk();
+        }
+        std::mem::take(&mut self.current)
+    }
+
+    /// Goes on with what is left of a chunk.
+    fn put_rest(&mut self, rest: BytesMut) {
+        debug_assert!(rest.is_empty(), "what is in it would be lost");
+        self.current = rest;
+    }
+
     /// Takes what is left of a chunk that was used up, and gives one of which nothing is used.
     ///
     /// `spent` may be a buffer of another origin: it takes part from now on.
-    pub fn renew(&mut self, spent: BytesMut) -> BytesMut {
+    fn renew(&mut self, spent: BytesMut) -> BytesMut {
         debug_assert!(spent.is_empty(), "what is in it would be lost");
         self.spent.push_back(spent);
         let free = self.spent.iter_mut().position(|chunk| chunk.try_reclaim(self.chunk));
@@ -108,6 +122,8 @@ impl fmt::Debug for ChunkRing {
 const SHORT: (usize, usize) = (16 << 10, 16);
 /// The same for those that begin at a page: eight pages, and what it takes to find the first.
 const SHORT_PAGES: (usize, usize) = (9 * PAGE, 16);
+/// The same for frames that are put together.
+const GATHERING: (usize, usize) = (64 << 10, 12);
 /// What is encoded and longer than this has memory of its own, in bytes.
 const MAX_SHARED: usize = 1024;
 
@@ -115,6 +131,7 @@ const MAX_SHARED: usize = 1024;
 struct Short {
     any: RefCell<ChunkRing>,
     pages: RefCell<ChunkRing>,
+    gathering: RefCell<ChunkRing>,
     /// Where it encodes.
     scratch: Cell<Vec<u8>>,
 }
@@ -125,6 +142,7 @@ thread_local! {
     static SHORT_BUFFERS: Short = Short {
         any: RefCell::new(ChunkRing::new(SHORT.0, SHORT.1)),
         pages: RefCell::new(ChunkRing::new(SHORT_PAGES.0, SHORT_PAGES.1)),
+        gathering: RefCell::new(ChunkRing::new(GATHERING.0, GATHERING.1)),
         scratch: Cell::new(Vec::new()),
     };
 }
@@ -143,6 +161,40 @@ pub fn take_short(len: usize, page_at: Option<usize>) -> BytesMut {
         let ring = if page_at.is_some() { &short.pages } else { &short.any };
         ring.borrow_mut().take(len, page_at)
     })
+}
+
+/// The longest that [`take_gathering`] gives, in bytes.
+pub const MAX_GATHERING: usize = GATHERING.0;
+
+/// An empty buffer in which a train of frames is put together, and which holds at least `len` bytes, at
+/// most [`MAX_GATHERING`]. Without `spent` it is what is left of the thread's chunk, for who gives back what he
+/// leaves ([`put_gathering`]); with it another chunk, and `spent` is what was left of the one before.
+///
+/// A thread keeps at most 13 chunks of 64 KiB, whoever sends: a connection holds none between two trains.
+///
+/// ```
+/// use siphon_wire::buf::{put_gathering, take_gathering};
+///
+/// let mut buffer = take_gathering(5, None);
+/// buffer.extend_from_slice(b"bytes");
+/// let train = buffer.split().freeze();
+/// put_gathering(buffer);
+/// assert_eq!(train, "bytes");
+/// ```
+pub fn take_gathering(len: usize, spent: Option<BytesMut>) -> BytesMut {
+    debug_assert!(len <= MAX_GATHERING, "{len} bytes do not fit");
+    SHORT_BUFFERS.with(|short| {
+        let mut ring = short.gathering.borrow_mut();
+        match spent {
+            Some(spent) => ring.renew(spent),
+            None => ring.take_rest(len),
+        }
+    })
+}
+
+/// Gives back what is left of what [`take_gathering`] gave: nothing may be in it.
+pub fn put_gathering(rest: BytesMut) {
+    SHORT_BUFFERS.with(|short| short.gathering.borrow_mut().put_rest(rest));
 }
 
 /// The bytes that `fill` appends to an empty buffer. In a steady state, short ones ask nothing of the

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use siphon_wire::buf::{ChunkRing, Rope, SegmentPool};
+use siphon_wire::buf::{MAX_GATHERING, Rope, SegmentPool, put_gathering, take_gathering};
 use siphon_wire::crc32c::crc32c;
 
 use super::header::MessageHeader2;
@@ -12,17 +12,11 @@ use super::{
     preamble_crc,
 };
 use crate::SessionCounters;
+use crate::config::ConnectionConfig;
 use crate::message::Payload;
 use crate::v2::compression::{Agreed, FLAG_COMPRESSED, FrameCompressor};
 
-/// Segments up to this many bytes are copied behind their headers: one entry of a vectored write
-/// costs more than the copy.
-const COPY_MAX: usize = 1024;
-/// Size in bytes of the buffers that headers and small segments gather in, once messages are sent.
-const GATHER: usize = 16 << 10;
-/// Most such buffers that are kept while what gathered in them is on its way.
-const MAX_GATHERED: usize = 12;
-/// Size before that: a handshake's frames are few and short.
+/// Size in bytes of the buffer that a handshake's frames gather in, which are few and short.
 const GATHER_CONTROL: usize = 512;
 
 /// Writes frames. What is small gathers in one buffer across frames, what is large goes into the
@@ -31,9 +25,12 @@ const GATHER_CONTROL: usize = 512;
 pub struct Assembler {
     framing: Framing,
     gather: BytesMut,
-    ring: ChunkRing,
-    /// Size of the next buffer.
-    next: usize,
+    /// It is the thread's ([`take_gathering`]).
+    of_thread: bool,
+    /// Messages are sent, which are worth a large buffer.
+    is_busy: bool,
+    /// Segments up to so many bytes are copied.
+    copied: usize,
     preambles: Preambles,
     seal: Option<Box<SealTo>>,
     /// Where it was agreed on.
@@ -64,12 +61,19 @@ impl Assembler {
         Self {
             framing,
             gather: BytesMut::new(),
-            ring: ChunkRing::new(GATHER, MAX_GATHERED),
-            next: GATHER_CONTROL,
+            of_thread: false,
+            is_busy: false,
+            copied: ConnectionConfig::COPIED,
             preambles: Preambles::new(),
             seal: None,
             compressor: None,
         }
+    }
+
+    /// Copies segments of up to so many bytes, and leaves longer ones where they are;
+    /// [`ConnectionConfig::COPIED`] if it is not said.
+    pub fn copy_up_to(&mut self, bytes: usize) {
+        self.copied = bytes;
     }
 
     /// Seals every frame from here on.
@@ -130,7 +134,7 @@ impl Assembler {
 
     /// Appends a message to `out`, whose lengths were checked against [`super::Limits`].
     pub fn message(&mut self, header: &MessageHeader2, payload: &Payload, out: &mut Rope) {
-        self.next = GATHER;
+        self.is_busy = true;
         let first = header.encode();
         if let Some(compressor) = &mut self.compressor {
             let rope = |bytes: &Bytes| Rope::from(bytes.clone());
@@ -195,9 +199,21 @@ impl Assembler {
             compressor.release();
         }
         if self.gather.is_empty() {
+            self.put_back();
             self.gather = BytesMut::new();
-            self.ring = ChunkRing::new(GATHER, MAX_GATHERED);
-            self.next = GATHER_CONTROL;
+            self.is_busy = false;
+        }
+    }
+
+    /// Hands what gathered so far to `out`, and the buffer to who sends next.
+    pub fn finish(&mut self, out: &mut Rope) {
+        self.flush(out);
+        self.put_back();
+    }
+
+    fn put_back(&mut self) {
+        if std::mem::take(&mut self.of_thread) {
+            put_gathering(std::mem::take(&mut self.gather));
         }
     }
 
@@ -223,10 +239,12 @@ impl Assembler {
         if self.has_room(additional) {
             return;
         }
-        if self.gather.is_empty() && self.next == GATHER && additional <= GATHER {
-            self.gather = self.ring.renew(std::mem::take(&mut self.gather));
+        if self.gather.is_empty() && self.is_busy && additional <= MAX_GATHERING {
+            let spent = std::mem::take(&mut self.gather);
+            self.gather = take_gathering(additional, self.of_thread.then_some(spent));
+            self.of_thread = true;
         } else {
-            self.gather.reserve(additional.max(self.next));
+            self.gather.reserve(additional.max(GATHER_CONTROL));
         }
     }
 
@@ -327,7 +345,7 @@ impl Assembler {
 
     /// Appends a piece of a segment.
     fn piece(&mut self, piece: &Bytes, out: &mut Rope) {
-        if piece.len() <= COPY_MAX {
+        if piece.len() <= self.copied {
             self.make_room(piece.len(), out);
             self.gather.put_slice(piece);
         } else {
