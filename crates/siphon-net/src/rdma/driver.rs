@@ -45,7 +45,7 @@ pub(super) const CM_STEP_MS: i32 = 5000;
 /// How often a worker looks whether the device is still there.
 const LOOKS: Duration = Duration::from_secs(1);
 /// Polls for completions between looks at the clock, with which whoever else is runnable has a turn.
-const POLLS_AT_ONCE: usize = 16;
+const POLLS_AT_ONCE: usize = 64;
 /// While completions come, descriptors are looked at in one of so many waits.
 const WAITS_WITHOUT_LOOK: usize = 16;
 /// How long it polls without a look at descriptors, which tell of connecting.
