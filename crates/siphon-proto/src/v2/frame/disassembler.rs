@@ -394,8 +394,9 @@ impl Disassembler {
         if let Some((late, crcs)) = epilogue[..epilogue_len].split_first() {
             let (front, behind) = payload.split_at(front);
             let (middle, data) = behind.split_at(middle);
-            for (segment, expected) in [front, middle, data].into_iter().zip(crcs.chunks_exact(4)) {
-                if framing.data_crc() && !segment.is_empty() {
+            let segments = [front, middle, data].into_iter().take(frame.count - 1);
+            for (segment, expected) in segments.zip(crcs.chunks_exact(4)) {
+                if framing.data_crc() {
                     let crc = crc32c(SEGMENT_SEED, segment);
                     if crc.to_le_bytes() != *expected {
                         return None;
