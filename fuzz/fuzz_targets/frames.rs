@@ -147,6 +147,11 @@ fn in_pieces(framing: Framing, flags: u8, stream: &[u8], pieces: Pieces<'_>) -> 
 
 fn feed_all(disassembler: &mut Disassembler, mut input: Input<'_>, outcome: &mut Outcome) {
     loop {
+        // As a connection does it.
+        if let Some(message) = disassembler.next_message(&mut input) {
+            outcome.frames.push(Frame::Message(message).into());
+            continue;
+        }
         match disassembler.feed(&mut input) {
             Ok(Some(frame)) => outcome.frames.push(frame.into()),
             Ok(None) if disassembler.announced().is_some() => {

@@ -120,7 +120,10 @@ impl Connection {
         self.check(&message)?;
         match self.inner.outgoing.try_get(held(&message)) {
             Some(got) => message.set_charge(got),
-            None => return Err(SendError::Full(message)),
+            None => {
+                self.notice_end()?;
+                return Err(SendError::Full(message));
+            }
         }
         trace::sent(self, &message);
         self.mail(Mail::Send(self.inner.id, message));
@@ -136,13 +139,32 @@ impl Connection {
     pub async fn send_async(&self, message: impl Into<OutMessage>) -> Result<(), SendError> {
         let mut message = message.into();
         self.check(&message)?;
-        let grant = Room { throttle: &self.inner.outgoing, amount: held(&message), waker: None };
-        let grant = grant.await;
-        self.check(&message)?; // it may have ended while we waited
-        message.set_charge(grant.into_got());
+        let got = match self.inner.outgoing.try_get(held(&message)) {
+            Some(got) => got,
+            None => {
+                self.notice_end()?;
+                let throttle = &self.inner.outgoing;
+                let grant = Room { throttle, amount: held(&message), waker: None }.await;
+                self.check(&message)?; // it may have ended while we waited
+                grant.into_got()
+            }
+        };
+        message.set_charge(got);
         trace::sent(self, &message);
         self.mail(Mail::Send(self.inner.id, message));
         Ok(())
+    }
+
+    /// A worker that ended without having taken this connection told nobody: then it is closed here, before
+    /// somebody waits for what it will not give back.
+    fn notice_end(&self) -> Result<(), SendError> {
+        if self.inner.worker.is_closed() {
+            self.set_closed(CloseReason::Shutdown);
+        }
+        match self.inner.closed.get() {
+            Some(reason) => Err(SendError::Closed(reason.clone())),
+            None => Ok(()),
+        }
     }
 
     fn check(&self, message: &OutMessage) -> Result<(), SendError> {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use common::{HUNG, bound, context, next_message, osd};
 use siphon_common::Context;
 use siphon_msgr::{Connection, Messenger, SendError, Stack};
+use siphon_net::StackKind;
 use siphon_proto::{MessageHeader, OutMessage, Payload, Policy};
 use siphon_wire::types::{EntityAddrVec, EntityName, EntityType};
 
@@ -62,16 +63,41 @@ fn whoever_waits_for_room_learns_of_the_end() {
     let sent = fill(&connection);
     assert!((10..=20).contains(&sent), "{sent} messages of 1,000 bytes and what they take");
     assert!(connection.outgoing_bytes() <= BOUND);
-    let mut waiting = [1000, 1001, 1002].map(|tid| Box::pin(connection.send_async(message(tid))));
-    for future in &mut waiting {
-        assert!(future.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())).is_pending());
-    }
-    connection.mark_down();
-    for future in waiting {
-        assert!(matches!(pollster::block_on(future), Err(SendError::Closed(_))));
-    }
+    std::thread::scope(|scope| {
+        let waiting: Vec<_> = (1000..1003)
+            .map(|tid| {
+                let connection = &connection;
+                scope.spawn(move || pollster::block_on(connection.send_async(message(tid))))
+            })
+            .collect();
+        connection.mark_down();
+        for thread in waiting {
+            assert!(matches!(thread.join().unwrap(), Err(SendError::Closed(_))));
+        }
+    });
     assert_eq!(connection.outgoing_bytes(), 0);
     pollster::block_on(client.shutdown());
+}
+
+/// Its worker ended, by itself or before it had taken the connection.
+#[test]
+fn nobody_waits_for_a_worker_that_has_ended() {
+    let context = context(|_| {});
+    let driver = StackKind::Posix.driver().unwrap();
+    let (stack, mut workers) = Stack::stepped(vec![driver]);
+    let client = client(&context, &stack, Policy::LOSSLESS_CLIENT);
+    let addrs: EntityAddrVec = "v2:127.0.0.1:1/0".parse().unwrap();
+    let taken = client.connect_to(EntityType::OSD, addrs.clone());
+    workers[0].step().unwrap();
+    let untaken = client.connect_to(EntityType::MON, addrs);
+    drop(workers);
+    assert!(taken.close_reason().is_some());
+    for connection in [taken, untaken] {
+        let sent = (0..1000).map(|tid| pollster::block_on(connection.send_async(message(tid))));
+        let end = sent.into_iter().find_map(Result::err);
+        assert!(matches!(end, Some(SendError::Closed(_))), "{end:?}");
+        assert!(matches!(connection.send(message(1)), Err(SendError::Closed(_))));
+    }
 }
 
 #[test]

@@ -97,7 +97,8 @@ pub struct ConnectionConfig {
     /// Whether message payloads are checksummed (`ms_crc_data`).
     pub crc_data: bool,
     /// Segments of up to so many bytes are copied behind their headers, longer ones sent from where they are:
-    /// [`COPIED`](Self::COPIED), or less over a transport that sends from registered memory.
+    /// [`COPIED`](Self::COPIED), or less over a transport that sends from registered memory. msgr1 has a
+    /// bound of its own, 1 KiB.
     pub copied: usize,
     /// Longest segments once a session is open.
     pub limits: Limits,

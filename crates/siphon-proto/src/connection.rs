@@ -562,6 +562,7 @@ impl Connection {
             // What follows a step that waits again must not overtake what it left.
             if self.stash.is_empty() { self.consume(now, input) } else { self.stash(input) }?;
         }
+        self.session.settle();
         Ok(())
     }
 

@@ -110,7 +110,7 @@ pub struct MessageParts {
     /// When it began to wait to be sent.
     pub(crate) queued_at: Option<Instant>,
     /// What was taken for it of its sender's throttle.
-    charge: u64,
+    charge: Charge,
     /// What encodes the payload of a message to be sent, if that depends on the peer.
     deferred: Option<Arc<dyn EncodePayload>>,
 }
@@ -167,7 +167,7 @@ impl MessageParts {
         *grants = Grants::default();
         *wire_len = 0;
         *queued_at = None;
-        *charge = 0;
+        *charge = Charge::default();
         *deferred = None;
     }
 }
@@ -201,6 +201,16 @@ pub struct Grants {
 }
 
 impl Clone for Grants {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+/// What was taken of a throttle for a message to be sent. A clone has nothing, as one of [`Grants`].
+#[derive(Debug, Default)]
+struct Charge(u64);
+
+impl Clone for Charge {
     fn clone(&self) -> Self {
         Self::default()
     }
@@ -249,12 +259,12 @@ impl OutMessage {
     /// What was taken for it of the throttle that [`Connection::set_outgoing`](crate::Connection::set_outgoing)
     /// told of ([`Throttle::try_get`](crate::Throttle::try_get)).
     pub fn set_charge(&mut self, got: u64) {
-        self.0.charge = got;
+        self.0.charge = Charge(got);
     }
 
     /// The same: 0 unless it was set.
     pub fn charge(&self) -> u64 {
-        self.0.charge
+        self.0.charge.0
     }
 
     /// It waits to be sent from now on.
@@ -286,7 +296,7 @@ impl OutMessage {
     /// The message as a peer with `features` would receive it, without what it holds of throttles.
     pub fn deliver(self, features: Features) -> Message {
         let Self(mut message) = self;
-        (message.grants, message.charge) = (Grants::default(), 0);
+        (message.grants, message.charge) = Default::default();
         if let Some(body) = message.deferred.take() {
             message.payload = body.encode_payload(features, &mut message.header);
         }
@@ -297,7 +307,7 @@ impl OutMessage {
 impl From<Message> for OutMessage {
     fn from(mut message: Message) -> Self {
         (message.seq, message.wire_len) = (0, 0);
-        (message.grants, message.charge) = (Grants::default(), 0);
+        (message.grants, message.charge) = Default::default();
         Self(message)
     }
 }

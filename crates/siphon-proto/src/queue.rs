@@ -3,6 +3,9 @@ use std::collections::VecDeque;
 use crate::message::OutMessage;
 use crate::weighted::WeightedQueue;
 
+/// Most messages for which an empty queue keeps room, of 8 bytes each.
+const MAX_IDLE: usize = 1024;
+
 /// Messages that wait to be sent: by priority as [`WeightedQueue`] says, in order within each.
 ///
 /// A message costs the length of its payload. One that is not encoded yet costs the least there is.
@@ -35,10 +38,13 @@ impl OutQueue {
 
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<OutMessage> {
-        match self.alike.pop_front() {
-            None => self.mixed.pop().map(|((), message)| message),
-            message => message,
+        let Some(message) = self.alike.pop_front() else {
+            return self.mixed.pop().map(|((), message)| message);
+        };
+        if self.alike.is_empty() && self.alike.capacity() > MAX_IDLE {
+            self.alike = VecDeque::new();
         }
+        Some(message)
     }
 }
 

@@ -244,6 +244,7 @@ impl Session {
             queued_at = message.take_queued();
             self.out_seq += 1;
             if self.lossy {
+                self.freed += message.charge(); // it goes now, or never
                 lossy_message = message;
                 (self.out_seq, &lossy_message)
             } else {
@@ -265,9 +266,7 @@ impl Session {
         if acks {
             self.in_acked = self.in_seq;
         }
-        if self.lossy {
-            self.freed += message.charge();
-        } else {
+        if !self.lossy {
             self.on_link += 1;
         }
         Ok(if again { Transmitted::Again } else { Transmitted::First { queued_at } })

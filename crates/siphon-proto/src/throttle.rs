@@ -86,7 +86,7 @@ pub struct ThrottleCounters {
     pub wait_nanos: u64,
     /// How many of them it was told of.
     pub waits_told: u64,
-    /// Calls of [`Throttle::try_take`] that were refused; Ceph's `get_or_fail_fail`.
+    /// Calls of [`Throttle::try_take`] and [`Throttle::try_get`] that were refused; Ceph's `get_or_fail_fail`.
     pub refused: u64,
     /// Times that a waiter was woken.
     pub woken: u64,
@@ -124,7 +124,8 @@ impl Throttle {
     }
 
     /// As [`try_take`](Self::try_take), for who gives back by [`put`](Self::put), and many at once: returns
-    /// how much that will be, 0 where there is no limit. It costs one atomic operation.
+    /// how much that will be, 0 where there is no limit. It costs one atomic operation, of a throttle with a name
+    /// three.
     pub fn try_get(&self, amount: u64) -> Option<u64> {
         self.admit(amount, None)
             .map(|limited| if limited { amount.min(Self::MAX_AMOUNT) } else { 0 })
@@ -400,7 +401,9 @@ impl Shared {
         if self.is_counted() {
             Passed::add(&self.passed.given_back, amount);
         }
-        if self.state.fetch_sub(amount, Ordering::Relaxed) & WAITING != 0 {
+        let before = self.state.fetch_sub(amount, Ordering::Relaxed);
+        debug_assert!(before & !WAITING >= amount, "{amount} of {} given back", before & !WAITING);
+        if before & WAITING != 0 {
             self.leave(self.lock());
         }
     }

@@ -128,6 +128,15 @@ enum Owned {
     Loopback(Connection),
 }
 
+impl Owned {
+    fn connection(&self) -> &Connection {
+        match self {
+            Self::Remote(remote) => &remote.handle,
+            Self::Loopback(connection) => connection,
+        }
+    }
+}
+
 /// All connections of one worker.
 pub(crate) struct MessengerWorker {
     index: usize,
@@ -504,13 +513,7 @@ impl MessengerWorker {
     }
 
     fn connections_of(&self, messenger: &Arc<Shared>) -> Vec<ConnectionId> {
-        let is_of = |owned: &Owned| {
-            let connection = match owned {
-                Owned::Remote(remote) => &remote.handle,
-                Owned::Loopback(connection) => connection,
-            };
-            Arc::ptr_eq(connection.messenger(), messenger)
-        };
+        let is_of = |owned: &Owned| Arc::ptr_eq(owned.connection().messenger(), messenger);
         let of_it = self.connections.iter().filter(|(_, owned)| is_of(owned));
         let mut ids: Vec<_> = of_it.map(|(id, _)| *id).collect();
         ids.sort_unstable(); // the same work in the same order, whatever the ids are
@@ -536,6 +539,15 @@ impl MessengerWorker {
             false
         });
         self.stopping = stopping;
+    }
+}
+
+/// However the worker ends, whoever waits for a connection of it learns of that.
+impl Drop for MessengerWorker {
+    fn drop(&mut self) {
+        for owned in self.connections.values() {
+            owned.connection().set_closed(CloseReason::Shutdown);
+        }
     }
 }
 

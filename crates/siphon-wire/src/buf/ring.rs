@@ -28,6 +28,8 @@ pub struct ChunkRing {
     most: usize,
     /// What is left of the chunk in use; empty, so that all of it is capacity.
     current: BytesMut,
+    /// There is none: it was not begun, or somebody has it.
+    is_away: bool,
     /// Chunks that were used up, the oldest first. Each holds nothing but its share in the memory.
     spent: VecDeque<BytesMut>,
 }
@@ -35,7 +37,7 @@ pub struct ChunkRing {
 impl ChunkRing {
     /// A ring of chunks of so many bytes, which keeps `most` of those that were used up.
     pub fn new(chunk: usize, most: usize) -> Self {
-        Self { chunk, most, current: BytesMut::new(), spent: VecDeque::new() }
+        Self { chunk, most, current: BytesMut::new(), is_away: true, spent: VecDeque::new() }
     }
 
     /// An empty buffer that holds `len` bytes without moving. If it is said which, one of them begins a
@@ -65,7 +67,8 @@ impl ChunkRing {
     }
 
     fn next_chunk(&mut self) {
-        let spent = std::mem::take(&mut self.current);
+        let current = std::mem::take(&mut self.current);
+        let spent = (!std::mem::take(&mut self.is_away)).then_some(current);
         self.current = self.renew(spent);
     }
 
@@ -74,29 +77,37 @@ impl ChunkRing {
         if len > self.current.capacity() {
             self.next_chunk();
         }
+        self.is_away = true;
         std::mem::take(&mut self.current)
     }
 
     /// Goes on with what is left of a chunk.
     fn put_rest(&mut self, rest: BytesMut) {
         debug_assert!(rest.is_empty(), "what is in it would be lost");
-        self.current = rest;
+        let current = std::mem::replace(&mut self.current, rest);
+        if !std::mem::take(&mut self.is_away) {
+            self.spent.push_back(current);
+            self.bound();
+        }
     }
 
     /// Takes what is left of a chunk that was used up, and gives one of which nothing is used.
-    ///
-    /// `spent` may be a buffer of another origin: it takes part from now on.
-    fn renew(&mut self, spent: BytesMut) -> BytesMut {
-        debug_assert!(spent.is_empty(), "what is in it would be lost");
-        self.spent.push_back(spent);
+    fn renew(&mut self, spent: Option<BytesMut>) -> BytesMut {
+        debug_assert!(spent.as_ref().is_none_or(BytesMut::is_empty), "what is in it would be lost");
+        self.spent.extend(spent);
         let free = self.spent.iter_mut().position(|chunk| chunk.try_reclaim(self.chunk));
         if let Some(chunk) = free.and_then(|at| self.spent.remove(at)) {
             return chunk;
         }
+        self.bound();
+        BytesMut::with_capacity(self.chunk)
+    }
+
+    /// Keeps no more than is to be kept: the oldest is given up.
+    fn bound(&mut self) {
         if self.spent.len() > self.most {
             self.spent.pop_front();
         }
-        BytesMut::with_capacity(self.chunk)
     }
 }
 
@@ -186,7 +197,7 @@ pub fn take_gathering(len: usize, spent: Option<BytesMut>) -> BytesMut {
     SHORT_BUFFERS.with(|short| {
         let mut ring = short.gathering.borrow_mut();
         match spent {
-            Some(spent) => ring.renew(spent),
+            Some(spent) => ring.renew(Some(spent)),
             None => ring.take_rest(len),
         }
     })

@@ -16,6 +16,8 @@ use crate::config::ConnectionConfig;
 use crate::message::Payload;
 use crate::v2::compression::{Agreed, FLAG_COMPRESSED, FrameCompressor};
 
+/// The longest segments that are copied, in bytes: a buffer holds two.
+const MAX_COPIED: usize = MAX_GATHERING / 2;
 /// Size in bytes of the buffer that a handshake's frames gather in, which are few and short.
 const GATHER_CONTROL: usize = 512;
 
@@ -45,6 +47,13 @@ struct SealTo {
     pool: SegmentPool,
 }
 
+/// What a sealed message begins with at most, in bytes: a preamble and 48 bytes of its first segment, the rest of
+/// that, and a tag for each.
+const SEALED_HEADS: usize = PREAMBLE + INLINE + TAG + padded(MAX_FIRST - INLINE) + TAG;
+/// The longest first segment of a message: its header, to which compression may add a little.
+const MAX_FIRST: usize = 128;
+/// Bytes of the longest epilogue that is not sealed.
+const EPILOGUE: usize = 17;
 /// Sealed texts from this many bytes on get a buffer of their own.
 const OWN_BUFFER_MIN: usize = 16 << 10;
 
@@ -71,9 +80,9 @@ impl Assembler {
     }
 
     /// Copies segments of up to so many bytes, and leaves longer ones where they are;
-    /// [`ConnectionConfig::COPIED`] if it is not said.
+    /// [`ConnectionConfig::COPIED`] if it is not said. More than 32 KiB is taken for 32 KiB.
     pub fn copy_up_to(&mut self, bytes: usize) {
-        self.copied = bytes;
+        self.copied = bytes.min(MAX_COPIED);
     }
 
     /// Seals every frame from here on.
@@ -200,7 +209,6 @@ impl Assembler {
         }
         if self.gather.is_empty() {
             self.put_back();
-            self.gather = BytesMut::new();
             self.is_busy = false;
         }
     }
@@ -212,8 +220,9 @@ impl Assembler {
     }
 
     fn put_back(&mut self) {
+        let rest = std::mem::take(&mut self.gather);
         if std::mem::take(&mut self.of_thread) {
-            put_gathering(std::mem::take(&mut self.gather));
+            put_gathering(rest);
         }
     }
 
@@ -227,7 +236,6 @@ impl Assembler {
     /// Makes room for so many bytes, and an epilogue behind them, rather than have what gathered moved to
     /// a larger buffer.
     fn make_room(&mut self, additional: usize, out: &mut Rope) {
-        const EPILOGUE: usize = 17;
         if !self.has_room(additional + EPILOGUE) {
             self.flush(out);
             self.reserve(additional + EPILOGUE);
@@ -244,6 +252,8 @@ impl Assembler {
             self.gather = take_gathering(additional, self.of_thread.then_some(spent));
             self.of_thread = true;
         } else {
+            // It may grow here, and is of nobody else any more.
+            self.of_thread = false;
             self.gather.reserve(additional.max(GATHER_CONTROL));
         }
     }
@@ -273,6 +283,7 @@ impl Assembler {
         flags: u8,
         out: &mut Rope,
     ) {
+        self.make_room(SEALED_HEADS, out);
         let head = *self.preambles.of(Tag::MESSAGE, segments, flags);
         let (inline, rest) = first.split_at(first.len().min(INLINE));
         let parts = [payload.front.len(), payload.middle.len(), payload.data.len()];
@@ -355,7 +366,7 @@ impl Assembler {
     }
 
     fn epilogue_rev0(&mut self, crcs: &[u32]) {
-        self.reserve(32);
+        self.reserve(EPILOGUE);
         self.gather.put_u8(0);
         for index in 0..MAX_SEGMENTS {
             self.gather.put_u32_le(crcs.get(index).copied().unwrap_or(0));

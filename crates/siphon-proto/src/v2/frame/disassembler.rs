@@ -392,6 +392,9 @@ impl Disassembler {
         let (payload, epilogue) = rest.rest().split_at(payload_len);
         let mut data_crc = None;
         if let Some((late, crcs)) = epilogue[..epilogue_len].split_first() {
+            if late & LATE_STATUS_MASK != LATE_STATUS_COMPLETE {
+                return None;
+            }
             let (front, behind) = payload.split_at(front);
             let (middle, data) = behind.split_at(middle);
             let segments = [front, middle, data].into_iter().take(frame.count - 1);
@@ -403,9 +406,6 @@ impl Disassembler {
                     }
                     data_crc = Some(crc);
                 }
-            }
-            if late & LATE_STATUS_MASK != LATE_STATUS_COMPLETE {
-                return None;
             }
         }
         let mut parts = if rest.is_shared() {
