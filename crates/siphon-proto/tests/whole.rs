@@ -147,3 +147,23 @@ fn a_shape_that_was_let_in_is_checked_again_once_less_is_accepted() {
         FrameError::SegmentTooLong { tag: Tag::MESSAGE, segment, length: 4096, limit: 4095 };
     assert_eq!(disassembler.feed(&mut input).unwrap_err(), expected);
 }
+
+#[test]
+fn data_that_are_copied_begin_a_page_and_a_front_that_is_shared_is_where_it_arrived() {
+    let stream = stream(FRAMING, &[[200, 3, 4096]; 2]);
+    for shared in [false, true] {
+        let mut disassembler = disassembler(FRAMING);
+        let mut input = if shared { Input::from(&stream) } else { Input::from(&stream[..]) };
+        let Ok(Some(Frame::Message(first))) = disassembler.feed(&mut input) else {
+            panic!("a message");
+        };
+        let second = disassembler.next_message(&mut input).expect("another of its shape");
+        for message in [first.message, second.message] {
+            let Payload { front, data, .. } = &message.payload;
+            let at = data.segments()[0].as_ptr().addr();
+            assert!(shared || at.is_multiple_of(4096), "{at:#x}");
+            assert_eq!(stream.as_ptr_range().contains(&front.as_ptr()), shared);
+        }
+        assert_eq!(disassembler.take_copied(), if shared { 0 } else { 2 * (200 + 3 + 4096) });
+    }
+}
