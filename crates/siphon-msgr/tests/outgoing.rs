@@ -4,8 +4,9 @@ mod common;
 
 use std::future::Future;
 use std::net::TcpListener;
-use std::pin::pin;
-use std::task::{Context as TaskContext, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context as TaskContext, Wake, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -32,6 +33,32 @@ fn message(tid: u64) -> OutMessage {
     OutMessage::new(header, Payload { data, ..Payload::default() })
 }
 
+/// A connection with a peer that says nothing, so that all that is sent waits.
+fn connect_to_nobody(client: &Messenger) -> (Connection, TcpListener) {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addrs: EntityAddrVec = format!("v2:{}/0", silent.local_addr().unwrap()).parse().unwrap();
+    (client.connect_to(EntityType::OSD, addrs), silent)
+}
+
+/// Tells whether it was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// A message that waits for room.
+fn waiting(connection: &Connection) -> (impl Future<Output = Result<(), SendError>>, Arc<Woken>) {
+    let woken = Arc::new(Woken::default());
+    let mut sending = Box::pin(connection.send_async(message(1000)));
+    let waker = Waker::from(Arc::clone(&woken));
+    assert!(sending.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());
+    (sending, woken)
+}
+
 /// Sends until there is no room.
 fn fill(connection: &Connection) -> u64 {
     let full = (1..).find(|tid| match connection.send(message(*tid)) {
@@ -42,14 +69,18 @@ fn fill(connection: &Connection) -> u64 {
     full.unwrap() - 1
 }
 
-/// Waits until nothing is held against the bound.
 #[expect(clippy::disallowed_methods, reason = "a test that hangs has to end")]
-fn wait_for_room(connection: &Connection) {
+fn wait_until(is_so: impl Fn() -> bool, what: &str) {
     let began = Instant::now();
-    while connection.outgoing_bytes() > 0 {
-        assert!(began.elapsed() < HUNG, "{} bytes are held", connection.outgoing_bytes());
+    while !is_so() {
+        assert!(began.elapsed() < HUNG, "{what}");
         std::thread::yield_now();
     }
+}
+
+/// Waits until nothing is held against the bound.
+fn wait_for_room(connection: &Connection) {
+    wait_until(|| connection.outgoing_bytes() == 0, "all is given back");
 }
 
 #[test]
@@ -57,24 +88,16 @@ fn whoever_waits_for_room_learns_of_the_end() {
     let context = context(|_| {});
     let stack = Stack::new(&context).unwrap();
     let client = client(&context, &stack, Policy::LOSSLESS_CLIENT);
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addrs: EntityAddrVec = format!("v2:{}/0", silent.local_addr().unwrap()).parse().unwrap();
-    let connection = client.connect_to(EntityType::OSD, addrs);
+    let (connection, _silent) = connect_to_nobody(&client);
     let sent = fill(&connection);
     assert!((10..=20).contains(&sent), "{sent} messages of 1,000 bytes and what they take");
     assert!(connection.outgoing_bytes() <= BOUND);
-    std::thread::scope(|scope| {
-        let waiting: Vec<_> = (1000..1003)
-            .map(|tid| {
-                let connection = &connection;
-                scope.spawn(move || pollster::block_on(connection.send_async(message(tid))))
-            })
-            .collect();
-        connection.mark_down();
-        for thread in waiting {
-            assert!(matches!(thread.join().unwrap(), Err(SendError::Closed(_))));
-        }
-    });
+    let waiting = [(); 3].map(|()| waiting(&connection));
+    connection.mark_down();
+    for (sending, woken) in waiting {
+        wait_until(|| woken.0.load(Ordering::Acquire), "whoever waits is woken");
+        assert!(matches!(pollster::block_on(sending), Err(SendError::Closed(_))));
+    }
     assert_eq!(connection.outgoing_bytes(), 0);
     pollster::block_on(client.shutdown());
 }
@@ -90,8 +113,12 @@ fn nobody_waits_for_a_worker_that_has_ended() {
     let taken = client.connect_to(EntityType::OSD, addrs.clone());
     workers[0].step().unwrap();
     let untaken = client.connect_to(EntityType::MON, addrs);
+    // What is on its way to the worker, nobody gives back.
+    fill(&taken);
+    let (sending, woken) = waiting(&taken);
     drop(workers);
-    assert!(taken.close_reason().is_some());
+    assert!(woken.0.load(Ordering::Acquire), "whoever waits is woken");
+    assert!(matches!(pollster::block_on(sending), Err(SendError::Closed(_))));
     for connection in [taken, untaken] {
         let sent = (0..1000).map(|tid| pollster::block_on(connection.send_async(message(tid))));
         let end = sent.into_iter().find_map(Result::err);
@@ -135,15 +162,10 @@ fn a_message_that_was_not_sent_holds_nothing() {
     let context = context(|_| {});
     let stack = Stack::new(&context).unwrap();
     let client = client(&context, &stack, Policy::LOSSLESS_CLIENT);
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addrs: EntityAddrVec = format!("v2:{}/0", silent.local_addr().unwrap()).parse().unwrap();
-    let connection = client.connect_to(EntityType::OSD, addrs);
+    let (connection, _silent) = connect_to_nobody(&client);
     fill(&connection);
     let held = connection.outgoing_bytes();
-    {
-        let mut given_up = pin!(connection.send_async(message(1)));
-        assert!(given_up.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())).is_pending());
-    }
+    drop(waiting(&connection));
     assert!(matches!(connection.send(message(1)), Err(SendError::Full(_))));
     assert_eq!(connection.outgoing_bytes(), held);
     connection.mark_down();
