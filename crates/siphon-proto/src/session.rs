@@ -244,7 +244,7 @@ impl Session {
             queued_at = message.take_queued();
             self.out_seq += 1;
             if self.lossy {
-                self.freed += message.charge(); // it goes now, or never
+                self.free(&message); // it goes now, or never
                 lossy_message = message;
                 (self.out_seq, &lossy_message)
             } else {

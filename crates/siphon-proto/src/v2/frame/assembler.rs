@@ -7,9 +7,9 @@ use siphon_wire::crc32c::crc32c;
 use super::header::MessageHeader2;
 use super::seal::{BLOCK, Sealer, TAG, padded};
 use super::{
-    DEFAULT_ALIGNMENT, FIRST_CRC, FLAGS_AT, Framing, INLINE, LATE_STATUS_COMPLETE, MAX_SEGMENTS,
-    PAGE_ALIGNMENT, PREAMBLE, PREAMBLE_CRC_AT, Protection, Revision, SEGMENT_SEED, Tag,
-    preamble_crc,
+    DEFAULT_ALIGNMENT, FIRST_CRC, FLAGS_AT, Framing, INLINE, LATE_STATUS_COMPLETE,
+    MAX_PACKED_HEADER, MAX_SEGMENTS, PAGE_ALIGNMENT, PREAMBLE, PREAMBLE_CRC_AT, Protection,
+    Revision, SEGMENT_SEED, Tag, preamble_crc,
 };
 use crate::SessionCounters;
 use crate::config::ConnectionConfig;
@@ -49,9 +49,8 @@ struct SealTo {
 
 /// What a sealed message begins with at most, in bytes: a preamble and 48 bytes of its first segment, the rest of
 /// that, and a tag for each.
-const SEALED_HEADS: usize = PREAMBLE + INLINE + TAG + padded(MAX_FIRST - INLINE) + TAG;
-/// The longest first segment of a message: its header, to which compression may add a little.
-const MAX_FIRST: usize = 128;
+const SEALED_HEADS: usize =
+    PREAMBLE + INLINE + TAG + padded(MAX_PACKED_HEADER as usize - INLINE) + TAG;
 /// Bytes of the longest epilogue that is not sealed.
 const EPILOGUE: usize = 17;
 /// Sealed texts from this many bytes on get a buffer of their own.

@@ -9,16 +9,14 @@ use super::seal::Opener;
 use super::sealed::Sealed;
 use super::{
     FIRST_CRC, FLAGS_AT, FrameError, Framing, INLINE, LATE_FLAG_ABORTED, LATE_STATUS_ABORTED,
-    LATE_STATUS_COMPLETE, LATE_STATUS_MASK, Limits, MAX_SEGMENTS, PAGE_ALIGNMENT, PREAMBLE,
-    PREAMBLE_CRC_AT, Protection, Revision, SEGMENT_SEED, SegmentName, Tag, preamble_crc,
+    LATE_STATUS_COMPLETE, LATE_STATUS_MASK, Limits, MAX_PACKED_HEADER, MAX_SEGMENTS,
+    PAGE_ALIGNMENT, PREAMBLE, PREAMBLE_CRC_AT, Protection, Revision, SEGMENT_SEED, SegmentName,
+    Tag, preamble_crc,
 };
 use crate::SessionCounters;
 use crate::message::{Grants, Message, Payload};
 use crate::part::{MIN_DIRECT, Part, Shape};
 use crate::v2::compression::{Algorithm, Decompressor, FLAG_COMPRESSED};
-
-/// The longest that a message's header is after compression, in bytes: some methods add a few.
-const MAX_PACKED_HEADER: u32 = 128;
 
 /// A frame that arrived whole and undamaged.
 #[derive(Debug)]

@@ -44,6 +44,8 @@ use crate::v2::compression::CompressionError;
 
 /// Most segments that a frame has.
 pub(crate) const MAX_SEGMENTS: usize = 4;
+/// The longest that a message's header is after compression, in bytes: some methods add a few.
+pub(crate) const MAX_PACKED_HEADER: u32 = 128;
 /// Bytes of a preamble.
 pub(crate) const PREAMBLE: usize = 32;
 /// Bytes of a preamble that its checksum covers.
