@@ -1,6 +1,5 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
@@ -13,16 +12,7 @@ const PAGE: usize = 4096;
 /// A chunk is used again once everything that was cut from it is gone. So whoever keeps one short
 /// buffer for long keeps a chunk with it, and had better copy it. A ring holds at most
 /// `most + 1` chunks; what does not get back in time has its memory freed when it is dropped.
-///
-/// ```
-/// use siphon_wire::buf::ChunkRing;
-///
-/// let mut ring = ChunkRing::new(4096, 2);
-/// let mut buffer = ring.take(5, None);
-/// buffer.extend_from_slice(b"bytes");
-/// assert_eq!(buffer.freeze(), "bytes");
-/// ```
-pub struct ChunkRing {
+struct ChunkRing {
     /// Bytes of a chunk.
     chunk: usize,
     most: usize,
@@ -36,13 +26,13 @@ pub struct ChunkRing {
 
 impl ChunkRing {
     /// A ring of chunks of so many bytes, which keeps `most` of those that were used up.
-    pub fn new(chunk: usize, most: usize) -> Self {
+    fn new(chunk: usize, most: usize) -> Self {
         Self { chunk, most, current: BytesMut::new(), is_away: true, spent: VecDeque::new() }
     }
 
     /// An empty buffer that holds `len` bytes without moving. If it is said which, one of them begins a
     /// page. What is longer than a chunk has memory of its own.
-    pub fn take(&mut self, len: usize, page_at: Option<usize>) -> BytesMut {
+    fn take(&mut self, len: usize, page_at: Option<usize>) -> BytesMut {
         let needed = if page_at.is_some() { len + PAGE - 1 } else { len };
         if needed > self.chunk {
             let mut own = BytesMut::with_capacity(needed);
@@ -123,12 +113,6 @@ fn skip_to(buffer: &mut BytesMut, page_at: Option<usize>) {
     }
 }
 
-impl fmt::Debug for ChunkRing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChunkRing").field("spent", &self.spent.len()).finish_non_exhaustive()
-    }
-}
-
 /// Chunks for short buffers: bytes of each, and how many are kept that are still in use.
 const SHORT: (usize, usize) = (16 << 10, 16);
 /// The same for those that begin at a page: eight pages, and what it takes to find the first.
@@ -159,8 +143,9 @@ thread_local! {
 }
 
 /// An empty buffer that holds `len` bytes without moving, for what is short; if it is said which, one of
-/// them begins a page. It shares a chunk of memory with others of its thread, which see [`ChunkRing`]: at
-/// most 17 of 16 KiB, and as many of 36 KiB for those with a page, and any thread may drop it.
+/// them begins a page. It shares a chunk of memory with others of its thread, at most 17 of 16 KiB, and as many
+/// of 36 KiB for those with a page. Any thread may drop it; a chunk is used again once all that was cut from it
+/// is gone, so whoever keeps one short buffer for long keeps a chunk with it, and had better copy it.
 ///
 /// ```
 /// let mut buffer = siphon_wire::buf::take_short(5, Some(0));
