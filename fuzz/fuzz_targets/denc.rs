@@ -51,7 +51,7 @@ fuzz_target!(|input: &[u8]| {
             let length = script.u16().into();
             let front = Bytes::copy_from_slice(script.take(length));
             let data = Bytes::copy_from_slice(script.rest()).into();
-            MESSAGES[which](header, Payload { front, data, ..Payload::default() });
+            MESSAGES[which](header, Payload { front: front.into(), data, ..Payload::default() });
         }
     }
 });

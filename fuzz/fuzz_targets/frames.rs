@@ -78,7 +78,7 @@ impl From<Frame> for Said {
             Frame::Control { tag, payload } => Self::Control(tag, payload),
             Frame::Message(frame) => {
                 let Payload { front, middle, data } = frame.message.payload.clone();
-                let parts = [front, middle, data.to_bytes()];
+                let parts = [front.to_bytes(), middle, data.to_bytes()];
                 Self::Message { header: frame.header(), parts, wire_len: frame.message.wire_len }
             }
             Frame::Aborted => Self::Aborted,
@@ -174,7 +174,7 @@ fn comes_back(framing: Framing, said: &Said) {
             // In two pieces, as applications have it.
             let data = [data.slice(..data.len() / 2), data.slice(data.len() / 2..)];
             let data = data.into_iter().collect();
-            assembler.message(header, &Payload { front, middle, data }, &mut wire);
+            assembler.message(header, &Payload { front: front.into(), middle, data }, &mut wire);
         }
         Said::Aborted => return,
     }

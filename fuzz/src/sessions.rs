@@ -164,7 +164,7 @@ fn frame(framing: Framing, input: &mut Script<'_>) -> Vec<u8> {
                 let len = usize::from(input.byte());
                 Bytes::copy_from_slice(input.take(len))
             };
-            let payload = Payload { front: part(), middle: part(), data: part().into() };
+            let payload = Payload { front: part().into(), middle: part(), data: part().into() };
             assembler.message(&header, &payload, &mut out);
         }
         Some(tag) => {

@@ -320,7 +320,7 @@ mod tests {
     use crate::{PoolOpCode, SubscribeItem};
 
     fn message(header: MessageHeader, front: &'static [u8]) -> Message {
-        let payload = Payload { front: Bytes::from_static(front), ..Payload::default() };
+        let payload = Payload { front: Bytes::from_static(front).into(), ..Payload::default() };
         Message::new(header, payload)
     }
 

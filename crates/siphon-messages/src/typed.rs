@@ -184,7 +184,7 @@ mod tests {
             "expected a message ping (type 2), found a message mon_getmap (type 5)",
         );
         message.header.msg_type = MPing::TYPE;
-        message.payload.front = bytes::Bytes::from_static(b"abc");
+        message.payload.front = bytes::Bytes::from_static(b"abc").into();
         assert_eq!(
             error(&message),
             "a message ping (type 2) is malformed: MPing at byte 0: needs 4 bytes, 3 are left",

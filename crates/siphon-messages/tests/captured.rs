@@ -45,7 +45,7 @@ fn the_benchmarks_request() {
 fn the_benchmarks_reply() {
     let header = MessageHeader { tid: 0, ..MOSDOpReply::header() };
     assert_eq!((header.version, header.compat_version), (8, 2));
-    let payload = Payload { front: hex(PERF_REPLY), ..Payload::default() };
+    let payload = Payload { front: hex(PERF_REPLY).into(), ..Payload::default() };
     let message = Message::new(header, payload);
     let reply = MOSDOpReply::from_message(&message).unwrap();
     assert_eq!(reply, MOSDOpReply { retry_attempt: -1, ..MOSDOpReply::default() });

@@ -127,7 +127,8 @@ impl<M: TypedMessage> Decode for Dump<M> {
         let header = MessageHeader { msg_type, tid, priority, version, compat_version, data_off };
         let reserved_and_crc = dec.array()?;
         let footer = dec.array()?;
-        let payload = Payload { front: dec.bytes()?, middle: dec.bytes()?, data: dec.value()? };
+        let payload =
+            Payload { front: dec.bytes()?.into(), middle: dec.bytes()?, data: dec.value()? };
         let mut message = Message::new(header, payload);
         message.seq = seq;
         let typed = match M::from_message(&message) {
@@ -157,7 +158,7 @@ impl<M> Encode for Dump<M> {
         enc.u16(header.compat_version);
         enc.raw(&self.reserved_and_crc);
         enc.raw(&self.footer);
-        enc.value(&payload.front);
+        enc.bytes(&payload.front);
         enc.value(&payload.middle);
         enc.value(&payload.data);
     }

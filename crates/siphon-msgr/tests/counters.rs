@@ -33,7 +33,7 @@ fn wait_for(context: &Context, counter: &str, wanted: u64) {
 fn with_data(tid: u64) -> OutMessage {
     let front = Bytes::from(vec![1; tid as usize % 300]);
     let data = Bytes::from(vec![tid as u8; (tid as usize * 97) % 70_000]).into();
-    let payload = Payload { front, data, ..Payload::default() };
+    let payload = Payload { front: front.into(), data, ..Payload::default() };
     OutMessage::new(MessageHeader { msg_type: 42, tid, ..Default::default() }, payload)
 }
 

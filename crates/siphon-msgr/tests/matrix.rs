@@ -305,7 +305,7 @@ fn get_version(handle: u64) -> OutMessage {
     front.extend_from_slice(b"osdmap");
     let msg_type = msg_type::CEPH_MSG_MON_GET_VERSION;
     let header = MessageHeader { msg_type, version: 1, ..Default::default() };
-    OutMessage::new(header, Payload { front: front.freeze(), ..Default::default() })
+    OutMessage::new(header, Payload { front: front.freeze().into(), ..Default::default() })
 }
 
 fn handle_of(answer: &Message) -> u64 {

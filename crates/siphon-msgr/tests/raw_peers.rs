@@ -74,7 +74,7 @@ fn recorded_client(server: &Server, features: BannerFeatures) -> (Vec<u8>, usize
     let (mut raw, _) = Raw::connect(config, server.addr).open();
     let opened = raw.sent.len();
     let payload = Payload {
-        front: Bytes::from_static(b"front"),
+        front: Bytes::from_static(b"front").into(),
         middle: Bytes::from_static(b"middle"),
         data: Bytes::from_static(b"data").into(),
     };

@@ -76,7 +76,7 @@ fn question(handle: u64) -> OutMessage {
     let mut front = handle.to_le_bytes().to_vec();
     front.extend_from_slice(&(what.len() as u32).to_le_bytes());
     front.extend_from_slice(what);
-    OutMessage::new(header, Payload { front: Bytes::from(front), ..Payload::default() })
+    OutMessage::new(header, Payload { front: Bytes::from(front).into(), ..Payload::default() })
 }
 
 fn subscription() -> OutMessage {

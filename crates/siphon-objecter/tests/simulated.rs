@@ -236,7 +236,7 @@ fn answers_that_fit_nothing_harm_nobody() {
                 // A front that cannot be read.
                 let mut message = reply.to_message(Features::ALL);
                 message.header.tid = request.tid;
-                message.payload.front = Bytes::from_static(b"\xff\xff\xff\xff");
+                message.payload.front = Bytes::from_static(b"\xff\xff\xff\xff").into();
                 let _ = request.connection.send(message);
                 return;
             }

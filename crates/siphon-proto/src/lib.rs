@@ -12,6 +12,7 @@ mod counters;
 mod error;
 mod event;
 pub mod fault;
+mod front;
 mod link;
 mod message;
 mod opening;
@@ -33,6 +34,7 @@ pub use connection::Connection;
 pub use counters::{SessionCounters, SessionCounts};
 pub use error::{PeerIncompatible, PeerMisbehaved, ProtocolError};
 pub use event::{AuthAnswer, AuthEvent, CloseReason, Event, Next, PeerInfo, Protocol};
+pub use front::Front;
 pub use link::learned_addr;
 pub use message::{
     EncodePayload, Grants, Message, MessageHeader, MessageParts, OutMessage, Payload, Priority,

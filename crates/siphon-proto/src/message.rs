@@ -4,9 +4,10 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::front::Front;
 use crate::throttle::Grant;
 use bytes::Bytes;
-use siphon_wire::buf::Rope;
+use siphon_wire::buf::{Input, Rope};
 use siphon_wire::types::Features;
 
 /// How urgent a message is (`CEPH_MSG_PRIO_*` of Ceph's `include/msgr.h`).
@@ -52,7 +53,7 @@ pub struct MessageHeader {
 #[derive(Clone, Debug, Default)]
 pub struct Payload {
     /// The encoded fields.
-    pub front: Bytes,
+    pub front: Front,
     /// Rarely used: large metadata.
     pub middle: Bytes,
     /// Bulk data.
@@ -70,8 +71,14 @@ impl Payload {
         self.len() == 0
     }
 
+    /// Its bytes in order, in the pieces that they are in.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Input<'_>> {
+        let data = self.data.segments().iter().map(Input::from);
+        [Input::from(&self.front), Input::from(&self.middle)].into_iter().chain(data)
+    }
+
     fn clear(&mut self) {
-        self.front = Bytes::new();
+        self.front = Front::default();
         self.middle = Bytes::new();
         self.data.reset();
     }
@@ -85,7 +92,7 @@ impl Payload {
 ///
 /// let header = MessageHeader { msg_type: 2, ..MessageHeader::default() };
 /// let mut message = Message::new(header, Payload::default());
-/// message.payload.front = bytes::Bytes::from_static(b"ping");
+/// message.payload.front = siphon_proto::Front::copy_of(b"ping");
 /// assert_eq!((message.header.msg_type, message.payload.len(), message.seq), (2, 4, 0));
 /// ```
 #[derive(Clone, Debug)]

@@ -18,7 +18,7 @@ fn stream(framing: Framing, shapes: &[[usize; 3]]) -> Bytes {
     for (seq, shape) in (1..).zip(shapes) {
         let [front, middle, data] =
             shape.map(|len| Bytes::from_iter((0..len).map(|at| (at as u64 * 7 + seq) as u8)));
-        let payload = Payload { front, middle, data: data.into() };
+        let payload = Payload { front: front.into(), middle, data: data.into() };
         let message = MessageHeader { tid: seq, ..MessageHeader::default() };
         let header = MessageHeader2 { seq, ack_seq: seq - 1, flags: 3, message };
         assembler.message(&header, &payload, &mut out);

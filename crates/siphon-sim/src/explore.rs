@@ -550,7 +550,7 @@ fn message(flow: usize, class: usize, number: u64, len: usize) -> OutMessage {
         ..Default::default()
     };
     let data = Bytes::from(vec![number as u8; len]).into();
-    OutMessage::new(header, Payload { front: front.freeze(), data, ..Default::default() })
+    OutMessage::new(header, Payload { front: front.freeze().into(), data, ..Default::default() })
 }
 
 fn parse(message: &Message) -> Result<(usize, usize, u64), String> {

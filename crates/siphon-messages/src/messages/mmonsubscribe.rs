@@ -142,7 +142,7 @@ mod tests {
 
     fn decode(version: u16, front: &'static [u8]) -> Result<MMonSubscribe, DecodeError> {
         let header = MessageHeader { version, ..MMonSubscribe::header() };
-        let payload = Payload { front: Bytes::from_static(front), ..Payload::default() };
+        let payload = Payload { front: Bytes::from_static(front).into(), ..Payload::default() };
         MMonSubscribe::decode_payload(&header, &payload)
     }
 

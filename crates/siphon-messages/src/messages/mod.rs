@@ -58,8 +58,7 @@ pub use mstatfs::MStatfs;
 pub use mstatfsreply::MStatfsReply;
 pub use mwatchnotify::MWatchNotify;
 
-use bytes::Bytes;
-use siphon_proto::Payload;
+use siphon_proto::{Front, Payload};
 use siphon_wire::types::Features;
 use siphon_wire::{DecodeError, DecodeErrorKind, Decoder, Encoder};
 
@@ -68,13 +67,17 @@ fn front_only(features: Features, body: impl FnOnce(&mut Encoder)) -> Payload {
     Payload { front: encode_front(features, body), ..Payload::default() }
 }
 
-fn encode_front(features: Features, body: impl FnOnce(&mut Encoder)) -> Bytes {
-    Encoder::gathered(features, body)
+fn encode_front(features: Features, body: impl FnOnce(&mut Encoder)) -> Front {
+    Front::filled(|buffer| {
+        let mut enc = Encoder::with_buffer(buffer, features);
+        body(&mut enc);
+        enc.into_buffer()
+    })
 }
 
 /// Reads `front` to its last byte.
 fn decode_front<T>(
-    front: &Bytes,
+    front: &Front,
     name: &'static str,
     body: impl FnOnce(&mut Decoder<'_>) -> Result<T, DecodeError>,
 ) -> Result<T, DecodeError> {

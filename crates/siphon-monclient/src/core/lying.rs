@@ -275,7 +275,8 @@ impl Lies {
         };
         message.header.tid = tid;
         if self.rng.random_bool(0.1) {
-            message.payload.front.truncate(3);
+            let cut: Vec<u8> = message.payload.front.iter().copied().take(3).collect();
+            message.payload.front = cut.into();
         }
         message
     }

@@ -576,7 +576,7 @@ fn the_active_manager_is_asked_wherever_it_is() {
     let mut map = manager_at(4, "z", true);
     map.map.active_mgr_features = Features::ALL;
     let mut message = map.to_message(Features::ALL);
-    message.payload.front = newer_manager_map(&map.map);
+    message.payload.front = newer_manager_map(&map.map).into();
     bench.core.handle_message(session, &message, bench.now);
     bench.drain();
     let tid = bench.ask("again", question(), route(), 0);
@@ -641,7 +641,7 @@ fn options_of_the_monitors_are_kept_and_strange_messages_are_for_others() {
     let maps = siphon_messages::MOSDMap::default();
     assert_eq!(bench.receive(session, &maps, 0), Taken::No);
     let mut broken = MMonMap::default().to_message(Features::ALL);
-    broken.payload.front = bytes::Bytes::from_static(b"no map");
+    broken.payload.front = bytes::Bytes::from_static(b"no map").into();
     assert_eq!(bench.core.handle_message(session, &broken, bench.now), Taken::Yes);
     assert_eq!(bench.core.map().epoch, Epoch(5));
 }

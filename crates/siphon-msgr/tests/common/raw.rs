@@ -220,7 +220,7 @@ pub fn control(tag: Tag, payload: &[u8]) -> Vec<u8> {
 /// The first message of a session, of a front, a middle and data.
 pub fn message_frame(revision: Revision) -> Vec<u8> {
     let payload = Payload {
-        front: Bytes::from_static(b"front"),
+        front: Bytes::from_static(b"front").into(),
         middle: Bytes::from_static(b"middle"),
         data: Bytes::from_static(b"data").into(),
     };

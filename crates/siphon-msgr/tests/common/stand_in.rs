@@ -161,7 +161,7 @@ impl Dispatcher for Seen {
 fn no_config() -> OutMessage {
     let front = BTreeMap::<String, String>::new().to_bytes(Features::ALL);
     let header = MessageHeader { msg_type: msg_type::MSG_CONFIG, version: 1, ..Default::default() };
-    OutMessage::new(header, Payload { front, ..Default::default() })
+    OutMessage::new(header, Payload { front: front.into(), ..Default::default() })
 }
 
 impl StandIn {

@@ -135,7 +135,7 @@ const FRAMING: Framing =
     Framing { revision: Revision::Rev1, protection: Protection::Crc { data: true } };
 
 fn payload(data: usize) -> Payload {
-    Payload { front: pattern(FRONT), middle: Bytes::new(), data: pattern(data).into() }
+    Payload { front: pattern(FRONT).into(), middle: Bytes::new(), data: pattern(data).into() }
 }
 
 fn header() -> MessageHeader {

@@ -79,13 +79,12 @@ pub(super) fn write_message(
         footer.signature = signature;
         footer.flags |= SIGNED;
     }
-    let parts = [&payload.front, &payload.middle];
-    for piece in parts.into_iter().chain(payload.data.segments()) {
+    for mut piece in payload.pieces() {
         if piece.len() <= COPY_MAX {
-            gather.extend_from_slice(piece);
+            gather.extend_from_slice(piece.rest());
         } else {
             out.push(gather.split().freeze());
-            out.push(piece.clone());
+            out.push(piece.take_bytes(piece.len()));
         }
     }
     footer.encode(terms.features, gather);
@@ -222,7 +221,8 @@ impl InMessage {
             return Err(PeerMisbehaved::BadMessageSignature { seq: self.header.seq }.into());
         }
         let ([front, middle], data) = (self.done, self.data);
-        let mut message = Message::new(self.header.message, Payload { front, middle, data });
+        let payload = Payload { front: front.into(), middle, data };
+        let mut message = Message::new(self.header.message, payload);
         message.seq = self.header.seq;
         message.grants = self.grants;
         message.wire_len = wire_len;

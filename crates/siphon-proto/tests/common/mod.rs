@@ -317,7 +317,7 @@ pub fn message(tid: u64, front: &[u8], middle: &[u8], data: &[u8]) -> OutMessage
     OutMessage::new(
         header,
         Payload {
-            front: Bytes::copy_from_slice(front),
+            front: Bytes::copy_from_slice(front).into(),
             middle: Bytes::copy_from_slice(middle),
             data: Bytes::copy_from_slice(data).into(),
         },

@@ -60,6 +60,11 @@ impl<'a> Input<'a> {
     /// cannot be shared.
     pub fn take_bytes(&mut self, count: usize) -> Bytes {
         let taken = self.take(count);
+        self.share(taken)
+    }
+
+    /// Bytes that were taken, as a part of the buffer they are in, or a copy.
+    pub(crate) fn share(&self, taken: &'a [u8]) -> Bytes {
         match self.shared {
             Some(bytes) => bytes.slice_ref(taken),
             None => Bytes::copy_from_slice(taken),

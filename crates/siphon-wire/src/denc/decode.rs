@@ -1,5 +1,7 @@
 use bytes::Bytes;
 
+use crate::buf::Input;
+
 use super::error::{DecodeError, DecodeErrorKind};
 
 /// A value that can be read from Ceph's wire format.
@@ -27,9 +29,9 @@ pub trait Decode: Sized {
     }
 }
 
-/// Reads values from shared bytes, and never beyond them.
+/// Reads values from bytes, and never beyond them.
 ///
-/// Byte sequences come out as slices that share the input's memory. Every error tells the offset
+/// Byte sequences come out as slices that share the input's memory if that can be shared, else as copies. Every error tells the offset
 /// and the innermost type, which [`Decoder::typed`] and [`Decoder::versioned`] name.
 ///
 /// ```
@@ -44,7 +46,7 @@ pub trait Decode: Sized {
 /// ```
 #[derive(Debug)]
 pub struct Decoder<'a> {
-    input: &'a Bytes,
+    input: Input<'a>,
     /// What is left of the input, or of the innermost section.
     rest: &'a [u8],
     /// Bytes of the input behind that section.
@@ -69,15 +71,16 @@ macro_rules! get {
 impl<'a> Decoder<'a> {
     /// A decoder at the first byte of `input`.
     #[inline]
-    pub fn new(input: &'a Bytes) -> Self {
+    pub fn new(input: impl Into<Input<'a>>) -> Self {
         Self::named("value", input)
     }
 
     /// A decoder at the first byte of `input`, of which errors tell this name where no type within has
     /// one.
     #[inline]
-    pub fn named(type_name: &'static str, input: &'a Bytes) -> Self {
-        Self { input, rest: input, behind: 0, type_name }
+    pub fn named(type_name: &'static str, input: impl Into<Input<'a>>) -> Self {
+        let input = input.into();
+        Self { input, rest: input.rest(), behind: 0, type_name }
     }
 
     /// Bytes read so far.
@@ -141,14 +144,13 @@ impl<'a> Decoder<'a> {
         Ok(self.u8()? != 0)
     }
 
-    /// Reads `len` bytes without copying them.
+    /// Reads `len` bytes, without copying what can be shared.
     ///
     /// # Errors
     /// If the input is too short.
     pub fn raw(&mut self, len: usize) -> Result<Bytes, DecodeError> {
-        let at = self.offset();
-        self.skip(len)?;
-        Ok(self.input.slice(at..at + len))
+        let bytes = self.slice(len)?;
+        Ok(self.input.share(bytes))
     }
 
     /// Passes over `len` bytes.

@@ -229,7 +229,7 @@ fn replies_that_lie_end_in_errors() {
     let ticket = bench.submit(get("object"));
     let (session, tid, _) = bench.last();
     let front = Bytes::from_static(b"garbage");
-    let payload = siphon_proto::Payload { front, ..Default::default() };
+    let payload = siphon_proto::Payload { front: front.into(), ..Default::default() };
     let garbage = siphon_proto::Message::new(MOSDOpReply::header(), payload);
     let garbage: Result<MOSDOpReply, MessageError> = MOSDOpReply::from_message(&garbage);
     bench.core.handle_reply(session, tid, garbage, bench.now);

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use siphon_wire::buf::{MAX_GATHERING, Rope, SegmentPool, put_gathering, take_gathering};
+use siphon_wire::buf::{Input, MAX_GATHERING, Rope, SegmentPool, put_gathering, take_gathering};
 use siphon_wire::crc32c::crc32c;
 
 use super::header::MessageHeader2;
@@ -145,12 +145,12 @@ impl Assembler {
         self.is_busy = true;
         let first = header.encode();
         if let Some(compressor) = &mut self.compressor {
-            let rope = |bytes: &Bytes| Rope::from(bytes.clone());
-            let (front, middle) = (rope(&payload.front), rope(&payload.middle));
-            let first = Bytes::copy_from_slice(&first).into();
+            let parts =
+                [Bytes::copy_from_slice(&first), payload.front.to_bytes(), payload.middle.clone()];
+            let [first, front, middle] = parts.map(Rope::from);
             let segments = [first, front, middle, payload.data.clone()];
             if let Some([first, front, middle, data]) = compressor.compress(&segments) {
-                let packed = Payload { front, middle, data: data.into() };
+                let packed = Payload { front: front.into(), middle, data: data.into() };
                 return self.message_frame(&first, &packed, FLAG_COMPRESSED, out);
             }
         }
@@ -187,13 +187,10 @@ impl Assembler {
             crcs[3] = payload.data.crc32c(SEGMENT_SEED);
             crcs[used..].fill(0);
         }
-        for part in [&payload.front, &payload.middle] {
-            if !part.is_empty() {
-                self.piece(part, out);
+        for piece in payload.pieces() {
+            if !piece.is_empty() {
+                self.piece(piece, out);
             }
-        }
-        for piece in payload.data.segments() {
-            self.piece(piece, out);
         }
         match self.framing.revision {
             Revision::Rev0 => self.epilogue_rev0(&crcs[..used]),
@@ -354,13 +351,13 @@ impl Assembler {
     }
 
     /// Appends a piece of a segment.
-    fn piece(&mut self, piece: &Bytes, out: &mut Rope) {
+    fn piece(&mut self, mut piece: Input<'_>, out: &mut Rope) {
         if piece.len() <= self.copied {
             self.make_room(piece.len(), out);
-            self.gather.put_slice(piece);
+            self.gather.put_slice(piece.rest());
         } else {
             self.flush(out);
-            out.push(piece.clone());
+            out.push(piece.take_bytes(piece.len()));
         }
     }
 

@@ -14,6 +14,7 @@ use super::{
     Tag, preamble_crc,
 };
 use crate::SessionCounters;
+use crate::front::Front;
 use crate::message::{Grants, Message, Payload};
 use crate::part::{MIN_DIRECT, Part, Shape};
 use crate::v2::compression::{Algorithm, Decompressor, FLAG_COMPRESSED};
@@ -406,23 +407,32 @@ impl Disassembler {
                 }
             }
         }
-        let mut parts = if rest.is_shared() {
-            rest.take_bytes(payload_len)
-        } else {
-            let page_at = (data > 0 && frame.page_aligned[3]).then_some(front + middle);
-            let mut own = take_short(payload_len, page_at);
-            own.extend_from_slice(rest.take(payload_len));
-            self.copied += payload_len as u64;
-            own.freeze()
+        let mut message = frame.message.take().unwrap_or_default();
+        message.payload.front = match rest.is_shared() {
+            true => rest.take_bytes(front).into(),
+            false => Front::copy_of(rest.take(front)),
         };
+        // Mostly there is nothing else, or only data.
+        let mut parts = Bytes::new();
+        if middle + data > 0 {
+            parts = if rest.is_shared() {
+                rest.take_bytes(middle + data)
+            } else {
+                let page_at = (data > 0 && frame.page_aligned[3]).then_some(middle);
+                let mut own = take_short(middle + data, page_at);
+                own.extend_from_slice(rest.take(middle + data));
+                own.freeze()
+            };
+        }
+        if !rest.is_shared() {
+            self.copied += payload_len as u64;
+        }
         rest.take(epilogue_len);
         *input = rest;
-        let mut message = frame.message.take().unwrap_or_default();
         let header = MessageHeader2::decode(header);
         message.header = header.message;
         message.seq = header.seq;
         message.wire_len = PREAMBLE + len;
-        message.payload.front = parts.split_to(front);
         if middle > 0 {
             message.payload.middle = parts.split_to(middle);
         }
@@ -520,7 +530,7 @@ impl Disassembler {
             let [first, front, middle, data] = segments;
             frame.first = first;
             if let Some(message) = &mut frame.message {
-                message.payload = Payload { front, middle, data: data.into() };
+                message.payload = Payload { front: front.into(), middle, data: data.into() };
             }
         }
         if revision == Revision::Rev1 {
@@ -573,10 +583,11 @@ impl Disassembler {
                 let header = frame.first[..].try_into();
                 frame.header.bytes = header.map_err(|_| FrameError::HeaderLength(length))?;
                 let Payload { front, middle, data } = &mut message.payload;
-                for (index, part) in [(1, front), (2, middle)] {
-                    if index < frame.count {
-                        *part = unpack(index, &Rope::from(std::mem::take(part)))?.to_bytes();
-                    }
+                if frame.count > 1 {
+                    *front = unpack(1, &front.to_bytes().into())?.to_bytes().into();
+                }
+                if frame.count > 2 {
+                    *middle = unpack(2, &std::mem::take(middle).into())?.to_bytes();
                 }
                 if frame.count == MAX_SEGMENTS {
                     *data = unpack(MAX_SEGMENTS - 1, data)?;
@@ -698,7 +709,7 @@ impl InFrame {
     /// Puts the current segment, which is filled, to those that are done.
     fn keep_segment(&mut self) {
         match (self.index, &mut self.message) {
-            (1, Some(message)) => message.payload.front = self.part.take_bytes(),
+            (1, Some(message)) => message.payload.front = self.part.take_bytes().into(),
             (2, Some(message)) => message.payload.middle = self.part.take_bytes(),
             (3, Some(message)) => message.payload.data = self.part.take(),
             _ => self.first = self.part.take_bytes(),
