@@ -28,12 +28,14 @@ use crate::timers::{TimerId, Timers};
 pub struct EventCenter {
     driver: Box<dyn Driver>,
     timers: Timers,
+    /// There was nothing to do in the turn before this one.
+    idle: bool,
 }
 
 impl EventCenter {
     /// An event center on this thread's driver.
     pub fn new(driver: Box<dyn Driver>) -> Self {
-        Self { driver, timers: Timers::new() }
+        Self { driver, timers: Timers::new(), idle: true }
     }
 
     /// The time of this turn of the worker's loop, which all of the turn shares.
@@ -44,6 +46,16 @@ impl EventCenter {
     /// As [`Driver::clock`].
     pub fn clock(&self) -> Instant {
         self.driver.clock()
+    }
+
+    /// Whether the worker had nothing to do before this turn began, and so has time to spare.
+    pub fn waited(&self) -> bool {
+        self.idle || self.driver.waited()
+    }
+
+    /// A turn ends, in which there was nothing to do if it was `idle`.
+    pub(crate) fn end_turn(&mut self, idle: bool) {
+        self.idle = idle;
     }
 
     /// As [`Driver::waker`].

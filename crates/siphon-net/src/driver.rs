@@ -44,6 +44,9 @@ pub trait Driver {
         Instant::now()
     }
 
+    /// Whether nothing was there when the last [`wait`](Self::wait) began: so the worker has time to spare.
+    fn waited(&self) -> bool;
+
     /// Ends a [`wait`](Self::wait) in progress, or else the next one, from any thread.
     ///
     /// Several wakes may end one wait.

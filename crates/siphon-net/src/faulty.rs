@@ -127,6 +127,10 @@ impl Driver for FaultyDriver {
         self.inner.clock()
     }
 
+    fn waited(&self) -> bool {
+        self.inner.waited()
+    }
+
     fn waker(&self) -> Waker {
         self.inner.waker()
     }

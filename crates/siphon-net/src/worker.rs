@@ -28,6 +28,7 @@ const STEPS_BETWEEN_YIELDS: u32 = 16;
 /// In each turn of the worker's loop come any number of `handle_*` calls, which change state only;
 /// then [`dispatch`](Self::dispatch), which tells the application what has come of it; then the mail
 /// that this led to; and then [`drain`](Self::drain), which does everything that has become possible.
+/// Where there is much to tell, a handler may do so in several such rounds.
 /// The first turn does not wait, so that a new handler is drained at once.
 pub trait Handler {
     /// What other threads tell it.
@@ -47,6 +48,12 @@ pub trait Handler {
 
     /// Polls every state machine to its end, then submits one batch of ops.
     fn drain(&mut self, center: &mut EventCenter);
+
+    /// Whether the application is to be told more: then dispatch and drain follow again, before the next
+    /// wait.
+    fn has_more(&self) -> bool {
+        false
+    }
 
     /// Whether the worker may end. Asked after each turn.
     fn is_done(&self) -> bool;
@@ -114,16 +121,17 @@ impl<H: Handler> Worker<H> {
             self.handler.handle_timer(now, token);
         }
         applied += self.apply_mail(now);
-        for round in 0..=MAIL_ROUNDS {
+        for round in 0.. {
             self.handler.dispatch(&mut self.center);
             applied += self.apply_mail(now);
             self.handler.drain(&mut self.center);
             let mails = if round < MAIL_ROUNDS { self.apply_mail(now) } else { 0 };
-            if mails == 0 {
+            if mails == 0 && !self.handler.has_more() {
                 break;
             }
             applied += mails;
         }
+        self.center.end_turn(applied == 0);
         Ok(applied)
     }
 

@@ -39,6 +39,10 @@ impl Driver for Clock {
         self.now
     }
 
+    fn waited(&self) -> bool {
+        true
+    }
+
     fn waker(&self) -> Waker {
         Waker::from(Arc::new(NoWake))
     }

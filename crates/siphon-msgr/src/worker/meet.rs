@@ -129,6 +129,7 @@ impl MessengerWorker {
             sockets: &mut self.sockets,
             transmit: &mut self.transmit,
             counters: &mut self.counters,
+            pace: &mut self.pace,
         };
         let existing = existing_id.and_then(|id| match self.connections.get_mut(&id)? {
             Owned::Remote(existing) => Some(existing),

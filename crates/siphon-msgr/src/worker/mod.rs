@@ -4,6 +4,7 @@
 mod counters;
 mod inject;
 mod meet;
+mod pace;
 mod remote;
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use siphon_wire::types::{EntityAddr, EntityAddrVec, EntityType, Features, Utime}
 
 pub(crate) use self::counters::WorkerCounters;
 pub(crate) use self::meet::Visitor;
+use self::pace::Pace;
 use self::remote::{Io, Pumped, Remote};
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatch_queue::Item;
@@ -148,6 +150,9 @@ pub(crate) struct MessengerWorker {
     listeners: HashMap<ListenerId, Listener>,
     /// Connections to be pumped in the next drain.
     dirty: Vec<ConnectionId>,
+    /// Those that wait for the next round.
+    later: Vec<ConnectionId>,
+    pace: Pace,
     /// Mail that needs the event center, for the next drain.
     requests: Vec<Mail>,
     stopping: Vec<Stopping>,
@@ -177,6 +182,8 @@ impl MessengerWorker {
             sockets: HashMap::default(),
             listeners: HashMap::new(),
             dirty: Vec::new(),
+            later: Vec::new(),
+            pace: Pace::new(),
             requests: Vec::new(),
             stopping: Vec::new(),
             ended: Vec::new(),
@@ -362,6 +369,7 @@ impl MessengerWorker {
             sockets: &mut self.sockets,
             transmit: &mut self.transmit,
             counters: &mut self.counters,
+            pace: &mut self.pace,
         }
     }
 
@@ -485,11 +493,13 @@ impl MessengerWorker {
             sockets: &mut self.sockets,
             transmit: &mut self.transmit,
             counters: &mut self.counters,
+            pace: &mut self.pace,
         };
         // What the panic leaves half done goes with the connection.
         let acted = catch_unwind(AssertUnwindSafe(|| act(remote, &mut io)));
         match acted {
             Ok(Pumped::Idle) => {}
+            Ok(Pumped::Later) => self.later.push(id),
             Ok(Pumped::Knocks) => self.knocked(center, id),
             Ok(Pumped::Ended(reason)) => self.end(center, id, reason),
             Err(_) => {
@@ -609,10 +619,14 @@ impl Handler for MessengerWorker {
     fn dispatch(&mut self, center: &mut EventCenter) {
         self.counters.begin_dispatch(center);
         self.serve_requests(center);
-        for next in 0..self.dirty.len() {
+        self.pace.begin_round(center.waited());
+        let mut next = 0;
+        while next < self.dirty.len() && self.pace.goes_on() {
             let id = self.dirty[next]; // they stay there, to be pumped
             self.with_remote(center, id, Remote::dispatch);
+            next += 1;
         }
+        self.later.extend(self.dirty.drain(next..));
     }
 
     fn drain(&mut self, center: &mut EventCenter) {
@@ -626,10 +640,18 @@ impl Handler for MessengerWorker {
             dirty.append(&mut self.dirty);
         }
         dirty.clear();
+        dirty.append(&mut self.later);
         self.dirty = dirty;
         if !self.stopping.is_empty() {
             self.end_stopping(center);
         }
+        if !self.has_more() {
+            self.pace.end_turn();
+        }
+    }
+
+    fn has_more(&self) -> bool {
+        !self.dirty.is_empty()
     }
 
     fn is_done(&self) -> bool {

@@ -17,6 +17,7 @@ use siphon_wire::buf::{Input, SegmentBuf, SegmentPool};
 use siphon_wire::types::{EntityAddr, EntityType, Features};
 
 use super::inject::{Injection, internal_delay};
+use super::pace::Pace;
 use super::{BuildIdHasher, WorkerCounters, enqueue, socket_options};
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatch_queue::Item;
@@ -39,6 +40,7 @@ pub(crate) struct Io<'a> {
     /// What is being handed to the stack; kept for its capacity.
     pub(crate) transmit: &'a mut Transmit,
     pub(crate) counters: &'a mut WorkerCounters,
+    pub(crate) pace: &'a mut Pace,
 }
 
 /// A connection with somebody else, with a socket or between two.
@@ -94,6 +96,8 @@ enum Ending {
 /// What has to be done about a connection by whoever owns it.
 pub(crate) enum Pumped {
     Idle,
+    /// There is more to tell the application, in the next round.
+    Later,
     /// The peer wants a session: see who it is.
     Knocks,
     Ended(CloseReason),
@@ -277,6 +281,10 @@ impl Remote {
             if !self.proto.has_events() {
                 break;
             }
+            if !io.pace.goes_on() {
+                self.dirty = true;
+                return Pumped::Later;
+            }
         }
         self.set_timer(io.center);
         let settled = self.transport.as_ref().is_some_and(|transport| !transport.sending);
@@ -336,13 +344,16 @@ impl Remote {
 
     fn drain_events(&mut self, io: &mut Io<'_>) -> Option<CloseReason> {
         let mut dispatched = false;
-        while let Some(event) = self.proto.poll_event() {
+        while io.pace.goes_on()
+            && let Some(event) = self.proto.poll_event()
+        {
             match event {
                 Event::Message(message) => {
                     io.counters.received(&message, self.secure);
                     let throttle = self.handle.messenger().dispatch_throttle();
                     throttle.got(io.counters.index(), message.payload.len());
                     self.receive_message(io, message);
+                    io.pace.count();
                     dispatched = true;
                 }
                 Event::Auth(event) => {

@@ -9,6 +9,7 @@
 mod listener;
 mod socket;
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::mem;
@@ -16,7 +17,7 @@ use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -36,12 +37,14 @@ use crate::sys;
 
 /// Bytes of a worker's scratch: what one receive takes beyond its own buffer.
 pub const SCRATCH_BYTES: usize = 256 << 10;
-/// Bytes that one receive takes between long segments. Whoever takes all that is in flight answers
-/// it in one go, and lets the peer wait meanwhile.
-const EAGER_BYTES: usize = 32 << 10;
+/// Bytes that one receive takes at least between long segments, if there are so many.
+const MIN_SHARE_BYTES: usize = 32 << 10;
 /// Bytes that one receive reads straight into a segment's own buffer: what was read is still in
 /// the processor's cache when its checksum is taken, and the sender goes on meanwhile.
 const MAX_DIRECT_BYTES: usize = 128 << 10;
+
+/// A wait that takes no longer has found something at once: the system call and what goes with it.
+const MIN_SLEEP: Duration = Duration::from_micros(3);
 
 /// Most events that one wait takes from the system; what is beyond comes with the next.
 const EVENTS_PER_WAIT: usize = 256;
@@ -70,6 +73,9 @@ pub struct PosixDriver {
     epoll: OwnedFd,
     wake: Arc<WakeEvent>,
     now: Instant,
+    /// When somebody looked at the clock last.
+    looked: Cell<Instant>,
+    waited: bool,
     sockets: Slab<Socket>,
     listeners: Slab<Listener>,
     files: Slab<File>,
@@ -79,7 +85,7 @@ pub struct PosixDriver {
     accepts: Vec<Key>,
     /// Listeners whose accepting pauses.
     paused: Vec<Key>,
-    scratch: Box<[u8]>,
+    scratch: Scratch,
     events: Vec<Event>,
     /// Emptied in each wait; kept for their allocation.
     current_turns: Vec<Key>,
@@ -117,17 +123,20 @@ impl PosixDriver {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let flags = EventFlags::IN | EventFlags::ET;
         epoll::add(&epoll, &wake, EventData::new_u64(Kind::Wake as u64), flags)?;
+        let now = Instant::now();
         Ok(Self {
             epoll,
             wake: Arc::new(WakeEvent(wake)),
-            now: Instant::now(),
+            now,
+            looked: Cell::new(now),
+            waited: false,
             sockets: Slab::new(),
             listeners: Slab::new(),
             files: Slab::new(),
             turns: Vec::new(),
             accepts: Vec::new(),
             paused: Vec::new(),
-            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            scratch: Scratch::new(),
             events: Vec::with_capacity(EVENTS_PER_WAIT),
             current_turns: Vec::new(),
             current_accepts: Vec::new(),
@@ -199,6 +208,9 @@ impl PosixDriver {
             Err(errno) => return Err(errno.into()),
         }
         self.now = Instant::now();
+        let asleep = self.now.saturating_duration_since(self.looked.replace(self.now));
+        self.waited = limit != Wait::Poll && asleep > MIN_SLEEP;
+        self.scratch.begin_turn(self.waited);
         Ok(())
     }
 
@@ -281,6 +293,16 @@ impl PosixDriver {
 impl Driver for PosixDriver {
     fn now(&self) -> Instant {
         self.now
+    }
+
+    fn clock(&self) -> Instant {
+        let now = Instant::now();
+        self.looked.set(now);
+        now
+    }
+
+    fn waited(&self) -> bool {
+        self.waited
     }
 
     fn waker(&self) -> Waker {
@@ -446,6 +468,32 @@ impl File {
             readable: self.interest.readable && readable,
             writable: self.interest.writable && writable,
         }
+    }
+}
+
+/// Where a worker's receives take what has no buffer of its own.
+///
+/// Whoever takes all that is in flight answers it in one go, and lets the peer wait meanwhile: a worker that
+/// had to wait takes less at once, so that both work at the same time. One that is never without work
+/// takes more, and makes fewer system calls.
+#[derive(Debug)]
+struct Scratch {
+    bytes: Box<[u8]>,
+    /// Bytes that one receive takes between long segments.
+    share: usize,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        Self { bytes: vec![0; SCRATCH_BYTES].into_boxed_slice(), share: MIN_SHARE_BYTES }
+    }
+
+    /// A turn begins, for which the worker `waited` or not.
+    fn begin_turn(&mut self, waited: bool) {
+        self.share = match waited {
+            true => (self.share / 2).max(MIN_SHARE_BYTES),
+            false => (self.share + self.share / 8).min(SCRATCH_BYTES),
+        };
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::net::{self, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
 use siphon_wire::buf::{Input, Rope};
 use smallvec::SmallVec;
 
-use super::{EAGER_BYTES, MAX_DIRECT_BYTES};
+use super::{MAX_DIRECT_BYTES, Scratch};
 use crate::FillBuf;
 use crate::driver::{Completion, SendStatus, SocketId};
 use crate::outgoing::{MAX_SLICES, Outgoing};
@@ -134,7 +134,7 @@ impl Socket {
         &mut self,
         id: SocketId,
         now: Instant,
-        scratch: &mut [u8],
+        scratch: &mut Scratch,
         sink: &mut dyn FnMut(Instant, Completion<'_>),
     ) {
         if let Phase::Settled(_) = self.phase {
@@ -300,7 +300,7 @@ impl Socket {
         &mut self,
         id: SocketId,
         now: Instant,
-        scratch: &mut [u8],
+        scratch: &mut Scratch,
         sink: &mut dyn FnMut(Instant, Completion<'_>),
     ) {
         let Receive::Armed(mut fill) = mem::replace(&mut self.receive, Receive::Idle) else {
@@ -310,9 +310,9 @@ impl Socket {
         let remaining = fill.as_ref().map_or(0, FillBuf::remaining);
         let room = remaining.min(MAX_DIRECT_BYTES);
         let scratch = match remaining {
-            0 => &mut scratch[..EAGER_BYTES],
+            0 => &mut scratch.bytes[..scratch.share],
             _ if room < remaining => &mut [],
-            _ => scratch,
+            _ => &mut scratch.bytes,
         };
         let read = loop {
             let result = match fill.as_mut().filter(|fill| !fill.is_full()) {

@@ -104,6 +104,7 @@ pub struct RdmaDriver {
     unlooked: usize,
     /// When it sleeps, if nothing comes until then.
     polls_until: Option<Instant>,
+    waited: bool,
     events: Vec<Inner>,
     pub(super) room: PollRoom,
     pub(super) done: Vec<WorkCompletion>,
@@ -192,6 +193,7 @@ impl RdmaDriver {
             wake,
             unlooked: 0,
             polls_until: None,
+            waited: false,
             events: Vec::new(),
             room: PollRoom::default(),
             done: Vec::new(),
@@ -474,6 +476,10 @@ impl Driver for RdmaDriver {
         self.posix.now()
     }
 
+    fn waited(&self) -> bool {
+        self.waited
+    }
+
     fn waker(&self) -> Waker {
         Waker::from(Arc::clone(&self.wake))
     }
@@ -659,7 +665,8 @@ impl Driver for RdmaDriver {
     ) -> io::Result<()> {
         self.poll();
         let mut limit = limit.min(self.deadline().into());
-        if !self.turns.is_empty() || (limit != Wait::Poll && self.spin(limit)) {
+        self.waited = self.turns.is_empty() && limit != Wait::Poll;
+        if !self.waited || self.spin(limit) {
             limit = Wait::Poll;
         }
         // A file of others is told of in each wait.

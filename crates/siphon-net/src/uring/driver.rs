@@ -35,7 +35,7 @@ use crate::sys;
 const COMPLETIONS_PER_WAIT: usize = 2048;
 /// Sends of a turn that are calls of their own; from then on they go with the next wait. The first
 /// way is the shorter one, and lets the peer begin; the second shares one call among all.
-const SENDS_AT_ONCE: usize = 4;
+const SENDS_AT_ONCE: usize = 16;
 /// Calls after which an operation that was told to end should have.
 const SETTLING_ROUNDS: usize = 8;
 /// How often and how long a driver that is dropped waits for its operations to end.
@@ -82,6 +82,7 @@ pub struct UringDriver {
     /// The kernel watches the wake event.
     watching_wake: bool,
     now: Instant,
+    waited: bool,
     /// Sockets with something to report, each once, in the order they came to it.
     turns: Vec<Key>,
     /// Sockets that had their share of a wait, and may have more waiting.
@@ -123,6 +124,7 @@ impl UringDriver {
             wake: Arc::new(WakeEvent(wake)),
             watching_wake: false,
             now: Instant::now(),
+            waited: false,
             turns: Vec::new(),
             served: Vec::new(),
             starved: Vec::new(),
@@ -222,6 +224,7 @@ impl UringDriver {
             let resume_at = self.listeners.get(key).and_then(Listener::resume_at);
             limit = limit.min(resume_at.into());
         }
+        self.waited = limit != Wait::Poll && self.ring.has_nothing();
         match limit {
             Wait::Poll if self.ring.is_quiet() => {}
             Wait::Poll => self.ring.enter(0, None)?,
@@ -354,6 +357,10 @@ impl UringDriver {
 impl Driver for UringDriver {
     fn now(&self) -> Instant {
         self.now
+    }
+
+    fn waited(&self) -> bool {
+        self.waited
     }
 
     fn waker(&self) -> Waker {

@@ -149,6 +149,14 @@ impl Ring {
             && !submission.cq_overflow()
     }
 
+    /// Whether an [`enter`](Self::enter) that waits would find nothing and sleep, as far as the kernel tells.
+    pub(super) fn has_nothing(&mut self) -> bool {
+        let submission = self.ring.submission();
+        let put_off = !self.tells || submission.taskrun() || submission.cq_overflow();
+        drop(submission);
+        !put_off && self.ring.completion().is_empty()
+    }
+
     /// Submits what was pushed, and waits until there are `want` completions or the time is over.
     ///
     /// # Errors

@@ -67,11 +67,15 @@ pub(super) struct SimDriver {
     index: usize,
     scratch: Vec<u8>,
     done: Vec<Done>,
+    /// The time of the last wait, and whether it had passed since the one before.
+    looked: Instant,
+    waited: bool,
 }
 
 impl SimDriver {
     pub(super) fn new(state: Rc<RefCell<State>>, index: usize) -> Self {
-        Self { state, index, scratch: Vec::new(), done: Vec::new() }
+        let looked = state.borrow().now;
+        Self { state, index, scratch: Vec::new(), done: Vec::new(), looked, waited: true }
     }
 
     /// Does what a socket can do, once; what ended is in `done`.
@@ -124,6 +128,10 @@ impl Driver for SimDriver {
 
     fn clock(&self) -> Instant {
         self.now()
+    }
+
+    fn waited(&self) -> bool {
+        self.waited
     }
 
     fn waker(&self) -> Waker {
@@ -317,6 +325,7 @@ impl Driver for SimDriver {
             driver.woken.clear();
             (state.now, driver.work.len())
         };
+        self.waited = now > std::mem::replace(&mut self.looked, now);
         // What comes back into the queue meanwhile is for the next wait. The state is not borrowed
         // while the sink runs.
         for _ in 0..count {
