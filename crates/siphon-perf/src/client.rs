@@ -319,10 +319,11 @@ impl Dispatcher for JobDispatcher {
     }
 
     fn fast_dispatch(&self, connection: &Connection, message: Message) {
-        if !self.think_time.is_zero() {
+        let arrived = message.recv_stamp.filter(|_| self.think_time.is_zero());
+        let now = arrived.unwrap_or_else(|| {
             std::thread::sleep(self.think_time);
-        }
-        let now = Instant::now();
+            Instant::now()
+        });
         let mut slot = self.lock();
         let Some(run) = slot.as_mut() else {
             return;

@@ -571,7 +571,7 @@ impl Connection {
             && let Some(link) = &mut self.link
         {
             if let Some(frame) = link.next_message(&mut input) {
-                self.receive(frame)?;
+                self.receive(now, frame)?;
                 continue;
             }
             let Some(incoming) = link.feed(&mut input, &mut self.events)? else {
@@ -584,7 +584,7 @@ impl Connection {
                 Incoming::Verified => self.handle_verified(),
                 Incoming::Ask(ask) => self.handle_ask(now, ask)?,
                 Incoming::Answer(answer) => self.handle_answer(now, answer)?,
-                Incoming::Session(SessionFrame::Message(frame)) => self.receive(frame)?,
+                Incoming::Session(SessionFrame::Message(frame)) => self.receive(now, frame)?,
                 Incoming::Session(frame) => {
                     self.fruitful |= !matches!(frame, SessionFrame::Aborted);
                     self.handle_control(now, frame)?;
@@ -595,10 +595,13 @@ impl Connection {
     }
 
     #[inline]
-    fn receive(&mut self, frame: MessageFrame) -> Result<(), ProtocolError> {
+    fn receive(&mut self, now: Instant, frame: MessageFrame) -> Result<(), ProtocolError> {
         self.fruitful = true;
         match self.session.handle_message(frame)? {
-            Some(message) => self.events.push_message(message),
+            Some(mut message) => {
+                message.recv_stamp = Some(now);
+                self.events.push_message(message);
+            }
             None => self.config.counters.repeated(1),
         }
         Ok(())

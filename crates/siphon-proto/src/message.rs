@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::front::Front;
 use crate::throttle::Grant;
 use bytes::Bytes;
-use siphon_wire::buf::{Input, Rope};
+use siphon_wire::buf::Rope;
 use siphon_wire::types::Features;
 
 /// How urgent a message is (`CEPH_MSG_PRIO_*` of Ceph's `include/msgr.h`).
@@ -71,12 +71,6 @@ impl Payload {
         self.len() == 0
     }
 
-    /// Its bytes in order, in the pieces that they are in.
-    pub(crate) fn pieces(&self) -> impl Iterator<Item = Input<'_>> {
-        let data = self.data.segments().iter().map(Input::from);
-        [Input::from(&self.front), Input::from(&self.middle)].into_iter().chain(data)
-    }
-
     fn clear(&mut self) {
         self.front = Front::default();
         self.middle = Bytes::new();
@@ -114,6 +108,8 @@ pub struct MessageParts {
     pub grants: Grants,
     /// Bytes of the frame that it came in.
     pub wire_len: usize,
+    /// When it arrived: of all that came by one receive it is the same. None if it did not cross a session.
+    pub recv_stamp: Option<Instant>,
     /// When it began to wait to be sent.
     pub(crate) queued_at: Option<Instant>,
     /// What was taken for it of its sender's throttle.
@@ -167,12 +163,23 @@ impl Drop for Message {
 
 impl MessageParts {
     fn clear(&mut self) {
-        let Self { header, payload, seq, grants, wire_len, queued_at, charge, deferred } = self;
+        let Self {
+            header,
+            payload,
+            seq,
+            grants,
+            wire_len,
+            recv_stamp,
+            queued_at,
+            charge,
+            deferred,
+        } = self;
         *header = MessageHeader::default();
         payload.clear();
         *seq = 0;
         *grants = Grants::default();
         *wire_len = 0;
+        *recv_stamp = None;
         *queued_at = None;
         *charge = Charge::default();
         *deferred = None;
@@ -313,7 +320,7 @@ impl OutMessage {
 
 impl From<Message> for OutMessage {
     fn from(mut message: Message) -> Self {
-        (message.seq, message.wire_len) = (0, 0);
+        (message.seq, message.wire_len, message.recv_stamp) = (0, 0, None);
         (message.grants, message.charge) = Default::default();
         Self(message)
     }

@@ -79,7 +79,9 @@ pub(super) fn write_message(
         footer.signature = signature;
         footer.flags |= SIGNED;
     }
-    for mut piece in payload.pieces() {
+    let parts = [Input::from(&payload.front), Input::from(&payload.middle)];
+    let data = payload.data.segments().iter().map(Input::from);
+    for mut piece in parts.into_iter().chain(data) {
         if piece.len() <= COPY_MAX {
             gather.extend_from_slice(piece.rest());
         } else {

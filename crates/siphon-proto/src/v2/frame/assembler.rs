@@ -187,10 +187,13 @@ impl Assembler {
             crcs[3] = payload.data.crc32c(SEGMENT_SEED);
             crcs[used..].fill(0);
         }
-        for piece in payload.pieces() {
-            if !piece.is_empty() {
-                self.piece(piece, out);
+        for part in [Input::from(&payload.front), Input::from(&payload.middle)] {
+            if !part.is_empty() {
+                self.piece(part, out);
             }
+        }
+        for piece in payload.data.segments() {
+            self.piece(piece.into(), out);
         }
         match self.framing.revision {
             Revision::Rev0 => self.epilogue_rev0(&crcs[..used]),
