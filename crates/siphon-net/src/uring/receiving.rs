@@ -31,6 +31,8 @@ const MIN_DIRECT_BYTES: usize = 16 << 10;
 const MAX_AHEAD_BYTES: usize = 64 << 10;
 /// Bytes that are worth being delivered where they are and not copied.
 const MIN_SHARED_BYTES: usize = 2 << 10;
+/// Bytes of a part of it that is better copied, if it has a place to go to.
+const COPIED_BYTES: usize = 1 << 10;
 /// Receives without a buffer of their own after which a socket is left to the kernel.
 const STEADY: u8 = 16;
 
@@ -339,7 +341,7 @@ impl Receiving {
                 false => None, // long segments are about, and want to be in one piece
             };
             let bytes = match &shared {
-                Some(shared) => Input::from(shared),
+                Some(shared) => Input::from(shared).copying(COPIED_BYTES),
                 None => Input::from(&bytes[..taken]),
             };
             give(Delivery::Bytes { count: count + taken, fill: fill.take(), bytes });

@@ -19,6 +19,8 @@ pub struct Input<'a> {
     rest: &'a [u8],
     /// Invariant: `rest` lies within it.
     shared: Option<&'a Bytes>,
+    /// Bytes of a part that is not worth being shared.
+    copied: usize,
 }
 
 impl<'a> Input<'a> {
@@ -35,6 +37,18 @@ impl<'a> Input<'a> {
     /// Whether [`take_bytes`](Self::take_bytes) copies nothing.
     pub fn is_shared(&self) -> bool {
         self.shared.is_some()
+    }
+
+    /// With parts of up to so many bytes better copied, where whoever gets them has a place for them: a copy of
+    /// that length costs less than counting who has a share.
+    #[must_use]
+    pub fn copying(self, copied: usize) -> Self {
+        Self { copied, ..self }
+    }
+
+    /// Whether a part of so many bytes is better shared than copied.
+    pub fn shares(&self, len: usize) -> bool {
+        self.is_shared() && len > self.copied
     }
 
     /// What is not taken yet.
@@ -74,12 +88,12 @@ impl<'a> Input<'a> {
 
 impl<'a> From<&'a [u8]> for Input<'a> {
     fn from(rest: &'a [u8]) -> Self {
-        Self { rest, shared: None }
+        Self { rest, shared: None, copied: 0 }
     }
 }
 
 impl<'a> From<&'a Bytes> for Input<'a> {
     fn from(bytes: &'a Bytes) -> Self {
-        Self { rest: bytes, shared: Some(bytes) }
+        Self { rest: bytes, shared: Some(bytes), copied: 0 }
     }
 }

@@ -40,7 +40,7 @@ pub enum Frame {
 pub struct MessageFrame {
     /// Its segments, and what it was admitted with ([`Disassembler::admit`]). Its data are where they
     /// arrived, if that was in buffers that can be shared; else in one piece, page-aligned if the sender
-    /// asked for it.
+    /// asked for it and they fill a page.
     pub message: Message,
     /// The newest message of the receiver's that the sender has seen.
     pub ack_seq: u64,
@@ -408,9 +408,12 @@ impl Disassembler {
             }
         }
         let mut message = frame.message.take().unwrap_or_default();
-        message.payload.front = match rest.is_shared() {
+        message.payload.front = match rest.shares(front) {
             true => rest.take_bytes(front).into(),
-            false => Front::copy_of(rest.take(front)),
+            false => {
+                self.copied += front as u64;
+                Front::copy_of(rest.take(front))
+            }
         };
         // Mostly there is nothing else, or only data.
         let mut parts = Bytes::new();
@@ -418,14 +421,12 @@ impl Disassembler {
             parts = if rest.is_shared() {
                 rest.take_bytes(middle + data)
             } else {
+                self.copied += (middle + data) as u64;
                 let page_at = (data > 0 && frame.page_aligned[3]).then_some(middle);
                 let mut own = take_short(middle + data, page_at);
                 own.extend_from_slice(rest.take(middle + data));
                 own.freeze()
             };
-        }
-        if !rest.is_shared() {
-            self.copied += payload_len as u64;
         }
         rest.take(epilogue_len);
         *input = rest;
@@ -629,8 +630,10 @@ impl Disassembler {
         for (index, length) in lengths.iter_mut().enumerate().take(count) {
             let at = 2 + 6 * index;
             *length = word(at);
+            // What does not fill a page would take one, and is nothing that must begin at one.
+            let alignment = u16::from_le_bytes([block[at + 4], block[at + 5]]);
             self.frame.page_aligned[index] =
-                u16::from_le_bytes([block[at + 4], block[at + 5]]) >= PAGE_ALIGNMENT;
+                alignment >= PAGE_ALIGNMENT && *length >= u32::from(PAGE_ALIGNMENT);
             self.check_length(tag, index, *length)?;
         }
         if count > 1 && lengths[count - 1] == 0 {
