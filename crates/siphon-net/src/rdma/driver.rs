@@ -665,10 +665,11 @@ impl Driver for RdmaDriver {
     ) -> io::Result<()> {
         self.poll();
         let mut limit = limit.min(self.deadline().into());
-        self.waited = self.turns.is_empty() && limit != Wait::Poll;
-        if !self.waited || self.spin(limit) {
+        if !self.turns.is_empty() || (limit != Wait::Poll && self.spin(limit)) {
             limit = Wait::Poll;
         }
+        // Whoever polls has each completion as it comes, and seldom many at once.
+        self.waited = limit != Wait::Poll;
         // A file of others is told of in each wait.
         if !self.turns.is_empty() {
             self.polls_until = None;
