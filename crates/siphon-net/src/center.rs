@@ -53,6 +53,11 @@ impl EventCenter {
         self.idle || self.driver.waited()
     }
 
+    /// As [`Driver::submit`].
+    pub(crate) fn submit(&mut self) -> io::Result<()> {
+        self.driver.submit()
+    }
+
     /// A turn ends, in which there was nothing to do if it was `idle`.
     pub(crate) fn end_turn(&mut self, idle: bool) {
         self.idle = idle;

@@ -44,8 +44,18 @@ pub trait Driver {
         Instant::now()
     }
 
-    /// Whether nothing was there when the last [`wait`](Self::wait) began: so the worker has time to spare.
+    /// Whether nothing was there when the last [`wait`](Self::wait) began, as far as that can be known: so the
+    /// worker has time to spare.
     fn waited(&self) -> bool;
+
+    /// Begins what else would begin with the next [`wait`](Self::wait).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn submit(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Ends a [`wait`](Self::wait) in progress, or else the next one, from any thread.
     ///

@@ -127,6 +127,10 @@ impl Driver for FaultyDriver {
         self.inner.clock()
     }
 
+    fn submit(&mut self) -> io::Result<()> {
+        self.inner.submit()
+    }
+
     fn waited(&self) -> bool {
         self.inner.waited()
     }

@@ -126,10 +126,12 @@ impl<H: Handler> Worker<H> {
             applied += self.apply_mail(now);
             self.handler.drain(&mut self.center);
             let mails = if round < MAIL_ROUNDS { self.apply_mail(now) } else { 0 };
-            if mails == 0 && !self.handler.has_more() {
+            applied += mails;
+            if self.handler.has_more() {
+                self.center.submit()?;
+            } else if mails == 0 {
                 break;
             }
-            applied += mails;
         }
         self.center.end_turn(applied == 0);
         Ok(applied)

@@ -383,3 +383,36 @@ fn a_socket_at_work_cannot_be_detached() {
         net.driver.detach(id).unwrap();
     }
 }
+
+/// Who polls and finds nothing has time to spare as well, and takes no more at once for it.
+#[test]
+fn a_wait_that_finds_nothing_was_one() {
+    for &kind in common::SYSTEM_STACKS {
+        let mut net = Net::new(kind);
+        let (id, mut stream) = with_stream(&mut net);
+        net.driver.recv(id, None);
+        if kind == StackKind::Posix {
+            let mut poll = || {
+                net.driver.wait(Wait::Poll, &mut |_, completion| panic!("{completion:?}")).unwrap();
+                net.driver.waited()
+            };
+            assert!((0..1000).any(|_| poll()), "the socket tells once that it is writable");
+            assert!((0..50).all(|_| poll()));
+        }
+        // What is there when a wait begins comes in one receive of what a worker with time to spare takes.
+        let bytes = pattern(64 << 10);
+        stream.write_all(&bytes).unwrap();
+        let mut first = 0;
+        while first == 0 {
+            let take = &mut |_: std::time::Instant, completion: siphon_net::Completion<'_>| {
+                if let siphon_net::Completion::Received { result, .. } = completion {
+                    first = result.unwrap();
+                }
+            };
+            net.driver.wait(Wait::Forever, take).unwrap();
+        }
+        if kind == StackKind::Posix {
+            assert!(first <= 40 << 10, "{first} bytes at once");
+        }
+    }
+}

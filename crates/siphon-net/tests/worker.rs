@@ -248,6 +248,58 @@ fn mail_to_oneself_neither_sleeps_nor_keeps_the_sockets_waiting() {
     assert_eq!(before + applied, worker.handler().mails);
 }
 
+/// Has so much to tell the application, a piece of it in each round.
+struct Talker {
+    rounds: usize,
+    left: usize,
+    waits: Arc<AtomicUsize>,
+    sender: MailSender<u64>,
+    mails: u64,
+}
+
+impl Handler for Talker {
+    type Mail = u64;
+
+    fn handle_completion(&mut self, _: Instant, _: Completion<'_>) {}
+
+    fn handle_timer(&mut self, _: Instant, _: u64) {}
+
+    fn handle_mail(&mut self, _: Instant, mail: u64) {
+        assert_eq!(mail, self.mails, "in order");
+        self.mails += 1;
+    }
+
+    fn dispatch(&mut self, _: &mut EventCenter) {
+        assert_eq!(self.waits.load(Ordering::Relaxed), 1, "all in one turn");
+        assert_eq!(self.mails, self.rounds as u64, "what a round led to comes before the next");
+        self.sender.send(self.mails);
+        self.left -= 1;
+    }
+
+    fn drain(&mut self, _: &mut EventCenter) {
+        self.rounds += 1;
+        assert_eq!(self.mails, self.rounds as u64, "and is sent in its own");
+    }
+
+    fn has_more(&self) -> bool {
+        self.left > 0
+    }
+
+    fn is_done(&self) -> bool {
+        self.left == 0
+    }
+}
+
+#[test]
+fn a_turn_has_as_many_rounds_as_there_is_to_tell() {
+    let (center, waits) = clock();
+    let (sender, mailbox) = mailbox();
+    let handler = Talker { rounds: 0, left: 20, waits, sender, mails: 0 };
+    let mut worker = Worker::new(center, mailbox, handler);
+    worker.run().unwrap();
+    assert_eq!((worker.handler().rounds, worker.handler().mails), (20, 20));
+}
+
 /// Does as it is told.
 struct Told {
     done: bool,

@@ -319,11 +319,13 @@ impl Dispatcher for JobDispatcher {
     }
 
     fn fast_dispatch(&self, connection: &Connection, message: Message) {
-        let arrived = message.recv_stamp.filter(|_| self.think_time.is_zero());
-        let now = arrived.unwrap_or_else(|| {
-            std::thread::sleep(self.think_time);
-            Instant::now()
-        });
+        let now = match message.recv_stamp {
+            Some(arrived) if self.think_time.is_zero() => arrived,
+            _ => {
+                std::thread::sleep(self.think_time);
+                Instant::now()
+            }
+        };
         let mut slot = self.lock();
         let Some(run) = slot.as_mut() else {
             return;

@@ -87,6 +87,8 @@ pub struct Connection {
     /// Bytes behind a step of the handshake that is not answered yet, or behind a message that is not
     /// admitted yet.
     pub(crate) stash: Rope,
+    /// The time of the last receive: what is stashed came by it as well.
+    pub(crate) received_at: Instant,
     /// What bounds messages of the peer.
     pub(crate) throttles: Throttles,
     /// What the next message holds already, while it waits for the rest.
@@ -175,6 +177,7 @@ impl Connection {
             knock: None,
             events: Events::default(),
             stash: Rope::new(),
+            received_at: now,
             throttles: Throttles::default(),
             grants: Grants::default(),
             throttled: false,
@@ -207,6 +210,11 @@ impl Connection {
     /// Whether [`poll_event`](Self::poll_event) has something.
     pub fn has_events(&self) -> bool {
         !self.events.is_empty()
+    }
+
+    /// Whether [`poll_event`](Self::poll_event) has something else than messages, if only behind some.
+    pub fn has_news(&self) -> bool {
+        self.events.has_others()
     }
 
     /// Whether the transport should be read from: not while the application owes an answer, or a
@@ -293,6 +301,7 @@ impl Connection {
         let Some(link) = &mut self.link else {
             return;
         };
+        self.received_at = now;
         if !link.is_exhausted() {
             self.last_active = now; // else it has to end, whatever still comes
         }
@@ -571,7 +580,7 @@ impl Connection {
             && let Some(link) = &mut self.link
         {
             if let Some(frame) = link.next_message(&mut input) {
-                self.receive(now, frame)?;
+                self.receive(frame)?;
                 continue;
             }
             let Some(incoming) = link.feed(&mut input, &mut self.events)? else {
@@ -584,7 +593,7 @@ impl Connection {
                 Incoming::Verified => self.handle_verified(),
                 Incoming::Ask(ask) => self.handle_ask(now, ask)?,
                 Incoming::Answer(answer) => self.handle_answer(now, answer)?,
-                Incoming::Session(SessionFrame::Message(frame)) => self.receive(now, frame)?,
+                Incoming::Session(SessionFrame::Message(frame)) => self.receive(frame)?,
                 Incoming::Session(frame) => {
                     self.fruitful |= !matches!(frame, SessionFrame::Aborted);
                     self.handle_control(now, frame)?;
@@ -595,11 +604,11 @@ impl Connection {
     }
 
     #[inline]
-    fn receive(&mut self, now: Instant, frame: MessageFrame) -> Result<(), ProtocolError> {
+    fn receive(&mut self, frame: MessageFrame) -> Result<(), ProtocolError> {
         self.fruitful = true;
         match self.session.handle_message(frame)? {
             Some(mut message) => {
-                message.recv_stamp = Some(now);
+                message.recv_stamp = Some(self.received_at);
                 self.events.push_message(message);
             }
             None => self.config.counters.repeated(1),

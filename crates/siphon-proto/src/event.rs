@@ -52,7 +52,11 @@ pub enum Event {
 
 /// What the application is to be told, in order. Messages, which are many, take two words each.
 #[derive(Debug, Default)]
-pub(crate) struct Events(VecDeque<Queued>);
+pub(crate) struct Events {
+    queue: VecDeque<Queued>,
+    /// How many of them are no messages.
+    others: usize,
+}
 
 #[derive(Debug)]
 enum Queued {
@@ -62,34 +66,44 @@ enum Queued {
 
 impl Events {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.queue.is_empty()
+    }
+
+    /// Whether something else than messages is there.
+    pub(crate) fn has_others(&self) -> bool {
+        self.others > 0
     }
 
     #[inline]
     pub(crate) fn push_message(&mut self, message: Message) {
-        self.0.push_back(Queued::Message(message));
+        self.queue.push_back(Queued::Message(message));
     }
 
     /// Adds what is no message.
     pub(crate) fn push(&mut self, event: Event) {
-        self.0.push_back(Queued::Other(Box::new(event)));
+        self.queue.push_back(Queued::Other(Box::new(event)));
+        self.others += 1;
     }
 
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Event> {
-        Some(match self.0.pop_front()? {
+        Some(match self.queue.pop_front()? {
             Queued::Message(message) => Event::Message(message),
-            Queued::Other(event) => *event,
+            Queued::Other(event) => {
+                self.others -= 1;
+                *event
+            }
         })
     }
 
     pub(crate) fn forget_messages(&mut self) {
-        self.0.retain(|queued| !matches!(queued, Queued::Message(_)));
+        self.queue.retain(|queued| !matches!(queued, Queued::Message(_)));
     }
 
     /// Takes back events that are not messages.
     pub(crate) fn forget(&mut self, which: impl Fn(&Event) -> bool) {
-        self.0.retain(|queued| !matches!(queued, Queued::Other(event) if which(event)));
+        self.queue.retain(|queued| !matches!(queued, Queued::Other(event) if which(event)));
+        self.others = self.queue.iter().filter(|it| matches!(it, Queued::Other(_))).count();
     }
 }
 

@@ -32,40 +32,50 @@ impl Default for Place {
     }
 }
 
-/// Invariant: as a front that is whole, no more than [`Front::MAX_OWN`] bytes.
+/// Invariant: its capacity is 0 or one of [`ROOMS`].
 struct Own(Vec<u8>);
 
-/// Fronts of which a thread keeps the memory, [`Front::MAX_OWN`] bytes each at most.
-const MAX_SPARE: usize = 1024;
-/// What a new one has room for, in bytes: most requests and answers.
-const ROOM: usize = 256;
+/// Bytes of fronts' memory: most requests and answers have room in the first.
+const ROOMS: [usize; 2] = [256, Front::MAX_OWN];
+/// Of each of these, how many a thread keeps.
+const MAX_SPARE: [usize; 2] = [1024, 256];
+
+struct Spare {
+    /// Memory of fronts that are gone, by what it has room for: nothing is in it.
+    memory: [Vec<Vec<u8>>; 2],
+    /// Where it is encoded.
+    scratch: Vec<u8>,
+}
 
 thread_local! {
-    /// Memory of fronts that are gone: nothing is in it.
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Spare> = const {
+        RefCell::new(Spare { memory: [Vec::new(), Vec::new()], scratch: Vec::new() })
+    };
 }
 
 impl Own {
+    /// Room for so many bytes, [`Front::MAX_OWN`] at most.
     #[inline]
-    fn new() -> Self {
+    fn with_room(len: usize) -> Self {
+        let class = usize::from(len > ROOMS[0]);
         // A thread that ends keeps nothing.
-        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
-        Self(spare.unwrap_or_else(|| Vec::with_capacity(ROOM)))
+        let spare = SPARE.try_with(|spare| spare.borrow_mut().memory[class].pop()).ok().flatten();
+        Self(spare.unwrap_or_else(|| Vec::with_capacity(ROOMS[class])))
     }
 }
 
 impl Drop for Own {
     #[inline]
     fn drop(&mut self) {
-        if !(1..=Front::MAX_OWN).contains(&self.0.capacity()) {
+        let Some(class) = ROOMS.iter().position(|room| *room == self.0.capacity()) else {
             return;
-        }
+        };
         let mut memory = std::mem::take(&mut self.0);
         memory.clear();
         let _ = SPARE.try_with(|spare| {
-            let mut spare = spare.borrow_mut();
-            if spare.len() < MAX_SPARE {
-                spare.push(memory);
+            let kept = &mut spare.borrow_mut().memory[class];
+            if kept.len() < MAX_SPARE[class] {
+                kept.push(memory);
             }
         });
     }
@@ -88,24 +98,29 @@ impl Front {
     /// ```
     #[inline]
     pub fn filled(fill: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Self {
-        let mut own = Own::new();
-        own.0 = fill(std::mem::take(&mut own.0));
-        if own.0.len() > Self::MAX_OWN {
-            return Self(Place::Shared(std::mem::take(&mut own.0).into()));
+        let scratch = SPARE.try_with(|spare| std::mem::take(&mut spare.borrow_mut().scratch));
+        let mut filled = fill(scratch.unwrap_or_default());
+        if filled.len() > Self::MAX_OWN {
+            return filled.into();
         }
-        Self(Place::Own(own))
+        let front = Self::copy_of(&filled);
+        filled.clear();
+        let _ = SPARE.try_with(|spare| spare.borrow_mut().scratch = filled);
+        front
     }
 
     /// A copy of `bytes`.
     #[inline]
     pub fn copy_of(bytes: &[u8]) -> Self {
-        if bytes.len() > Self::MAX_OWN {
-            return Bytes::copy_from_slice(bytes).into();
+        match bytes.len() {
+            0 => Self::default(),
+            1..=Self::MAX_OWN => {
+                let mut own = Own::with_room(bytes.len());
+                own.0.extend_from_slice(bytes);
+                Self(Place::Own(own))
+            }
+            _ => Bytes::copy_from_slice(bytes).into(),
         }
-        Self::filled(|mut buffer| {
-            buffer.extend_from_slice(bytes);
-            buffer
-        })
     }
 
     /// Its bytes, to be kept by others as well; copies what is in memory of its own.
@@ -132,7 +147,6 @@ impl Deref for Front {
 impl Clone for Front {
     fn clone(&self) -> Self {
         match &self.0 {
-            Place::Own(own) if own.0.is_empty() => Self::default(),
             Place::Own(own) => Self::copy_of(&own.0),
             Place::Shared(bytes) => bytes.clone().into(),
         }
@@ -188,7 +202,10 @@ mod tests {
 
     /// What the thread keeps: how many, and the bytes of all.
     fn spare() -> (usize, usize) {
-        SPARE.with_borrow(|spare| (spare.len(), spare.iter().map(Vec::capacity).sum()))
+        SPARE.with_borrow(|spare| {
+            let memory = spare.memory.iter().flatten();
+            (memory.clone().count(), memory.map(Vec::capacity).sum())
+        })
     }
 
     #[test]
@@ -199,16 +216,47 @@ mod tests {
         let second = Front::copy_of(&[8; 200]);
         assert_eq!((second.as_ptr(), &second[..]), (at, &[8; 200][..]));
         assert_eq!(spare(), (0, 0));
+        drop(second);
+        let long = Front::copy_of(&[9; 300]);
+        assert_eq!(spare(), (1, ROOMS[0]), "what is short does not hold what long ones need");
+        drop(long);
+        assert_eq!(spare(), (2, ROOMS[0] + ROOMS[1]));
+    }
+
+    #[test]
+    fn one_within_another_is_filled_into_a_buffer_of_its_own() {
+        for len in [0, 5, 300, Front::MAX_OWN + 1, 5] {
+            let front = Front::filled(|mut buffer| {
+                assert!(buffer.is_empty());
+                buffer.resize(len, 1);
+                assert_eq!(Front::filled(|inner| [inner, vec![2]].concat()), [2]);
+                buffer
+            });
+            assert_eq!(front, vec![1; len]);
+        }
+    }
+
+    #[test]
+    fn one_may_be_dropped_by_another_thread_and_by_one_that_ends() {
+        thread_local!(static LAST: RefCell<Option<Front>> = const { RefCell::new(None) });
+        let front = Front::copy_of(b"sent");
+        let there = std::thread::spawn(move || {
+            LAST.set(Some(Front::copy_of(b"kept until the end")));
+            assert_eq!(front, b"sent");
+        });
+        there.join().unwrap();
     }
 
     #[test]
     fn what_a_thread_keeps_is_bounded() {
-        let fronts: Vec<_> = (0..MAX_SPARE + 50).map(|n| Front::copy_of(&vec![1; n])).collect();
-        assert!(fronts.iter().enumerate().all(|(n, front)| front.len() == n));
+        let lengths = (0..3000).map(|n| n % (Front::MAX_OWN + 1));
+        let fronts: Vec<_> = lengths.clone().map(|len| Front::copy_of(&vec![1; len])).collect();
+        assert!(fronts.iter().zip(lengths).all(|(front, len)| front.len() == len));
         drop(fronts);
+        let most = MAX_SPARE.iter().zip(ROOMS).map(|(count, room)| count * room).sum();
         let (count, bytes) = spare();
-        assert_eq!(count, MAX_SPARE);
-        assert!(bytes <= MAX_SPARE * Front::MAX_OWN);
+        assert!(count <= MAX_SPARE.iter().sum() && bytes <= most, "{count}, {bytes} bytes");
+        assert!(bytes > most / 2);
     }
 
     #[test]

@@ -343,7 +343,7 @@ impl Connection {
         self.drop_link();
         self.session.link_lost();
         self.link = link;
-        self.stash = stash;
+        (self.stash, self.received_at) = (stash, from.received_at);
         self.config.addrs = from.config.addrs.clone();
         self.last_active = now;
         let result = match knock.wish {

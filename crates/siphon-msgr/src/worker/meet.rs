@@ -119,6 +119,14 @@ impl MessengerWorker {
         existing_id: Option<ConnectionId>,
     ) {
         let now = center.now();
+        // What came by the link before is the application's, and what became of that link is not what becomes
+        // of the next.
+        if let Some(existing) = existing_id {
+            self.with_remote(center, existing, Remote::dispatch_all);
+            if !self.connections.contains_key(&existing) {
+                return self.knocked(center, id);
+            }
+        }
         let Some(Owned::Remote(mut visitor)) = self.connections.remove(&id) else {
             return;
         };

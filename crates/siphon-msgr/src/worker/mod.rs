@@ -510,6 +510,10 @@ impl MessengerWorker {
         }
     }
 
+    fn is_urgent(&self, id: ConnectionId) -> bool {
+        matches!(self.connections.get(&id), Some(Owned::Remote(remote)) if remote.is_urgent())
+    }
+
     /// Does what others asked for and needs the event center.
     fn serve_requests(&mut self, center: &mut EventCenter) {
         if self.requests.is_empty() {
@@ -619,14 +623,19 @@ impl Handler for MessengerWorker {
     fn dispatch(&mut self, center: &mut EventCenter) {
         self.counters.begin_dispatch(center);
         self.serve_requests(center);
-        self.pace.begin_round(center.waited());
-        let mut next = 0;
-        while next < self.dirty.len() && self.pace.goes_on() {
-            let id = self.dirty[next]; // they stay there, to be pumped
-            self.with_remote(center, id, Remote::dispatch);
-            next += 1;
-        }
-        self.later.extend(self.dirty.drain(next..));
+        self.pace.begin_round(center.now(), center.waited());
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.retain(|id| {
+            let reached = self.pace.goes_on() || self.is_urgent(*id);
+            if reached {
+                self.with_remote(center, *id, Remote::dispatch);
+            } else {
+                self.later.push(*id);
+            }
+            reached // and is to be pumped
+        });
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
     }
 
     fn drain(&mut self, center: &mut EventCenter) {
@@ -644,9 +653,6 @@ impl Handler for MessengerWorker {
         self.dirty = dirty;
         if !self.stopping.is_empty() {
             self.end_stopping(center);
-        }
-        if !self.has_more() {
-            self.pace.end_turn();
         }
     }
 

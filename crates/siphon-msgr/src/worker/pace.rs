@@ -1,5 +1,7 @@
 //! In how many rounds a worker does what came at once.
 
+use std::time::Instant;
+
 /// The fewest messages of a round.
 const MIN_ROUND: usize = 8;
 /// The most rounds of a turn that has no more messages than those before.
@@ -23,7 +25,9 @@ pub(crate) struct Pace {
     round: usize,
     /// Those that are left of this one.
     left: usize,
-    /// Messages of this turn.
+    /// When this turn began, which tells it from others; whether the worker waited for it; its messages.
+    began: Option<Instant>,
+    waited: bool,
     turn: usize,
     /// The most messages of a turn, by which it is known what is much; forgotten slowly.
     peak: usize,
@@ -31,20 +35,23 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn new() -> Self {
-        Self { round: MIN_ROUND, left: 0, turn: 0, peak: 0 }
+        Self { round: MIN_ROUND, left: 0, began: None, waited: true, turn: 0, peak: 0 }
     }
 
-    /// A round begins. If it is the first of its turn, the worker `waited` for that or not.
-    pub(crate) fn begin_round(&mut self, waited: bool) {
-        let least = (self.peak / MAX_ROUNDS).max(MIN_ROUND);
-        if self.turn == 0 {
-            self.round = match waited {
-                true => self.round - self.round / SHRINK,
-                false => self.round + self.round.div_ceil(GROW),
-            };
-            self.round = self.round.clamp(least, self.peak.max(least));
+    /// A round begins, in the turn that began at `now`, for which the worker `waited` or not.
+    pub(crate) fn begin_round(&mut self, now: Instant, waited: bool) {
+        if self.began != Some(now) {
+            self.end_turn();
+            (self.began, self.waited) = (Some(now), waited);
         }
-        self.left = if self.round < self.peak { self.round } else { usize::MAX };
+        // What is beyond all turns before is done at once: a turn does not last for ever.
+        let is_short = self.round < self.peak && self.turn < self.peak;
+        self.left = if is_short { self.round } else { usize::MAX };
+    }
+
+    /// What is left of this round is done at once.
+    pub(crate) fn end_rounds(&mut self) {
+        self.left = usize::MAX;
     }
 
     /// Whether the application may be told of something in this round.
@@ -54,68 +61,104 @@ impl Pace {
 
     /// The application is told of a message.
     pub(crate) fn count(&mut self) {
-        self.left -= 1;
+        self.left = self.left.saturating_sub(1);
         self.turn += 1;
     }
 
-    /// All of a turn is done.
-    pub(crate) fn end_turn(&mut self) {
+    /// Learns from a turn that had messages.
+    fn end_turn(&mut self) {
         let turn = std::mem::take(&mut self.turn);
-        if turn > 0 {
-            self.peak = turn.max(self.peak - self.peak.div_ceil(FORGET));
+        if turn == 0 {
+            return;
         }
+        self.peak = turn.max(self.peak - self.peak.div_ceil(FORGET));
+        let least = (self.peak / MAX_ROUNDS).max(MIN_ROUND);
+        self.round = match self.waited {
+            true => self.round - self.round / SHRINK,
+            false => self.round + self.round.div_ceil(GROW),
+        };
+        self.round = self.round.clamp(least, self.peak.max(least));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    /// The rounds of a turn with so many messages.
-    fn turn(pace: &mut Pace, waited: bool, messages: usize) -> Vec<usize> {
-        let mut rounds = Vec::new();
-        let mut left = messages;
-        while left > 0 {
-            pace.begin_round(waited);
-            let before = left;
-            while left > 0 && pace.goes_on() {
-                pace.count();
-                left -= 1;
-            }
-            rounds.push(before - left);
+    /// Turns at times of their own.
+    struct Turns {
+        pace: Pace,
+        now: Instant,
+    }
+
+    impl Turns {
+        fn new() -> Self {
+            #[expect(clippy::disallowed_methods, reason = "any time does")]
+            let now = Instant::now();
+            Self { pace: Pace::new(), now }
         }
-        pace.end_turn();
-        rounds
+
+        /// The rounds of a turn with so many messages.
+        fn turn(&mut self, waited: bool, messages: usize) -> Vec<usize> {
+            self.now += Duration::from_micros(1);
+            let mut rounds = Vec::new();
+            let mut left = messages;
+            loop {
+                self.pace.begin_round(self.now, waited);
+                let before = left;
+                while left > 0 && self.pace.goes_on() {
+                    self.pace.count();
+                    left -= 1;
+                }
+                if before == left {
+                    return rounds;
+                }
+                rounds.push(before - left);
+            }
+        }
     }
 
     #[test]
     fn one_who_waits_works_in_rounds_and_one_who_does_not_in_one() {
-        let mut pace = Pace::new();
-        turn(&mut pace, true, 128);
-        assert_eq!(turn(&mut pace, true, 128), [32; 4]);
-        assert_eq!(turn(&mut pace, true, 128), [32; 4], "no more than are useful");
-        let rounds: Vec<usize> = (0..20).map(|_| turn(&mut pace, false, 128).len()).collect();
+        let mut turns = Turns::new();
+        turns.turn(true, 128);
+        assert_eq!(turns.turn(true, 128), [32; 4]);
+        assert_eq!(turns.turn(true, 128), [32; 4], "no more than are useful");
+        let rounds: Vec<usize> = (0..20).map(|_| turns.turn(false, 128).len()).collect();
         assert!(rounds.is_sorted_by(|before, after| before >= after), "{rounds:?}");
         assert_eq!(rounds.last(), Some(&1));
-        assert_eq!(turn(&mut pace, true, 128), [64, 64]);
+        turns.turn(true, 128);
+        assert_eq!(turns.turn(true, 128), [64, 64], "by halves");
+    }
+
+    #[test]
+    fn turns_without_messages_teach_nothing() {
+        let mut turns = Turns::new();
+        turns.turn(true, 128);
+        for waited in [false; 100] {
+            assert!(turns.turn(waited, 0).is_empty());
+        }
+        assert_eq!(turns.turn(true, 128), [32; 4]);
     }
 
     #[test]
     fn a_few_messages_are_one_round() {
-        let mut pace = Pace::new();
+        let mut turns = Turns::new();
         for messages in (1..=MIN_ROUND).chain([1; 500]) {
-            assert_eq!(turn(&mut pace, true, messages), [messages]);
+            assert_eq!(turns.turn(true, messages), [messages]);
         }
     }
 
     #[test]
-    fn what_is_much_is_forgotten() {
-        let mut pace = Pace::new();
-        turn(&mut pace, true, 10_000);
-        assert_eq!(turn(&mut pace, true, 1000), [1000], "less than one round of those before");
+    fn what_is_beyond_all_before_is_done_at_once_and_what_is_much_is_forgotten() {
+        let mut turns = Turns::new();
+        turns.turn(true, 64);
+        assert_eq!(turns.turn(true, 1000), [16, 16, 16, 16, 936]);
         for _ in 0..1000 {
-            turn(&mut pace, true, 16);
+            turns.turn(true, 16);
         }
-        assert_eq!(turn(&mut pace, true, 16), [8, 8]);
+        assert_eq!(turns.turn(true, 16), [8, 8]);
     }
 }

@@ -262,9 +262,21 @@ impl Remote {
         }
     }
 
-    /// Tells the application what has come.
+    /// Tells the application what has come, as far as this round goes.
     pub(crate) fn dispatch(&mut self, io: &mut Io<'_>) -> Pumped {
         self.drain_events(io).map_or(Pumped::Idle, Pumped::Ended)
+    }
+
+    /// Tells the application all that has come.
+    pub(crate) fn dispatch_all(&mut self, io: &mut Io<'_>) -> Pumped {
+        io.pace.end_rounds();
+        self.dispatch(io)
+    }
+
+    /// Whether its events cannot wait for another round: what happened to its link is to be known before
+    /// anything else happens to it.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.proto.has_news()
     }
 
     /// Does everything that is to be done now; says what is left to others.
@@ -281,7 +293,7 @@ impl Remote {
             if !self.proto.has_events() {
                 break;
             }
-            if !io.pace.goes_on() {
+            if !io.pace.goes_on() && !self.is_urgent() {
                 self.dirty = true;
                 return Pumped::Later;
             }
@@ -344,7 +356,7 @@ impl Remote {
 
     fn drain_events(&mut self, io: &mut Io<'_>) -> Option<CloseReason> {
         let mut dispatched = false;
-        while io.pace.goes_on()
+        while (io.pace.goes_on() || self.is_urgent())
             && let Some(event) = self.proto.poll_event()
         {
             match event {
@@ -607,7 +619,8 @@ impl Remote {
     }
 
     fn advance_ending(&mut self, io: &mut Io<'_>) {
-        if self.ending != Ending::Sending || self.proto.unsent() > 0 {
+        // What was not dispatched yet may be answered.
+        if self.ending != Ending::Sending || self.proto.unsent() > 0 || self.proto.has_events() {
             return;
         }
         match &self.transport {

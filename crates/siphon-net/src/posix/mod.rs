@@ -209,7 +209,9 @@ impl PosixDriver {
         }
         self.now = Instant::now();
         let asleep = self.now.saturating_duration_since(self.looked.replace(self.now));
-        self.waited = limit != Wait::Poll && asleep > MIN_SLEEP;
+        let has_slept = limit != Wait::Poll && asleep > MIN_SLEEP;
+        let found_nothing = self.events.is_empty() && self.turns.is_empty();
+        self.waited = has_slept || found_nothing;
         self.scratch.begin_turn(self.waited);
         Ok(())
     }

@@ -359,6 +359,11 @@ impl Driver for UringDriver {
         self.now
     }
 
+    fn submit(&mut self) -> io::Result<()> {
+        self.sends = 0;
+        if self.ring.has_pushed() { self.ring.enter(0, None) } else { Ok(()) }
+    }
+
     fn waited(&self) -> bool {
         self.waited
     }

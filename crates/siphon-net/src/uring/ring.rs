@@ -149,6 +149,11 @@ impl Ring {
             && !submission.cq_overflow()
     }
 
+    /// Whether something is there to be submitted.
+    pub(super) fn has_pushed(&mut self) -> bool {
+        !self.ring.submission().is_empty()
+    }
+
     /// Whether an [`enter`](Self::enter) that waits would find nothing and sleep, as far as the kernel tells.
     pub(super) fn has_nothing(&mut self) -> bool {
         let submission = self.ring.submission();

@@ -8,6 +8,7 @@ use siphon_wire::types::{EntityName, Features};
 
 use super::wire::{COMPLETE, Footer, Header, NOCRC, SIGNED, tag};
 use crate::error::{PeerMisbehaved, ProtocolError};
+use crate::front::Front;
 use crate::message::{Grants, Message, Payload};
 use crate::part::{Part, Shape};
 use crate::v2::{FrameError, Limits, MessageFrame, MessageHeader2, SegmentName, Tag};
@@ -79,6 +80,8 @@ pub(super) fn write_message(
         footer.signature = signature;
         footer.flags |= SIGNED;
     }
+    // What is copied there anyway is in nobody's way.
+    const { assert!(Front::MAX_OWN <= COPY_MAX, "short fronts are not shared") };
     let parts = [Input::from(&payload.front), Input::from(&payload.middle)];
     let data = payload.data.segments().iter().map(Input::from);
     for mut piece in parts.into_iter().chain(data) {

@@ -1,5 +1,7 @@
 use bytes::Bytes;
 
+use super::ring::copied;
+
 /// Bytes that arrived, taken from the front: borrowed from where a stack keeps them for a moment, or
 /// in a buffer that can be shared, so that nothing of it need be copied.
 ///
@@ -81,7 +83,7 @@ impl<'a> Input<'a> {
     pub(crate) fn share(&self, taken: &'a [u8]) -> Bytes {
         match self.shared {
             Some(bytes) => bytes.slice_ref(taken),
-            None => Bytes::copy_from_slice(taken),
+            None => copied(taken),
         }
     }
 }

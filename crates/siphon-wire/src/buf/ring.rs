@@ -193,6 +193,15 @@ pub fn put_gathering(rest: BytesMut) {
     SHORT_BUFFERS.with(|short| short.gathering.borrow_mut().put_rest(rest));
 }
 
+/// A copy of `bytes`. In a steady state, a short one asks nothing of the allocator.
+pub(crate) fn copied(bytes: &[u8]) -> Bytes {
+    match bytes.len() {
+        0 => Bytes::new(),
+        1..=MAX_SHARED => SHORT_BUFFERS.with(|short| short.any.borrow_mut().copy(bytes)),
+        _ => Bytes::copy_from_slice(bytes),
+    }
+}
+
 /// The bytes that `fill` appends to an empty buffer. In a steady state, short ones ask nothing of the
 /// allocator.
 pub(crate) fn gathered(fill: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Bytes {
