@@ -678,9 +678,10 @@ fn deliver_locally(connection: &Connection, message: OutMessage, worker: usize) 
     let Ok(message) = catch_unwind(AssertUnwindSafe(|| message.deliver(Features::ALL))) else {
         return connection.fail(CloseReason::Panicked);
     };
-    connection.messenger().dispatch_throttle().got(worker, message.payload.len());
+    let len = message.payload.len();
     // Nothing is read on this connection, so there is nothing to pause.
     remote::dispatch(connection, message);
+    connection.messenger().dispatch_throttle().got(worker, len);
 }
 
 /// Socket options as the configuration has them.

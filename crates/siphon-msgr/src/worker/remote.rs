@@ -362,9 +362,11 @@ impl Remote {
             match event {
                 Event::Message(message) => {
                     io.counters.received(&message, self.secure);
-                    let throttle = self.handle.messenger().dispatch_throttle();
-                    throttle.got(io.counters.index(), message.payload.len());
+                    let len = message.payload.len();
                     self.receive_message(io, message);
+                    // Behind it: what was got and does not wait yet would count as given back.
+                    let throttle = self.handle.messenger().dispatch_throttle();
+                    throttle.got(io.counters.index(), len);
                     io.pace.count();
                     dispatched = true;
                 }
