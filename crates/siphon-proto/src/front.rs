@@ -3,7 +3,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use bytes::Bytes;
-use siphon_wire::buf::Input;
+use siphon_wire::buf::{Input, in_scratch};
 
 /// The encoded fields of a message: what is short in memory of its own, which a thread uses again for
 /// other messages, so that nobody counts who has a share in it; anything longer, and what arrived
@@ -40,17 +40,9 @@ const ROOMS: [usize; 2] = [256, Front::MAX_OWN];
 /// Of each of these, how many a thread keeps.
 const MAX_SPARE: [usize; 2] = [1024, 256];
 
-struct Spare {
-    /// Memory of fronts that are gone, by what it has room for: nothing is in it.
-    memory: [Vec<Vec<u8>>; 2],
-    /// Where it is encoded.
-    scratch: Vec<u8>,
-}
-
 thread_local! {
-    static SPARE: RefCell<Spare> = const {
-        RefCell::new(Spare { memory: [Vec::new(), Vec::new()], scratch: Vec::new() })
-    };
+    /// Memory of fronts that are gone, by what it has room for: nothing is in it.
+    static SPARE: RefCell<[Vec<Vec<u8>>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
 impl Own {
@@ -59,7 +51,7 @@ impl Own {
     fn with_room(len: usize) -> Self {
         let class = usize::from(len > ROOMS[0]);
         // A thread that ends keeps nothing.
-        let spare = SPARE.try_with(|spare| spare.borrow_mut().memory[class].pop()).ok().flatten();
+        let spare = SPARE.try_with(|spare| spare.borrow_mut()[class].pop()).ok().flatten();
         Self(spare.unwrap_or_else(|| Vec::with_capacity(ROOMS[class])))
     }
 }
@@ -73,7 +65,7 @@ impl Drop for Own {
         let mut memory = std::mem::take(&mut self.0);
         memory.clear();
         let _ = SPARE.try_with(|spare| {
-            let kept = &mut spare.borrow_mut().memory[class];
+            let kept = &mut spare.borrow_mut()[class];
             if kept.len() < MAX_SPARE[class] {
                 kept.push(memory);
             }
@@ -98,15 +90,7 @@ impl Front {
     /// ```
     #[inline]
     pub fn filled(fill: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Self {
-        let scratch = SPARE.try_with(|spare| std::mem::take(&mut spare.borrow_mut().scratch));
-        let mut filled = fill(scratch.unwrap_or_default());
-        if filled.len() > Self::MAX_OWN {
-            return filled.into();
-        }
-        let front = Self::copy_of(&filled);
-        filled.clear();
-        let _ = SPARE.try_with(|spare| spare.borrow_mut().scratch = filled);
-        front
+        in_scratch(fill, Self::MAX_OWN, Self::copy_of)
     }
 
     /// A copy of `bytes`.
@@ -203,7 +187,7 @@ mod tests {
     /// What the thread keeps: how many, and the bytes of all.
     fn spare() -> (usize, usize) {
         SPARE.with_borrow(|spare| {
-            let memory = spare.memory.iter().flatten();
+            let memory = spare.iter().flatten();
             (memory.clone().count(), memory.map(Vec::capacity).sum())
         })
     }

@@ -205,14 +205,36 @@ pub(crate) fn copied(bytes: &[u8]) -> Bytes {
 /// The bytes that `fill` appends to an empty buffer. In a steady state, short ones ask nothing of the
 /// allocator.
 pub(crate) fn gathered(fill: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Bytes {
-    SHORT_BUFFERS.with(|short| {
-        let mut filled = fill(short.scratch.take());
-        if filled.len() > MAX_SHARED {
+    in_scratch(fill, MAX_SHARED, copied)
+}
+
+/// What `fill` appends to an empty buffer: up to `short` bytes as `copy` has it, and the buffer is used again for
+/// others of its thread; more as they are.
+///
+/// ```
+/// use bytes::Bytes;
+/// use siphon_wire::buf::in_scratch;
+///
+/// let fill = |mut buffer: Vec<u8>| {
+///     buffer.extend_from_slice(b"bytes");
+///     buffer
+/// };
+/// assert_eq!(in_scratch(fill, 16, Bytes::copy_from_slice), "bytes");
+/// ```
+#[inline]
+pub fn in_scratch<T: From<Vec<u8>>>(
+    fill: impl FnOnce(Vec<u8>) -> Vec<u8>,
+    short: usize,
+    copy: impl FnOnce(&[u8]) -> T,
+) -> T {
+    SHORT_BUFFERS.with(|thread| {
+        let mut filled = fill(thread.scratch.take());
+        if filled.len() > short {
             return filled.into();
         }
-        let own = short.any.borrow_mut().copy(&filled);
+        let own = copy(&filled);
         filled.clear();
-        short.scratch.set(filled);
+        thread.scratch.set(filled);
         own
     })
 }
