@@ -22,6 +22,7 @@ mod congestion;
 mod driver;
 mod error;
 mod faulty;
+mod id_map;
 mod mailbox;
 mod outgoing;
 mod posix;
@@ -46,6 +47,7 @@ pub use driver::{
 };
 pub use error::{ListenError, UnknownStack, WorkerError, WorkerFailure};
 pub use faulty::FaultyDriver;
+pub use id_map::{IdHasher, IdMap};
 pub use mailbox::{MailSender, Mailbox, mailbox};
 pub use posix::{PosixDriver, SCRATCH_BYTES};
 pub use rdma::{

@@ -128,6 +128,11 @@ impl fmt::Display for WorkStatus {
 /// waits find nothing, and clearing it would take longer than they do.
 pub struct PollRoom(Box<[ffi::Wc; BATCH]>);
 
+impl PollRoom {
+    /// Completions that one poll takes at most: one that takes fewer has taken all there were.
+    pub const LEN: usize = BATCH;
+}
+
 impl Default for PollRoom {
     fn default() -> Self {
         Self(Box::new([ffi::Wc::default(); BATCH]))

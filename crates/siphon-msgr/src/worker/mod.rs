@@ -8,7 +8,6 @@ mod pace;
 mod remote;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 use siphon_net::{
-    Accepted, Completion, CongestionControl, EventCenter, Handler, ListenOptions, ListenerId,
-    MailSender, SocketId, SocketOptions,
+    Accepted, Completion, CongestionControl, EventCenter, Handler, IdMap, ListenOptions,
+    ListenerId, MailSender, SocketId, SocketOptions,
 };
 use siphon_proto::{OutMessage, Transmit};
 use siphon_wire::buf::SegmentPool;
@@ -84,33 +83,6 @@ pub(crate) struct Listen {
     pub(crate) answer: oneshot::Sender<io::Result<(ListenerId, SocketAddr)>>,
 }
 
-/// Ids are numbers of our own making, each used once: they need no keyed hash.
-#[derive(Default)]
-pub(crate) struct IdHasher(u64);
-
-type BuildIdHasher = BuildHasherDefault<IdHasher>;
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        // Fibonacci hashing: consecutive numbers spread over the high bits, which tables use.
-        self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 /// A listening socket of a messenger.
 struct Listener {
     messenger: Arc<Shared>,
@@ -145,8 +117,8 @@ pub(crate) struct MessengerWorker {
     peers: Arc<[MailSender<Mail>]>,
     loads: Arc<[Load]>,
     pool: SegmentPool,
-    connections: HashMap<ConnectionId, Owned, BuildIdHasher>,
-    sockets: HashMap<SocketId, ConnectionId, BuildIdHasher>,
+    connections: IdMap<ConnectionId, Owned>,
+    sockets: IdMap<SocketId, ConnectionId>,
     listeners: HashMap<ListenerId, Listener>,
     /// Connections to be pumped in the next drain.
     dirty: Vec<ConnectionId>,
@@ -178,8 +150,8 @@ impl MessengerWorker {
             peers,
             loads,
             pool: SegmentPool::new(POOL_RETAINED),
-            connections: HashMap::default(),
-            sockets: HashMap::default(),
+            connections: IdMap::default(),
+            sockets: IdMap::default(),
             listeners: HashMap::new(),
             dirty: Vec::new(),
             later: Vec::new(),

@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,7 +7,7 @@ use siphon_auth::{
     AuthError, AuthMethod, AuthServerAnswer, ClientExchange, ConnectionMode, PeerContext,
     ServerExchange,
 };
-use siphon_net::{Accepted, EventCenter, SendStatus, SocketId, TimerId};
+use siphon_net::{Accepted, EventCenter, IdMap, SendStatus, SocketId, TimerId};
 use siphon_proto::v2::Revision;
 use siphon_proto::{
     AuthAnswer, AuthEvent, Event, Message, Next, OutMessage, PeerInfo, Protocol, Transmit,
@@ -18,7 +17,7 @@ use siphon_wire::types::{EntityAddr, EntityType, Features};
 
 use super::inject::{Injection, internal_delay};
 use super::pace::Pace;
-use super::{BuildIdHasher, WorkerCounters, enqueue, socket_options};
+use super::{WorkerCounters, enqueue, socket_options};
 use crate::connection::{Connection, ConnectionId};
 use crate::dispatch_queue::Item;
 use crate::dispatcher::guarded;
@@ -36,7 +35,7 @@ const TRANSMIT_ROUNDS: usize = 4;
 pub(crate) struct Io<'a> {
     pub(crate) center: &'a mut EventCenter,
     /// Whose the worker's sockets are.
-    pub(crate) sockets: &'a mut HashMap<SocketId, ConnectionId, BuildIdHasher>,
+    pub(crate) sockets: &'a mut IdMap<SocketId, ConnectionId>,
     /// What is being handed to the stack; kept for its capacity.
     pub(crate) transmit: &'a mut Transmit,
     pub(crate) counters: &'a mut WorkerCounters,

@@ -3,7 +3,9 @@
 use std::io;
 use std::mem;
 
-use siphon_verbs::{AsyncEventKind, Chunk, QueuePair, Received, WorkCompletion, WorkStatus};
+use siphon_verbs::{
+    AsyncEventKind, Chunk, PollRoom, QueuePair, Received, WorkCompletion, WorkStatus,
+};
 
 use super::counters::add;
 use super::device::QueuePairNews;
@@ -112,12 +114,15 @@ impl RdmaDriver {
 
     /// Takes what ended; returns whether there was anything.
     pub(super) fn poll(&mut self) -> bool {
-        let mut taken = 0;
-        while taken < COMPLETIONS_PER_WAIT && !self.gone {
+        let (mut taken, mut is_all) = (0, false);
+        while taken < COMPLETIONS_PER_WAIT && !is_all && !self.gone {
             let done = &mut self.done;
             match self.completions.poll(&mut self.room, &mut |it| done.push(it)) {
                 Ok(0) => break,
-                Ok(count) => taken += count,
+                Ok(count) => {
+                    taken += count;
+                    is_all = count < PollRoom::LEN;
+                }
                 Err(error) => self.lose_device(&error.into()),
             }
             let mut done = mem::take(&mut self.done);

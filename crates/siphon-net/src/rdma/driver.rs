@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
@@ -26,6 +25,7 @@ use crate::driver::{
     Accepted, Completion, Driver, FileId, Interest, ListenOptions, ListenerId, SendStatus,
     SocketId, SocketOptions, Wait,
 };
+use crate::id_map::IdMap;
 use crate::posix::PosixDriver;
 use crate::slab::{Key, Slab};
 
@@ -75,13 +75,13 @@ pub struct RdmaDriver {
     pub(super) count: usize,
     pub(super) dying: Vec<Dying>,
     /// Whose a completion is.
-    pub(super) queues: HashMap<QueueId, Key>,
-    pub(super) numbers: HashMap<u32, Key>,
+    pub(super) queues: IdMap<QueueId, Key>,
+    pub(super) numbers: IdMap<u32, Key>,
     /// Whose a socket of the exchange is.
-    pub(super) exchanges: HashMap<SocketId, Key>,
+    pub(super) exchanges: IdMap<SocketId, Key>,
     pub(super) cm: Option<Cm>,
     /// What others registered: the token they gave.
-    pub(super) files: HashMap<u64, (FileId, u64)>,
+    pub(super) files: IdMap<u64, (FileId, u64)>,
     pub(super) next_file: u64,
     pub(super) turns: Vec<Key>,
     pub(super) current_turns: Vec<Key>,
@@ -114,7 +114,7 @@ pub struct RdmaDriver {
 /// What RDMA-CM has to do with.
 pub(super) struct Cm {
     pub(super) channel: EventChannel,
-    pub(super) ids: HashMap<CmKey, Key>,
+    pub(super) ids: IdMap<CmKey, Key>,
     pub(super) listeners: Slab<CmId>,
 }
 
@@ -152,7 +152,7 @@ impl RdmaDriver {
             RdmaConnect::Cm => {
                 let channel = EventChannel::new(device.context.verbs())?;
                 own_files.push(posix.register_file(channel.as_fd(), readable, TOKEN_CM)?);
-                Some(Cm { channel, ids: HashMap::new(), listeners: Slab::new() })
+                Some(Cm { channel, ids: IdMap::default(), listeners: Slab::new() })
             }
         };
         let wake = Arc::new(WakeFlag::new(posix.waker()));
@@ -174,11 +174,11 @@ impl RdmaDriver {
             sockets: Slab::new(),
             count: 0,
             dying: Vec::new(),
-            queues: HashMap::new(),
-            numbers: HashMap::new(),
-            exchanges: HashMap::new(),
+            queues: IdMap::default(),
+            numbers: IdMap::default(),
+            exchanges: IdMap::default(),
             cm,
-            files: HashMap::new(),
+            files: IdMap::default(),
             next_file: TOKEN_OTHERS,
             turns: Vec::new(),
             current_turns: Vec::new(),
@@ -315,6 +315,9 @@ impl RdmaDriver {
     }
 
     fn expire(&mut self) {
+        if self.dying.is_empty() && self.held.is_empty() && self.timed.is_empty() {
+            return;
+        }
         let now = self.posix.now();
         let mut at = 0;
         while at < self.dying.len() {
@@ -406,7 +409,7 @@ impl RdmaDriver {
         let limit = if sleeps { limit } else { Wait::Poll };
         let mut events = mem::take(&mut self.events);
         let result = self.posix.wait(limit, &mut |_, completion| events.push(completion.into()));
-        self.wake.take();
+        self.wake.wakes();
         for event in events.drain(..) {
             self.apply(event, sink);
         }
@@ -663,9 +666,11 @@ impl Driver for RdmaDriver {
         limit: Wait,
         sink: &mut dyn FnMut(Instant, Completion<'_>),
     ) -> io::Result<()> {
-        self.poll();
         let mut limit = limit.min(self.deadline().into());
-        if !self.turns.is_empty() || (limit != Wait::Poll && self.spin(limit)) {
+        if limit == Wait::Poll || !self.turns.is_empty() {
+            self.poll();
+            limit = Wait::Poll;
+        } else if self.spin(limit) {
             limit = Wait::Poll;
         }
         // Whoever polls has each completion as it comes, and seldom many at once.
@@ -678,16 +683,17 @@ impl Driver for RdmaDriver {
         if skips && !self.turns.is_empty() {
             self.unlooked += 1;
             self.posix.tick();
-            self.wake.take();
         } else {
             self.unlooked = 0;
             self.wait_for_descriptors(limit, sink)?;
+            self.poll();
+        }
+        if self.wake.take() {
+            self.take_connected();
         }
         if self.heard != self.device.heard() {
             self.take_news();
         }
-        self.take_connected();
-        self.poll();
         self.look();
         self.expire();
         self.run_turns(sink);
@@ -743,11 +749,15 @@ impl WakeFlag {
         !self.woken.load(Ordering::SeqCst)
     }
 
-    /// The wait is over, which is all that the wakes until now were for.
-    fn take(&self) {
+    /// It sleeps no more.
+    fn wakes(&self) {
         self.asleep.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether it was woken: the wait is over, which is all that the wakes until now were for.
+    fn take(&self) -> bool {
         // A swap, so that what the wakes were for is seen after it.
-        self.woken.swap(false, Ordering::SeqCst);
+        self.is_woken() && self.woken.swap(false, Ordering::SeqCst)
     }
 }
 

@@ -47,7 +47,8 @@ impl ReceivePool {
 
     pub(super) fn give_back(&self, chunk: Chunk) {
         self.free().push(chunk);
-        if self.starving.swap(false, Ordering::SeqCst) {
+        // Who starves said so before it looked at what is free, and that under the same lock.
+        if self.starving.load(Ordering::Acquire) && self.starving.swap(false, Ordering::SeqCst) {
             self.worker.wake_by_ref();
         }
     }
