@@ -67,8 +67,19 @@ static INFOS: [CounterInfo; 17] = [
 struct Turn {
     /// When the stack woke the worker.
     began: Instant,
-    /// When the time began that is being taken.
-    lap: Instant,
+    /// Until when its times are counted.
+    counted: Instant,
+}
+
+/// What a time of a turn was spent on.
+#[derive(Clone, Copy, Debug)]
+enum Lap {
+    /// Something was received, or nothing.
+    Start {
+        received: bool,
+    },
+    Dispatch,
+    Send,
 }
 
 /// The counters of a worker, and the watch by which its times are taken.
@@ -77,6 +88,9 @@ pub(crate) struct WorkerCounters {
     index: usize,
     counters: Counters,
     turn: Option<Turn>,
+    /// What was done since what is counted, and until when. Counted when what was done is on its way, so
+    /// that nobody waits for that.
+    laps: Vec<(Lap, Instant)>,
     /// Something was received in the turn that goes on.
     received: bool,
 }
@@ -84,7 +98,7 @@ pub(crate) struct WorkerCounters {
 impl WorkerCounters {
     pub(crate) fn new(index: usize) -> Self {
         let counters = Counters::new(format!("AsyncMessenger::Worker-{index}"), &INFOS);
-        Self { index, counters, turn: None, received: false }
+        Self { index, counters, turn: None, laps: Vec::new(), received: false }
     }
 
     /// Whose they are, among the workers of a stack.
@@ -155,42 +169,49 @@ impl WorkerCounters {
     /// Dispatching begins, of a turn that may have had some before.
     pub(crate) fn begin_dispatch(&mut self, center: &EventCenter) {
         let began = center.now();
-        match &self.turn {
-            Some(turn) if turn.began == began => return,
-            Some(turn) => {
-                let took = turn.lap.saturating_duration_since(turn.began);
-                self.counters.record(place::TURN_HISTOGRAM, took, 1);
-            }
-            None => {}
+        if self.turn.as_ref().is_some_and(|turn| turn.began == began) {
+            return;
         }
-        self.turn = Some(Turn { began, lap: began });
-        let time = self.end_lap(center);
-        if std::mem::take(&mut self.received) {
-            self.counters.add_time(place::RECV_TIME, time);
+        self.count_laps();
+        if let Some(turn) = &self.turn {
+            let took = turn.counted.saturating_duration_since(turn.began);
+            self.counters.record(place::TURN_HISTOGRAM, took, 1);
         }
+        self.turn = Some(Turn { began, counted: began });
+        let received = std::mem::take(&mut self.received);
+        self.end_lap(center, Lap::Start { received });
     }
 
     /// Messages were dispatched since the last lap.
     pub(crate) fn dispatched(&mut self, center: &EventCenter) {
-        let time = self.end_lap(center);
-        self.counters.add_time(place::FAST_DISPATCH_TIME, time);
+        self.end_lap(center, Lap::Dispatch);
     }
 
     /// Messages were sent since the last lap.
     pub(crate) fn transmitted(&mut self, center: &EventCenter) {
-        let time = self.end_lap(center);
-        self.counters.add_time(place::SEND_TIME, time);
+        self.end_lap(center, Lap::Send);
+        self.count_laps();
     }
 
     /// One look at the clock ends one time and begins the next.
-    fn end_lap(&mut self, center: &EventCenter) -> Duration {
-        let Some(turn) = &mut self.turn else {
-            return Duration::ZERO;
+    fn end_lap(&mut self, center: &EventCenter, lap: Lap) {
+        self.laps.push((lap, center.clock()));
+    }
+
+    fn count_laps(&mut self) {
+        let Self { counters, turn: Some(turn), laps, .. } = self else {
+            return;
         };
-        let now = center.clock();
-        let time = now.saturating_duration_since(turn.lap);
-        self.counters.add_time(place::TOTAL_TIME, time);
-        turn.lap = now;
-        time
+        for (lap, until) in laps.drain(..) {
+            let time = until.saturating_duration_since(turn.counted);
+            turn.counted = until;
+            counters.add_time(place::TOTAL_TIME, time);
+            match lap {
+                Lap::Start { received: true } => counters.add_time(place::RECV_TIME, time),
+                Lap::Start { received: false } => {}
+                Lap::Dispatch => counters.add_time(place::FAST_DISPATCH_TIME, time),
+                Lap::Send => counters.add_time(place::SEND_TIME, time),
+            }
+        }
     }
 }
