@@ -449,9 +449,11 @@ impl Connection {
     /// this ends the connection, the reason is an event: poll those once more.
     pub fn poll_transmit(&mut self, now: Instant, transmit: &mut Transmit, budget: usize) -> bool {
         transmit.more = false;
+        transmit.spent.clear();
         if self.is_ready()
             && let Err(error) = self.transmit_session(now, transmit, budget)
         {
+            transmit.spent.clear();
             // Another link would meet the same message again.
             self.end(CloseReason::Error(error));
         }
@@ -535,10 +537,13 @@ impl Connection {
             };
             match self.session.transmit_next(&self.config.limits, acks, write)? {
                 Transmitted::Nothing => break,
-                Transmitted::First { queued_at } => match queued_at.filter(|at| *at != now) {
-                    Some(at) => transmit.waits.push(now.saturating_duration_since(at)),
-                    None => transmit.at_once += 1,
-                },
+                Transmitted::First { queued_at, spent } => {
+                    match queued_at.filter(|at| *at != now) {
+                        Some(at) => transmit.waits.push(now.saturating_duration_since(at)),
+                        None => transmit.at_once += 1,
+                    }
+                    transmit.spent.extend(spent);
+                }
                 Transmitted::Again => self.config.counters.replayed(1),
             }
             transmit.messages += 1;

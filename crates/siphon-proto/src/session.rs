@@ -232,7 +232,7 @@ impl Session {
         write: impl FnOnce(&MessageHeader2, &Payload),
     ) -> Result<Transmitted, ProtocolError> {
         let again = self.on_link < self.sent.len();
-        let lossy_message;
+        let mut spent = None;
         let mut queued_at = None;
         let (seq, message) = if again {
             let sent = &self.sent[self.on_link];
@@ -245,8 +245,7 @@ impl Session {
             self.out_seq += 1;
             if self.lossy {
                 self.free(&message); // it goes now, or never
-                lossy_message = message;
-                (self.out_seq, &lossy_message)
+                (self.out_seq, &*spent.insert(message))
             } else {
                 self.sent.push_back(Sent { seq: self.out_seq, message });
                 (self.out_seq, &self.sent[self.on_link].message)
@@ -269,7 +268,7 @@ impl Session {
         if !self.lossy {
             self.on_link += 1;
         }
-        Ok(if again { Transmitted::Again } else { Transmitted::First { queued_at } })
+        Ok(if again { Transmitted::Again } else { Transmitted::First { queued_at, spent } })
     }
 
     /// The acknowledgement that no message carried, if one is due.
@@ -325,10 +324,14 @@ impl Drop for Session {
 }
 
 /// What [`Session::transmit_next`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Transmitted {
     Nothing,
-    First { queued_at: Option<Instant> },
+    /// Since when it had waited, and the message if nothing needs it any more.
+    First {
+        queued_at: Option<Instant>,
+        spent: Option<OutMessage>,
+    },
     Again,
 }
 
@@ -353,8 +356,8 @@ mod tests {
             let write = |header: &MessageHeader2, _: &Payload| {
                 all.push((header.seq, header.message.tid));
             };
-            if session.transmit_next(&Limits::SESSION, true, write).unwrap() == Transmitted::Nothing
-            {
+            let sent = session.transmit_next(&Limits::SESSION, true, write).unwrap();
+            if matches!(sent, Transmitted::Nothing) {
                 return all;
             }
         }
@@ -378,6 +381,19 @@ mod tests {
         let mut session = Session::new(1);
         for (seq, delivered) in [(1, true), (1, false), (5, true), (4, false), (6, true)] {
             assert_eq!(session.handle_message(incoming(seq, 0)).unwrap().is_some(), delivered);
+        }
+    }
+
+    #[test]
+    fn what_is_sent_once_is_spent_and_what_may_be_sent_again_is_kept() {
+        for lossy in [true, false] {
+            let mut session = Session::new(1);
+            session.lossy = lossy;
+            session.push(outgoing(7));
+            let sent = session.transmit_next(&Limits::SESSION, true, |_, _| {}).unwrap();
+            let Transmitted::First { spent, .. } = sent else { panic!("{sent:?}") };
+            assert_eq!(spent.map(|message| message.header().tid), lossy.then_some(7));
+            assert_eq!(session.unsent(), usize::from(!lossy));
         }
     }
 

@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use siphon_wire::buf::Rope;
 
+use crate::OutMessage;
+
 /// What connections have to be sent, and what is to be told of it. Whoever sends it takes what it wants
 /// from here, and keeps the rest for its capacity.
 ///
@@ -23,4 +25,7 @@ pub struct Transmit {
     pub at_once: u64,
     /// How long each other message had waited that is sent for the first time.
     pub waits: Vec<Duration>,
+    /// Messages that are sent once and that nothing needs any more, to be dropped when the bytes are on their
+    /// way: the peer has them the sooner. What is left of them when the next are written is dropped then.
+    pub spent: Vec<OutMessage>,
 }

@@ -600,6 +600,7 @@ impl Remote {
             }
             transport.sending =
                 io.center.send(transport.socket, &mut io.transmit.out) == SendStatus::Pending;
+            io.transmit.spent.clear();
             io.counters.sent(io.transmit, self.secure);
             io.counters.transmitted(io.center);
             if !io.transmit.more && !transport.sending {
