@@ -504,8 +504,7 @@ impl Batch<'_> {
         if u32::try_from(len).is_err() || !pieces.iter().all(fits) {
             return Err(SendRefused::NotRegistered);
         }
-        let pieces = std::mem::take(pieces);
-        for piece in &pieces {
+        for piece in pieces.iter() {
             queue.sges.push(match piece {
                 Piece::Chunk(chunk, len) => chunk.sge(*len),
                 Piece::Registered(bytes, region) => sge(bytes, region.lkey()),
@@ -531,8 +530,15 @@ impl Batch<'_> {
             imm_data: 0,
             unions: [0; 11],
         });
-        queue.sends.push_back(Sent { slot, pieces });
+        queue.sends.push_back(Sent { slot, pieces: std::mem::take(pieces) });
         Ok(())
+    }
+
+    /// Has the last that was added tell of its end, if there is one.
+    pub fn signal_last(&mut self) {
+        if let Some(last) = self.queue.wrs.last_mut() {
+            last.send_flags |= ffi::SEND_SIGNALED;
+        }
     }
 
     /// Posts them, as one chain.

@@ -130,7 +130,9 @@ impl RdmaDriver {
                 self.complete(completion);
             }
             self.done = done;
-            self.refill();
+            if self.posted_is_low() {
+                self.refill();
+            }
         }
         if taken == 0 {
             return false;
@@ -262,6 +264,11 @@ impl RdmaDriver {
         if let Err(error) = result {
             self.lose_device(&error.into());
         }
+    }
+
+    /// Whether posting chunks cannot wait until all that came has been answered.
+    fn posted_is_low(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| shared.len() < self.wanted() / 2)
     }
 
     /// Chunks that are to be posted: in the shared queue, or in each.

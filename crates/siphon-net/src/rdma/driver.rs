@@ -379,6 +379,7 @@ impl RdmaDriver {
                     self.polls_until = None;
                     return true;
                 }
+                std::hint::spin_loop(); // whoever shares the core goes on meanwhile
             }
             let at = now();
             if at >= until || limit_is_over(limit, at) {
@@ -666,6 +667,7 @@ impl Driver for RdmaDriver {
         limit: Wait,
         sink: &mut dyn FnMut(Instant, Completion<'_>),
     ) -> io::Result<()> {
+        self.refill();
         let mut limit = limit.min(self.deadline().into());
         if limit == Wait::Poll || !self.turns.is_empty() {
             self.poll();

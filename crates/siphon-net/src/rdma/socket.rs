@@ -354,37 +354,33 @@ impl Socket {
         let Some(queue) = &mut self.queue else {
             return;
         };
+        let mut pieces = SmallVec::new();
         while !self.outgoing.is_empty() && !self.starved {
             let mut batch = queue.batch();
-            let (mut added, mut waiting) = (0, None::<SmallVec<[Piece; 3]>>);
-            loop {
-                let held = usize::from(waiting.is_some());
-                let more = !self.outgoing.is_empty() && added + held < MAX_BATCH;
-                let next = match batch.room() > RESERVED + held {
-                    true if more => gather(&mut self.outgoing, device, pool),
-                    _ => None,
-                };
-                self.starved = more && next.is_none();
-                if let Some(mut pieces) = waiting.take() {
-                    added += 1;
-                    self.unsignaled += 1;
-                    // What others wait for tells of its end at once: chunks that run short, and
-                    // buffers of the application.
-                    let waited_for = pool.is_short()
-                        || pieces.iter().any(|piece| matches!(piece, Piece::Registered(..)));
-                    let signaled =
-                        self.unsignaled >= SIGNAL_EVERY || (waited_for && next.is_none());
-                    if signaled {
-                        self.unsignaled = 0;
-                    }
-                    if let Err(refused) = batch.send(&mut pieces, signaled) {
-                        unreachable!("it was made to fit: {refused:?}");
-                    }
-                }
-                if next.is_none() {
+            let (mut added, mut waited_for) = (0, false);
+            while !self.outgoing.is_empty() && added < MAX_BATCH {
+                self.starved = batch.room() <= RESERVED
+                    || !gather(&mut self.outgoing, device, pool, &mut pieces);
+                if self.starved {
                     break;
                 }
-                waiting = next;
+                added += 1;
+                self.unsignaled += 1;
+                let signaled = self.unsignaled >= SIGNAL_EVERY;
+                if signaled {
+                    (self.unsignaled, waited_for) = (0, false);
+                } else {
+                    // Buffers of the application.
+                    waited_for |= pieces.iter().any(|piece| matches!(piece, Piece::Registered(..)));
+                }
+                if let Err(refused) = batch.send(&mut pieces, signaled) {
+                    unreachable!("it was made to fit: {refused:?}");
+                }
+            }
+            // What others wait for tells of its end at once, as do chunks that run short.
+            if waited_for || (self.unsignaled > 0 && pool.is_short()) {
+                batch.signal_last();
+                self.unsignaled = 0;
             }
             match batch.post() {
                 Ok(posted) => add(&pool.counters.tx_wr, posted),
@@ -409,13 +405,14 @@ pub(super) fn recycle(piece: Piece, pool: &mut SendPool) {
     }
 }
 
-/// The next message of RDMA: up to a chunk's bytes. None if there is no chunk to copy into.
+/// Adds the pieces of the next message of RDMA: up to a chunk's bytes. False if there is no chunk to copy
+/// into.
 fn gather(
     outgoing: &mut Outgoing,
     device: &Device,
     pool: &mut SendPool,
-) -> Option<SmallVec<[Piece; 3]>> {
-    let mut pieces = SmallVec::new();
+    pieces: &mut SmallVec<[Piece; 3]>,
+) -> bool {
     let most_pieces = device.max_pieces();
     let (segments, offset) = outgoing.segments();
     if outgoing.remaining() <= device.max_inline() && segments.len() <= most_pieces {
@@ -428,7 +425,7 @@ fn gather(
         add(&pool.counters.tx_bytes, outgoing.remaining());
         let all = outgoing.remaining();
         outgoing.advance(all);
-        return Some(pieces);
+        return true;
     }
     let mut room = (outgoing.remaining() / PARTS).max(MIN_MESSAGE).min(device.options.buffer_size);
     let mut bytes = 0;
@@ -453,7 +450,7 @@ fn gather(
     }
     add(&pool.counters.tx_chunks, pieces.len());
     add(&pool.counters.tx_bytes, bytes);
-    if pieces.is_empty() { None } else { Some(pieces) }
+    !pieces.is_empty()
 }
 
 fn registered(device: &Device, bytes: &[u8]) -> Option<siphon_verbs::Region> {
