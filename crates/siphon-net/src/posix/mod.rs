@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "a stack is where time comes from")]
 
 mod listener;
+mod low_water;
 mod socket;
 
 use std::cell::Cell;

@@ -12,6 +12,7 @@ use rustix::net::{self, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
 use siphon_wire::buf::{Input, Rope};
 use smallvec::SmallVec;
 
+use super::low_water::LowWater;
 use super::{MAX_DIRECT_BYTES, Scratch};
 use crate::FillBuf;
 use crate::driver::{Completion, SendStatus, SocketId};
@@ -38,6 +39,7 @@ pub(super) struct Socket {
     receive: Receive,
     send: Send,
     outgoing: Outgoing,
+    low_water: LowWater,
     /// The end of our direction was asked for and waits for the send in flight, or to be connected.
     shutdown: bool,
     /// Whether the driver's turn queue holds it.
@@ -95,6 +97,7 @@ impl Socket {
             receive: Receive::Idle,
             send: Send::Idle,
             outgoing: Outgoing::default(),
+            low_water: LowWater::new(),
             shutdown: false,
             queued: false,
         }
@@ -168,13 +171,17 @@ impl Socket {
     }
 
     /// Ends it, but not the connection.
-    pub(super) fn into_fd(self) -> OwnedFd {
+    pub(super) fn into_fd(mut self) -> OwnedFd {
+        self.low_water.reset(&self.fd);
         self.fd
     }
 
     /// Arms a receive.
     pub(super) fn arm(&mut self, fill: Option<FillBuf>) {
         assert!(matches!(self.receive, Receive::Idle), "one receive at a time for a socket");
+        if !self.readable {
+            self.expect(fill.as_ref());
+        }
         self.receive = Receive::Armed(fill);
     }
 
@@ -295,6 +302,12 @@ impl Socket {
         }
     }
 
+    /// Nothing is there of what is waited for.
+    fn expect(&mut self, fill: Option<&FillBuf>) {
+        let missing = fill.map_or(0, FillBuf::remaining);
+        self.readable |= self.low_water.expect(&self.fd, missing);
+    }
+
     /// Reads once, into the receive's buffer and then the scratch, and reports it.
     fn receive(
         &mut self,
@@ -340,6 +353,7 @@ impl Socket {
             Err(Errno::AGAIN) => {
                 self.readable = false;
                 self.read_ended = false;
+                self.expect(fill.as_ref());
                 self.receive = Receive::Armed(fill);
             }
             Err(errno) => {

@@ -1,0 +1,143 @@
+//! From how many bytes on the system tells of what came.
+
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
+
+use nix::sys::socket::SetSockOpt;
+use nix::{setsockopt_impl, sockopt_impl};
+use rustix::system::uname;
+
+use crate::CongestionControl;
+
+/// The most bytes that are waited for: as many as a worker takes while the next arrive.
+const MOST: usize = 1 << 20;
+/// With less than this to come, every byte is told of.
+const LEAST: usize = 128 << 10;
+
+sockopt_impl!(RcvLowat, SetOnly, libc::SOL_SOCKET, libc::SO_RCVLOWAT, i32);
+
+/// A socket's low-water mark (`SO_RCVLOWAT` of socket(7)), for who sends by BBR: where much is to come for
+/// certain, the worker wakes for a good part of it.
+///
+/// BBR takes the pace of acknowledgements for that of the path, and these go out as the receiver reads: one
+/// who reads each little piece as it comes makes the sender believe that the path is slow. Others
+/// send what the window allows, and with them it is better to read while the rest comes. The peer's
+/// algorithm is not known here; mostly it is the same as ours.
+#[derive(Debug)]
+pub(super) struct LowWater {
+    mark: usize,
+    /// Whether it does any good, once somebody wanted to know.
+    is_useful: Option<bool>,
+}
+
+impl LowWater {
+    pub(super) const fn new() -> Self {
+        Self { mark: 1, is_useful: None }
+    }
+
+    /// Has the system tell of what comes next, which is `missing` bytes at least; 0 if nothing is known. True
+    /// if it may have kept something to itself that it would tell of now: look again.
+    pub(super) fn expect(&mut self, socket: &impl AsFd, missing: usize) -> bool {
+        let wanted = match missing {
+            LEAST.. if *self.is_useful.get_or_insert_with(|| is_useful(socket)) => {
+                missing.min(MOST)
+            }
+            _ => 1,
+        };
+        if wanted == self.mark || RcvLowat.set(socket, &(wanted as i32)).is_err() {
+            return false;
+        }
+        wanted < std::mem::replace(&mut self.mark, wanted)
+    }
+
+    /// Has the system tell of every byte, for whoever has the socket next.
+    pub(super) fn reset(&mut self, socket: &impl AsFd) {
+        let _ = self.expect(socket, 0); // who has it next looks for himself
+    }
+}
+
+fn is_useful(socket: &impl AsFd) -> bool {
+    has_room() && CongestionControl::of(socket).is_ok_and(|name| name.starts_with("bbr"))
+}
+
+/// Whether Linux makes room for as much as the mark asks for, as it does since 4.18: before, a small
+/// buffer would be full below it, and nobody told.
+fn has_room() -> bool {
+    static HAS_ROOM: OnceLock<bool> = OnceLock::new();
+    *HAS_ROOM.get_or_init(|| makes_room(&uname().release().to_string_lossy()))
+}
+
+fn makes_room(release: &str) -> bool {
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(4), Some(18))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::*;
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (ours, listener.accept().unwrap().0)
+    }
+
+    fn is_told(socket: &TcpStream) -> bool {
+        let mut polled = [PollFd::new(socket, PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() > 0
+    }
+
+    /// Until all that was sent is there.
+    fn await_bytes(socket: &TcpStream, count: usize) {
+        let mut peeked = vec![0; count + 1];
+        socket.set_nonblocking(true).unwrap();
+        while socket.peek(&mut peeked).map_or(true, |there| there < count) {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_system_tells_of_as_much_as_is_expected_and_of_all_once_nothing_is() {
+        let (mut peer, socket) = pair();
+        let mut mark = LowWater { mark: 1, is_useful: Some(true) };
+        assert!(!mark.expect(&socket, 4 << 20), "it keeps nothing that it told of before");
+        assert_eq!(mark.mark, MOST);
+        peer.write_all(&[7; 1000]).unwrap();
+        await_bytes(&socket, 1000);
+        assert!(!is_told(&socket));
+        assert!(mark.expect(&socket, LEAST - 1), "it may have kept something");
+        assert!(is_told(&socket));
+        assert!(!mark.expect(&socket, 0), "nothing changed");
+    }
+
+    #[test]
+    fn whoever_sends_as_the_window_allows_is_read_as_it_comes() {
+        let (_peer, socket) = pair();
+        if CongestionControl::named("reno").unwrap().unwrap().set(&socket).is_err() {
+            return eprintln!("skipped: the system does not let us have reno");
+        }
+        let mut mark = LowWater::new();
+        assert!(!mark.expect(&socket, 4 << 20));
+        assert_eq!((mark.mark, mark.is_useful), (1, Some(false)));
+    }
+
+    #[test]
+    fn releases_are_compared_by_their_numbers() {
+        for (release, expected) in [
+            ("3.10.0-1160.el7.x86_64", false),
+            ("4.9.0", false),
+            ("4.17.19", false),
+            ("4.18.0-553.el8_10.x86_64", true),
+            ("5.4.0", true),
+            ("6.18.44-fc-v509", true),
+            ("unknown", false),
+        ] {
+            assert_eq!(makes_room(release), expected, "{release}");
+        }
+    }
+}
