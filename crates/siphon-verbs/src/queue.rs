@@ -307,14 +307,14 @@ impl QueuePair {
         self.modify("ibv_modify_qp (ERR)", &mut attr, mask::STATE)
     }
 
-    /// Sends that the device has.
+    /// Sends that the device has, and those of a batch.
     pub fn sends(&self) -> usize {
         self.sends.len()
     }
 
-    /// Sends that may be posted now.
+    /// Sends that may be posted now, or added to a batch.
     pub fn room(&self) -> usize {
-        (self.options.max_send_wr as usize).saturating_sub(self.sends.len() + self.wrs.len())
+        (self.options.max_send_wr as usize).saturating_sub(self.sends.len())
     }
 
     /// Begins to put sends together, which are posted at once.
@@ -534,11 +534,10 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Has the last that was added tell of its end, if there is one.
-    pub fn signal_last(&mut self) {
-        if let Some(last) = self.queue.wrs.last_mut() {
-            last.send_flags |= ffi::SEND_SIGNALED;
-        }
+    /// Has the last that was added tell of its end, and of all before it. Whether there is one.
+    pub fn signal_last(&mut self) -> bool {
+        let last = self.queue.wrs.last_mut();
+        last.map(|last| last.send_flags |= ffi::SEND_SIGNALED).is_some()
     }
 
     /// Posts them, as one chain.

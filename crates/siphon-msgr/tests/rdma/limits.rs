@@ -108,6 +108,23 @@ fn chunks_of_the_least_size_are_used_again() {
     println!("{:?}", server.stack.rdma().unwrap().counts());
 }
 
+/// A queue of so few sends was full before one of them told of its end, and nothing was sent any more.
+#[test]
+fn the_fewest_send_buffers_carry_messages_of_any_length() {
+    let Some(_alone) = devices() else { return };
+    for buffers in [2, 5, 66] {
+        let options = format!("ms_async_rdma_send_buffers={buffers}");
+        let (server, addrs) = Side::server(&options);
+        let client = Side::new(&options, false);
+        let peer = client.messenger.connect_to(EntityType::MDS, addrs);
+        for (len, window) in [(10, 1), (10, 200), (3000, 200), (100_000, 8), (10, 1)] {
+            client.exchange(&peer, 200, len, window);
+        }
+        drop(client);
+        println!("{buffers}: {:?}", server.stack.rdma().unwrap().counts());
+    }
+}
+
 /// Where messages in arrival had all chunks there were, none was posted for their rest.
 #[test]
 fn a_window_of_more_than_all_chunks_stalls_nobody() {

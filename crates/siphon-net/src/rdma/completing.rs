@@ -266,9 +266,11 @@ impl RdmaDriver {
         }
     }
 
-    /// Whether posting chunks cannot wait until all that came has been answered.
+    /// Whether posting chunks cannot wait until all that came has been answered: a quarter is gone, or nobody
+    /// knows.
     fn posted_is_low(&self) -> bool {
-        self.shared.as_ref().is_none_or(|shared| shared.len() < self.wanted() / 2)
+        let wanted = self.wanted();
+        self.shared.as_ref().is_none_or(|shared| shared.len() < wanted - wanted / 4)
     }
 
     /// Chunks that are to be posted: in the shared queue, or in each.

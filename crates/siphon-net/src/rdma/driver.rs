@@ -667,7 +667,9 @@ impl Driver for RdmaDriver {
         limit: Wait,
         sink: &mut dyn FnMut(Instant, Completion<'_>),
     ) -> io::Result<()> {
-        self.refill();
+        if self.shared.is_some() {
+            self.refill(); // without it, it was done as they were taken
+        }
         let mut limit = limit.min(self.deadline().into());
         if limit == Wait::Poll || !self.turns.is_empty() {
             self.poll();

@@ -366,7 +366,9 @@ impl Socket {
                 }
                 added += 1;
                 self.unsignaled += 1;
-                let signaled = self.unsignaled >= SIGNAL_EVERY;
+                // Of a queue that this one fills something has to come back.
+                let fills = batch.room() <= RESERVED + 1;
+                let signaled = fills || self.unsignaled >= SIGNAL_EVERY;
                 if signaled {
                     (self.unsignaled, waited_for) = (0, false);
                 } else {
@@ -377,9 +379,8 @@ impl Socket {
                     unreachable!("it was made to fit: {refused:?}");
                 }
             }
-            // What others wait for tells of its end at once, as do chunks that run short.
-            if waited_for || (self.unsignaled > 0 && pool.is_short()) {
-                batch.signal_last();
+            // What somebody waits for tells of its end at once, be it we or chunks run short.
+            if (waited_for || self.starved || pool.is_short()) && batch.signal_last() {
                 self.unsignaled = 0;
             }
             match batch.post() {
