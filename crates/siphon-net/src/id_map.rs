@@ -28,7 +28,7 @@ impl Hasher for IdHasher {
     }
 
     fn write_u64(&mut self, value: u64) {
-        // Fibonacci hashing: consecutive numbers spread over the high bits, which tables use.
+        // Fibonacci hashing: numbers spread over the high bits.
         self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 
@@ -37,6 +37,6 @@ impl Hasher for IdHasher {
     }
 
     fn finish(&self) -> u64 {
-        self.0
+        self.0.rotate_left(32) // tables go by the low ones, and tell entries apart by the highest
     }
 }

@@ -26,6 +26,6 @@ pub struct Transmit {
     /// How long each other message had waited that is sent for the first time.
     pub waits: Vec<Duration>,
     /// Messages that are sent once and that nothing needs any more, to be dropped when the bytes are on their
-    /// way: the peer has them the sooner. What is left of them when the next are written is dropped then.
+    /// way: the peer has them the sooner. Whoever writes next drops what is left here.
     pub spent: Vec<OutMessage>,
 }

@@ -88,8 +88,7 @@ pub(crate) struct WorkerCounters {
     index: usize,
     counters: Counters,
     turn: Option<Turn>,
-    /// What was done since what is counted, and until when. Counted when what was done is on its way, so
-    /// that nobody waits for that.
+    /// What this round did since what is counted, and until when.
     laps: Vec<(Lap, Instant)>,
     /// Something was received in the turn that goes on.
     received: bool,
@@ -172,7 +171,6 @@ impl WorkerCounters {
         if self.turn.as_ref().is_some_and(|turn| turn.began == began) {
             return;
         }
-        self.count_laps();
         if let Some(turn) = &self.turn {
             let took = turn.counted.saturating_duration_since(turn.began);
             self.counters.record(place::TURN_HISTOGRAM, took, 1);
@@ -190,7 +188,6 @@ impl WorkerCounters {
     /// Messages were sent since the last lap.
     pub(crate) fn transmitted(&mut self, center: &EventCenter) {
         self.end_lap(center, Lap::Send);
-        self.count_laps();
     }
 
     /// One look at the clock ends one time and begins the next.
@@ -198,7 +195,8 @@ impl WorkerCounters {
         self.laps.push((lap, center.clock()));
     }
 
-    fn count_laps(&mut self) {
+    /// A round is over: what was done in it is on its way.
+    pub(crate) fn end_round(&mut self) {
         let Self { counters, turn: Some(turn), laps, .. } = self else {
             return;
         };

@@ -626,6 +626,7 @@ impl Handler for MessengerWorker {
         if !self.stopping.is_empty() {
             self.end_stopping(center);
         }
+        self.counters.end_round();
     }
 
     fn has_more(&self) -> bool {

@@ -7,7 +7,7 @@ use nix::sys::socket::SetSockOpt;
 use nix::{setsockopt_impl, sockopt_impl};
 use rustix::system::uname;
 
-use crate::CongestionControl;
+use crate::{CongestionControl, SocketOptions};
 
 /// The most bytes that are waited for: as many as a worker takes while the next arrive.
 const MOST: usize = 1 << 20;
@@ -31,8 +31,11 @@ pub(super) struct LowWater {
 }
 
 impl LowWater {
-    pub(super) const fn new() -> Self {
-        Self { mark: 1, is_useful: None }
+    /// That of a socket with these options.
+    pub(super) fn new(options: &SocketOptions) -> Self {
+        // A buffer of fixed size would be full at the mark, and the sender stand still.
+        let is_useful = (options.recv_buffer > 0).then_some(false);
+        Self { mark: 1, is_useful }
     }
 
     /// Has the system tell of what comes next, which is `missing` bytes at least; 0 if nothing is known. True
@@ -121,7 +124,7 @@ mod tests {
         if CongestionControl::named("reno").unwrap().unwrap().set(&socket).is_err() {
             return eprintln!("skipped: the system does not let us have reno");
         }
-        let mut mark = LowWater::new();
+        let mut mark = LowWater::new(&SocketOptions::default());
         assert!(!mark.expect(&socket, 4 << 20));
         assert_eq!((mark.mark, mark.is_useful), (1, Some(false)));
     }

@@ -332,8 +332,8 @@ impl Driver for PosixDriver {
     fn connect(&mut self, addr: SocketAddr, options: &SocketOptions) -> io::Result<SocketId> {
         let (fd, started) = sys::connect(addr, options)?;
         match started {
-            Ok(()) => self.add_socket(Socket::connecting(fd)),
-            Err(errno) => Ok(self.insert_socket(Socket::refused(fd, errno.into()))),
+            Ok(()) => self.add_socket(Socket::connecting(fd, options)),
+            Err(errno) => Ok(self.insert_socket(Socket::refused(fd, options, errno.into()))),
         }
     }
 
@@ -343,7 +343,7 @@ impl Driver for PosixDriver {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         };
         sys::apply(&fd, options);
-        self.add_socket(Socket::accepted(fd))
+        self.add_socket(Socket::accepted(fd, options))
     }
 
     fn detach(&mut self, id: SocketId) -> io::Result<Accepted> {

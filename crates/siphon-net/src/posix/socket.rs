@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use super::low_water::LowWater;
 use super::{MAX_DIRECT_BYTES, Scratch};
 use crate::FillBuf;
-use crate::driver::{Completion, SendStatus, SocketId};
+use crate::driver::{Completion, SendStatus, SocketId, SocketOptions};
 use crate::outgoing::{MAX_SLICES, Outgoing};
 use crate::sys;
 
@@ -26,7 +26,8 @@ const SEND_TURN_BYTES: usize = 1 << 20;
 /// A socket and what is in flight on it.
 ///
 /// Readiness is edge-triggered: `readable` and `writable` are set by events, and cleared where the
-/// system did less than asked, since then the next change gives another event.
+/// system did less than asked, since then the next change gives another event: with a low-water mark, the one
+/// that reaches it.
 #[derive(Debug)]
 pub(super) struct Socket {
     fd: OwnedFd,
@@ -71,23 +72,23 @@ enum Send {
 
 impl Socket {
     /// A socket that started to connect.
-    pub(super) fn connecting(fd: OwnedFd) -> Self {
-        Self::new(fd, Phase::Connecting)
+    pub(super) fn connecting(fd: OwnedFd, options: &SocketOptions) -> Self {
+        Self::new(fd, options, Phase::Connecting)
     }
 
     /// A socket whose connect failed at once.
-    pub(super) fn refused(fd: OwnedFd, error: io::Error) -> Self {
-        Self::new(fd, Phase::Settled(Err(error)))
+    pub(super) fn refused(fd: OwnedFd, options: &SocketOptions, error: io::Error) -> Self {
+        Self::new(fd, options, Phase::Settled(Err(error)))
     }
 
     /// An accepted socket. That it is writable need not be told by an event.
-    pub(super) fn accepted(fd: OwnedFd) -> Self {
-        let mut socket = Self::new(fd, Phase::Open);
+    pub(super) fn accepted(fd: OwnedFd, options: &SocketOptions) -> Self {
+        let mut socket = Self::new(fd, options, Phase::Open);
         socket.writable = true;
         socket
     }
 
-    fn new(fd: OwnedFd, phase: Phase) -> Self {
+    fn new(fd: OwnedFd, options: &SocketOptions, phase: Phase) -> Self {
         Self {
             fd,
             phase,
@@ -97,7 +98,7 @@ impl Socket {
             receive: Receive::Idle,
             send: Send::Idle,
             outgoing: Outgoing::default(),
-            low_water: LowWater::new(),
+            low_water: LowWater::new(options),
             shutdown: false,
             queued: false,
         }
@@ -302,7 +303,7 @@ impl Socket {
         }
     }
 
-    /// Nothing is there of what is waited for.
+    /// The next event is to tell of what is missing here.
     fn expect(&mut self, fill: Option<&FillBuf>) {
         let missing = fill.map_or(0, FillBuf::remaining);
         self.readable |= self.low_water.expect(&self.fd, missing);
