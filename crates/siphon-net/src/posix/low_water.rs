@@ -2,17 +2,20 @@
 
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use nix::sys::socket::SetSockOpt;
 use nix::{setsockopt_impl, sockopt_impl};
 use rustix::system::uname;
 
-use crate::{CongestionControl, SocketOptions};
+use crate::{CongestionControl, SocketOptions, tcp_info};
 
 /// The most bytes that are waited for: as many as a worker takes while the next arrive.
 const MOST: usize = 1 << 20;
 /// With less than this to come, every byte is told of.
 const LEAST: usize = 128 << 10;
+/// The round trip within a room, with time to spare.
+const NEAR: Duration = Duration::from_millis(2);
 
 sockopt_impl!(RcvLowat, SetOnly, libc::SOL_SOCKET, libc::SO_RCVLOWAT, i32);
 
@@ -59,8 +62,11 @@ impl LowWater {
     }
 }
 
+/// With a peer that is near: over a long path it is the path that sets the pace.
 fn is_useful(socket: &impl AsFd) -> bool {
-    is_safe() && CongestionControl::of(socket).is_ok_and(|name| name.starts_with("bbr"))
+    let sends_by_bbr = || CongestionControl::of(socket).is_ok_and(|name| name.starts_with("bbr"));
+    let is_near = || tcp_info::of(socket.as_fd()).is_ok_and(|info| info.rtt < NEAR);
+    is_safe() && sends_by_bbr() && is_near()
 }
 
 /// Whether Linux tells also of what fills the window below the mark, as it does since 5.12 (its
