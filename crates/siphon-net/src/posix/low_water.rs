@@ -29,25 +29,35 @@ sockopt_impl!(RcvLowat, SetOnly, libc::SOL_SOCKET, libc::SO_RCVLOWAT, i32);
 #[derive(Debug)]
 pub(super) struct LowWater {
     mark: usize,
-    /// Whether it does any good, once somebody wanted to know.
-    is_useful: Option<bool>,
+    /// Whether it may do any good, once somebody wanted to know.
+    may_help: Option<bool>,
+    is_near: bool,
 }
 
 impl LowWater {
     /// That of a socket with these options.
     pub(super) fn new(options: &SocketOptions) -> Self {
         // A buffer of fixed size would be full at the mark, and the sender stand still.
-        let is_useful = (options.recv_buffer > 0).then_some(false);
-        Self { mark: 1, is_useful }
+        let may_help = (options.recv_buffer > 0).then_some(false);
+        Self { mark: 1, may_help, is_near: false }
+    }
+
+    /// With a peer that is near: over a long path it is the path that sets the pace.
+    fn helps(&mut self, socket: &impl AsFd) -> bool {
+        let may_help = || is_safe() && sends_by_bbr(socket);
+        if !*self.may_help.get_or_insert_with(may_help) {
+            return false;
+        }
+        // Who was near is so: a round trip also grows with what is under way.
+        self.is_near = self.is_near || is_near(socket);
+        self.is_near
     }
 
     /// Has the system tell of what comes next, which is `missing` bytes at least; 0 if nothing is known. True
     /// if it may have kept something to itself that it would tell of now: look again.
     pub(super) fn expect(&mut self, socket: &impl AsFd, missing: usize) -> bool {
         let wanted = match missing {
-            LEAST.. if *self.is_useful.get_or_insert_with(|| is_useful(socket)) => {
-                missing.min(MOST)
-            }
+            LEAST.. if self.helps(socket) => missing.min(MOST),
             _ => 1,
         };
         if wanted == self.mark || RcvLowat.set(socket, &(wanted as i32)).is_err() {
@@ -62,11 +72,12 @@ impl LowWater {
     }
 }
 
-/// With a peer that is near: over a long path it is the path that sets the pace.
-fn is_useful(socket: &impl AsFd) -> bool {
-    let sends_by_bbr = || CongestionControl::of(socket).is_ok_and(|name| name.starts_with("bbr"));
-    let is_near = || tcp_info::of(socket.as_fd()).is_ok_and(|info| info.rtt < NEAR);
-    is_safe() && sends_by_bbr() && is_near()
+fn sends_by_bbr(socket: &impl AsFd) -> bool {
+    CongestionControl::of(socket).is_ok_and(|name| name.starts_with("bbr"))
+}
+
+fn is_near(socket: &impl AsFd) -> bool {
+    tcp_info::of(socket.as_fd()).is_ok_and(|info| info.rtt < NEAR)
 }
 
 /// Whether Linux tells also of what fills the window below the mark, as it does since 5.12 (its
@@ -113,7 +124,7 @@ mod tests {
     #[test]
     fn the_system_tells_of_as_much_as_is_expected_and_of_all_once_nothing_is() {
         let (mut peer, socket) = pair();
-        let mut mark = LowWater { mark: 1, is_useful: Some(true) };
+        let mut mark = LowWater { mark: 1, may_help: Some(true), is_near: true };
         assert!(!mark.expect(&socket, 4 << 20), "it keeps nothing that it told of before");
         assert_eq!(mark.mark, MOST);
         peer.write_all(&[7; 1000]).unwrap();
@@ -132,7 +143,7 @@ mod tests {
         }
         let mut mark = LowWater::new(&SocketOptions::default());
         assert!(!mark.expect(&socket, 4 << 20));
-        assert_eq!((mark.mark, mark.is_useful), (1, Some(false)));
+        assert_eq!((mark.mark, mark.may_help), (1, Some(false)));
     }
 
     #[test]
