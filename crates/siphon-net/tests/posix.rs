@@ -11,19 +11,19 @@ use std::time::Duration;
 use common::{Event, Net, has_ipv6, pattern};
 use rustix::net::sockopt::set_socket_linger;
 use siphon_net::{
-    Accepted, CongestionControl, ListenOptions, SCRATCH_BYTES, SendStatus, SocketOptions,
-    StackKind, Wait,
+    Accepted, CongestionControl, FillBuf, ListenOptions, SCRATCH_BYTES, SendStatus, SocketId,
+    SocketOptions, StackKind, Wait,
 };
 use siphon_wire::buf::{Rope, SegmentPool};
 
 const LOOPBACK: &str = "127.0.0.1:0";
 
 /// A socket of `net`, and the system's own at its other end.
-fn with_stream(net: &mut Net) -> (siphon_net::SocketId, TcpStream) {
+fn with_stream(net: &mut Net) -> (SocketId, TcpStream) {
     with_stream_of(net, &SocketOptions::default())
 }
 
-fn with_stream_of(net: &mut Net, options: &SocketOptions) -> (siphon_net::SocketId, TcpStream) {
+fn with_stream_of(net: &mut Net, options: &SocketOptions) -> (SocketId, TcpStream) {
     let (listener, addr) = net.listen(LOOPBACK);
     let stream = TcpStream::connect(addr).unwrap();
     let accepted = net.accepted();
@@ -135,52 +135,45 @@ fn the_fill_is_filled_first_and_the_rest_is_beside() {
     }
 }
 
-/// Under BBR the posix stack waits for a good part of a long segment. However it is cut, and whatever ends it,
-/// nothing waits for ever, and what is short and comes behind it is told of at once.
+/// Receives into `fill` until it is full, or the end or an error comes.
+fn fill_up(net: &mut Net, id: SocketId, mut fill: FillBuf) -> io::Result<FillBuf> {
+    loop {
+        let before = fill.filled().len();
+        net.driver.recv(id, Some(fill));
+        net.wait(Wait::Poll); // where nothing is there, it says what is missing
+        fill = net.received(id)?.0.expect("the buffer comes back");
+        if fill.is_full() || fill.filled().len() == before {
+            return Ok(fill);
+        }
+    }
+}
+
+/// Has the peer send a long segment, cut into pieces, to who waits for it already.
+fn long_segment(net: &mut Net, id: SocketId, stream: &mut TcpStream, piece: usize) {
+    const LEN: usize = 3 << 20;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            pattern(LEN).chunks(piece).for_each(|bytes| stream.write_all(bytes).unwrap());
+        });
+        let fill = fill_up(net, id, SegmentPool::new(0).take(LEN)).unwrap();
+        assert!(fill.filled() == pattern(LEN));
+    });
+}
+
+/// Under BBR the posix stack waits for a good part of a long segment. However it is cut, nothing waits for
+/// ever, and what is short and comes behind it is told of at once, be it at another worker.
 #[test]
 fn a_long_segment_under_bbr_comes_in_any_pieces_and_so_does_what_is_behind_it() {
-    const LEN: usize = 3 << 20;
     let Some(options) = bbr() else { return };
     for &kind in common::SYSTEM_STACKS {
-        for piece in [1000, 100_000, LEN] {
+        for piece in [1000, 100_000, 3 << 20] {
             let (mut net, mut other) = (Net::new(kind), Net::new(kind));
             let (id, mut stream) = with_stream_of(&mut net, &options);
-            let mut fill = SegmentPool::new(0).take(LEN);
-            net.driver.recv(id, Some(fill));
-            net.wait(Wait::Poll); // finds nothing, and says what is missing
-            let peer = std::thread::spawn(move || {
-                pattern(LEN).chunks(piece).for_each(|bytes| stream.write_all(bytes).unwrap());
-                stream
-            });
-            loop {
-                let (back, beside) = net.received(id).unwrap();
-                fill = back.expect("the buffer comes back");
-                assert!(beside.is_empty());
-                if fill.is_full() {
-                    break;
-                }
-                net.driver.recv(id, Some(fill));
-            }
-            assert!(fill.filled() == pattern(LEN));
-            let mut stream = peer.join().unwrap();
+            long_segment(&mut net, id, &mut stream, piece);
             stream.write_all(b"a").unwrap();
             assert_eq!(net.recv_exactly(id, 1), b"a");
 
-            let mut fill = SegmentPool::new(0).take(LEN);
-            net.driver.recv(id, Some(fill));
-            net.wait(Wait::Poll);
-            let peer = std::thread::spawn(move || {
-                stream.write_all(&pattern(LEN)).unwrap();
-                stream
-            });
-            loop {
-                fill = net.received(id).unwrap().0.expect("the buffer comes back");
-                if fill.is_full() {
-                    break;
-                }
-                net.driver.recv(id, Some(fill));
-            }
-            let mut stream = peer.join().unwrap();
+            long_segment(&mut net, id, &mut stream, piece);
             let accepted = net.driver.detach(id).unwrap();
             let id = other.driver.adopt(accepted, &SocketOptions::default()).unwrap();
             stream.write_all(b"b").unwrap();
@@ -196,28 +189,20 @@ fn a_long_segment_under_bbr_may_end_in_its_midst() {
         for is_reset in [false, true] {
             let mut net = Net::new(kind);
             let (id, mut stream) = with_stream_of(&mut net, &options);
-            net.driver.recv(id, Some(SegmentPool::new(0).take(3 << 20)));
-            net.wait(Wait::Poll);
-            stream.write_all(&[1; 20_000]).unwrap();
-            let end = if is_reset {
-                reset(stream);
-                loop {
-                    match net.received(id) {
-                        Ok((fill, _)) => net.driver.recv(id, fill),
-                        Err(error) => break error.kind(),
+            let fill = SegmentPool::new(0).take(3 << 20);
+            std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    stream.write_all(&[1; 20_000]).unwrap();
+                    if is_reset {
+                        reset(stream);
                     }
+                });
+                let end = fill_up(&mut net, id, fill);
+                match is_reset {
+                    true => assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset),
+                    false => assert_eq!(end.unwrap().filled(), [1; 20_000]),
                 }
-            } else {
-                drop(stream);
-                let (fill, _) = net.received(id).unwrap();
-                let fill = fill.expect("the buffer comes back");
-                assert_eq!(fill.filled(), [1; 20_000]);
-                net.driver.recv(id, Some(fill));
-                let fill = net.received(id).unwrap().0.expect("the buffer comes back");
-                assert_eq!(fill.filled().len(), 20_000, "the end");
-                continue;
-            };
-            assert_eq!(end, io::ErrorKind::ConnectionReset);
+            });
         }
     }
 }

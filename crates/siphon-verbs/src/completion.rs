@@ -9,9 +9,6 @@ use crate::error::VerbsError;
 use crate::ffi;
 use crate::memory::leaked;
 
-/// Completions that are taken from the device at once.
-const BATCH: usize = 32;
-
 /// Which queue a completion is of: never the same for two queues of a process.
 ///
 /// (After 2^32 queues numbers come again; a queue that old has long been destroyed.)
@@ -126,16 +123,16 @@ impl fmt::Display for WorkStatus {
 
 /// Room for what one [`CompletionQueue::poll`] takes, to be kept from poll to poll: most polls of who
 /// waits find nothing, and clearing it would take longer than they do.
-pub struct PollRoom(Box<[ffi::Wc; BATCH]>);
+pub struct PollRoom(Box<[ffi::Wc; Self::LEN]>);
 
 impl PollRoom {
     /// Completions that one poll takes at most: one that takes fewer has taken all there were.
-    pub const LEN: usize = BATCH;
+    pub const LEN: usize = 32;
 }
 
 impl Default for PollRoom {
     fn default() -> Self {
-        Self(Box::new([ffi::Wc::default(); BATCH]))
+        Self(Box::new([ffi::Wc::default(); Self::LEN]))
     }
 }
 
@@ -201,7 +198,7 @@ impl CompletionQueue {
         Ok(queue)
     }
 
-    /// Gives all that ended to `sink`, up to a batch of 32; returns how many.
+    /// Gives all that ended to `sink`, up to [`PollRoom::LEN`]; returns how many.
     ///
     /// # Errors
     /// If the device is gone.
@@ -213,11 +210,11 @@ impl CompletionQueue {
         let poll = self.0.context.ops().poll_cq;
         // SAFETY: the queue lives, and the array has room for so many. What a device leaves out, as
         // the length where it means nothing, stays what it was.
-        let count = unsafe { poll(self.raw(), BATCH as i32, room.0.as_mut_ptr()) };
+        let count = unsafe { poll(self.raw(), PollRoom::LEN as i32, room.0.as_mut_ptr()) };
         let Ok(count) = usize::try_from(count) else {
             return Err(VerbsError::check("ibv_poll_cq", count).unwrap_err());
         };
-        for wc in &room.0[..count.min(BATCH)] {
+        for wc in &room.0[..count.min(PollRoom::LEN)] {
             sink(WorkCompletion {
                 wr_id: wc.wr_id,
                 status: WorkStatus(wc.status),
