@@ -53,7 +53,8 @@ impl Load {
 }
 
 impl Stack {
-    /// Starts the stack that `ms_type` names, with `ms_async_op_threads` workers.
+    /// Starts the stack that `ms_type` names, with `ms_async_op_threads` workers; where that is not set, with no
+    /// more than there are processors.
     ///
     /// # Errors
     /// If `ms_type` names no stack that is built in, or `ms_tcp_congestion_control` nothing that the
@@ -65,7 +66,8 @@ impl Stack {
             public => public,
         };
         let kind = name.parse::<StackKind>().map_err(std::io::Error::other)?.here();
-        let count = config.ms_async_op_threads as usize;
+        let processors = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
+        let count = worker_count(&config, processors);
         let loads: Arc<[Load]> = (0..count).map(|_| Load::default()).collect();
         let for_workers = Arc::clone(&loads);
         let (stack, rdma) = match kind {
@@ -190,6 +192,13 @@ impl Stack {
     }
 }
 
+/// As many workers as are asked for. Where nobody asks, no more than there are processors: they would only take
+/// turns, and those that share one are slower than the others.
+fn worker_count(config: &Config, processors: usize) -> usize {
+    let count = config.ms_async_op_threads as usize;
+    if config.settings("ms_async_op_threads").is_empty() { count.min(processors) } else { count }
+}
+
 /// What `ms_async_rdma_*` say.
 fn rdma_options(config: &Config) -> std::io::Result<RdmaOptions> {
     let by_cm = config.ms_async_rdma_cm || config.ms_async_rdma_type == "iwarp";
@@ -284,4 +293,24 @@ pub(crate) fn place(loads: &[Load]) -> usize {
     let index = (0..loads.len()).min_by_key(load).unwrap_or(0);
     loads[index].0.fetch_add(1, Ordering::Relaxed);
     index
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_default_goes_by_the_processors() {
+        let mut config = Config::default();
+        let counts = |config: &Config| [1, 2, 3, 64].map(|count| worker_count(config, count));
+        assert_eq!(counts(&config), [1, 2, 3, 3]);
+        for asked in [3, 5] {
+            config.set("ms_async_op_threads", &asked.to_string()).unwrap();
+            assert_eq!(counts(&config), [asked; 4], "who asks for it gets it");
+        }
+        let mut assigned = Config::default();
+        assigned.ms_async_op_threads = 5;
+        let assigned = Context::new(assigned).config();
+        assert_eq!(counts(&assigned), [5; 4]);
+    }
 }
