@@ -20,11 +20,11 @@ use rustix::mm::{self, MapFlags, ProtFlags};
 
 use super::ring::Ring;
 
-/// Bytes of a buffer.
-pub(super) const BUFFER_BYTES: usize = 32 << 10;
+/// Bytes of a buffer: the more it holds, the fewer receives a burst takes.
+pub(super) const BUFFER_BYTES: usize = 128 << 10;
 /// Buffers that the kernel may have at first. Few, so that they stay in the processor's cache: it
 /// takes them in turn.
-const FEW: u16 = 8;
+const FEW: u16 = 2;
 /// Buffers that a worker may have; a power of two.
 pub(super) const MAX_BUFFERS: u16 = 128;
 /// Buffers of which others may have parts before what arrives is copied.

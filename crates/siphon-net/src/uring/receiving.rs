@@ -9,7 +9,7 @@ use io_uring::opcode;
 use io_uring::squeue::Flags;
 use siphon_wire::buf::Input;
 
-use super::buffers::{BUFFER_BYTES, Buffers, GROUP};
+use super::buffers::{Buffers, GROUP};
 use super::ring::{Done, Ring, empty_header, fd};
 use super::token::{Kind, Token};
 use crate::FillBuf;
@@ -33,6 +33,8 @@ const MAX_AHEAD_BYTES: usize = 64 << 10;
 const MIN_SHARED_BYTES: usize = 2 << 10;
 /// Bytes of a part of it that is better copied, if it has a place to go to.
 const COPIED_BYTES: usize = 1 << 10;
+/// Bytes that one receive takes into the ring's buffers while long segments are about: more of one would be copied.
+const MAX_BETWEEN_BYTES: u32 = 32 << 10;
 /// Receives without a buffer of their own after which a socket is left to the kernel.
 const STEADY: u8 = 16;
 
@@ -200,7 +202,7 @@ impl Receiving {
         let entry = if multishot {
             opcode::RecvMulti::new(fd(socket), GROUP).build()
         } else {
-            opcode::Recv::new(fd(socket), std::ptr::null_mut(), BUFFER_BYTES as u32)
+            opcode::Recv::new(fd(socket), std::ptr::null_mut(), MAX_BETWEEN_BYTES)
                 .buf_group(GROUP)
                 .build()
                 .flags(Flags::BUFFER_SELECT)
