@@ -35,6 +35,8 @@ const MIN_SHARED_BYTES: usize = 2 << 10;
 const COPIED_BYTES: usize = 1 << 10;
 /// Bytes that one receive takes into the ring's buffers while long segments are about: more of one would be copied.
 const MAX_BETWEEN_BYTES: u32 = 32 << 10;
+/// Of the ring's buffers, how many are enough for one socket.
+const ENOUGH: usize = 4;
 /// Receives without a buffer of their own after which a socket is left to the kernel.
 const STEADY: u8 = 16;
 
@@ -254,7 +256,12 @@ impl Receiving {
             self.operation = Operation::None;
         }
         match done.result {
-            errno if errno == -libc::ENOBUFS => memory.buffers.exhausted(),
+            errno if errno == -libc::ENOBUFS => {
+                // Others may have them; who has enough himself goes on when these come back.
+                if self.ring_buffers() < ENOUGH {
+                    memory.buffers.exhausted();
+                }
+            }
             result => self.note_end(result),
         }
     }
@@ -272,6 +279,11 @@ impl Receiving {
         let bytes = Box::from(&memory.buffers.bytes(id)[..len]);
         self.waiting.push_back(Piece::Copied { bytes, at: 0 });
         memory.buffers.give_back(id);
+    }
+
+    /// The ring's buffers in which something waits.
+    fn ring_buffers(&self) -> usize {
+        self.waiting.iter().filter(|piece| matches!(piece, Piece::Ring { .. })).count()
     }
 
     /// What the kernel put into the buffer given stays there, and what came beside it waits: both are
