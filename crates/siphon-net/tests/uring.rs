@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Instant;
@@ -137,6 +137,44 @@ fn who_keeps_what_arrived_starves_nobody() {
     drop(kept);
     stream.write_all(&bytes[..PART]).unwrap();
     assert!(net.recv_exactly(keeper, PART) == bytes[..PART]);
+}
+
+/// More sockets than there are buffers receive at once what fills one and more, and the application keeps all of it.
+#[test]
+fn many_of_whom_everything_is_kept_starve_nobody() {
+    const SOCKETS: usize = 200;
+    const PART: usize = 160 << 10;
+    let Some(mut net) = uring() else { return };
+    let (sockets, mut streams): (Vec<_>, Vec<_>) =
+        (0..SOCKETS).map(|_| with_stream(&mut net)).unzip();
+    let bytes = pattern(PART);
+    let mut wanting: HashSet<_> = sockets.into_iter().collect();
+    for stream in &mut streams {
+        stream.write_all(&bytes).unwrap();
+    }
+    let mut kept: HashMap<SocketId, (usize, Vec<Bytes>)> = HashMap::new();
+    let mut complete = 0;
+    while complete < SOCKETS {
+        for id in wanting.drain() {
+            net.driver.recv(id, None);
+        }
+        net.driver
+            .wait(Wait::Forever, &mut |_, completion| {
+                if let Completion::Received { socket, result, mut bytes, .. } = completion {
+                    result.unwrap();
+                    let (len, parts) = kept.entry(socket).or_default();
+                    *len += bytes.len();
+                    parts.push(bytes.take_bytes(bytes.len()));
+                    wanting.insert(socket);
+                    if *len == PART {
+                        wanting.remove(&socket);
+                        complete += 1;
+                    }
+                }
+            })
+            .unwrap();
+    }
+    assert!(kept.values().all(|(_, parts)| parts.concat() == bytes));
 }
 
 /// Nobody reads: the peer must come to feel it, however much it has.

@@ -7,7 +7,7 @@ use common::{Listening, siphon, stdout};
 const MIB: u64 = 1 << 20;
 /// What messages that wait may take.
 const THROTTLE: u64 = 64 * MIB;
-/// What a process with three workers takes that has received such messages one by one.
+/// What a process with up to three workers takes that has received such messages one by one.
 const PROCESS: u64 = 32 * MIB;
 
 /// 64 messages of 4 MiB in flight are four times what the throttle lets in: the rest waits in the client.

@@ -1,7 +1,7 @@
 //! Buffers that the kernel takes for what arrives, when it arrives: a socket that waits holds none.
 //!
 //! What is in them is delivered where it is: a buffer is used again when whoever took a part of it has
-//! dropped that. Somebody who keeps what he got has [`MAX_LENT`] of them at most; then it is copied.
+//! dropped that. Others have parts of [`MAX_LENT`] of them at most; then it is copied.
 //!
 //! ```text
 //!   spare ──▶ with the kernel ──▶ in use ──▶ spare
@@ -11,6 +11,8 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU16, Ordering, fence};
 
@@ -26,14 +28,14 @@ pub(super) const BUFFER_BYTES: usize = 128 << 10;
 /// takes them in turn.
 const FEW: u16 = 2;
 /// Buffers that a worker may have; a power of two.
-pub(super) const MAX_BUFFERS: u16 = 128;
+pub(super) const MAX_BUFFERS: u16 = 64;
 /// Buffers of which others may have parts before what arrives is copied.
 const MAX_LENT: usize = MAX_BUFFERS as usize / 2;
 /// Buffers that one look asks whether they are still in use.
 const LOOKS: usize = 16;
 /// The kernel's name for the group.
 pub(super) const GROUP: u16 = 0;
-/// Buffers that come back without the kernel having been short before the ring shrinks.
+/// Buffers that come back without the kernel having been short before the ring shrinks, and gives up memory.
 const CALM: u32 = 4096;
 
 /// A ring of buffers, each with the kernel, in use, lent, or spare.
@@ -41,14 +43,20 @@ pub(super) struct Buffers {
     entries: Mapping,
     buffers: Vec<Buffer>,
     tail: u16,
-    /// Those of which others have parts.
+    /// Those that came back while others had parts of them.
     lent: VecDeque<u16>,
+    /// How many there are of which others got parts since they were spare: at most [`MAX_LENT`].
+    shared: usize,
     /// Those that nobody has.
     spare: Vec<u16>,
+    /// Those without memory.
+    vacant: Vec<u16>,
     /// Those that the kernel has.
     with_kernel: u16,
-    /// How many are in circulation.
+    /// How many the kernel is to have.
     wanted: u16,
+    /// It had none since that was looked at.
+    short: bool,
     calm: u32,
 }
 
@@ -71,9 +79,12 @@ impl Buffers {
             buffers: Vec::new(),
             tail: 0,
             lent: VecDeque::new(),
+            shared: 0,
             spare: Vec::new(),
+            vacant: Vec::new(),
             with_kernel: 0,
             wanted: FEW,
+            short: false,
             calm: 0,
         };
         buffers.supply();
@@ -92,41 +103,68 @@ impl Buffers {
 
     /// Gives back one that was taken.
     pub(super) fn give_back(&mut self, id: u16) {
-        match self.buffers[usize::from(id)].is_free() {
-            true => self.spare.push(id),
-            false => self.lent.push_back(id),
-        }
+        self.keep(id);
         self.calm += 1;
         if self.calm >= CALM {
             self.calm = 0;
             self.wanted = (self.wanted / 2).max(FEW);
+            self.shrink();
         }
         self.supply();
     }
 
-    /// The kernel had none: more are put into circulation, as long as there are any.
+    /// The kernel had none. It will have more, as long as there are any, from the next
+    /// [`reclaim`](Self::reclaim) on: of those who wait, each says so.
     pub(super) fn exhausted(&mut self) {
         self.calm = 0;
-        self.wanted = self.wanted.saturating_mul(2).min(MAX_BUFFERS);
-        self.supply();
+        self.short = true;
     }
 
     /// Takes back what others have dropped.
     pub(super) fn reclaim(&mut self) {
+        if mem::take(&mut self.short) {
+            self.wanted = self.wanted.saturating_mul(2).min(MAX_BUFFERS);
+        }
         for _ in 0..self.lent.len().min(LOOKS) {
             if let Some(id) = self.lent.pop_front() {
-                match self.buffers[usize::from(id)].is_free() {
-                    true => self.spare.push(id),
-                    false => self.lent.push_back(id),
-                }
+                self.keep(id);
             }
         }
         self.supply();
     }
 
-    /// Whether more may be lent.
-    pub(super) fn may_lend(&self) -> bool {
-        self.lent.len() < MAX_LENT
+    /// A part of one that the kernel took, to be kept for as long as somebody wants it; none if others have parts of as
+    /// many as they may.
+    pub(super) fn lend(&mut self, id: u16, part: Range<usize>) -> Option<Bytes> {
+        let buffer = &mut self.buffers[usize::from(id)];
+        if !buffer.shared {
+            if self.shared == MAX_LENT {
+                return None;
+            }
+            buffer.shared = true;
+            self.shared += 1;
+        }
+        Some(buffer.bytes.slice(part))
+    }
+
+    /// Puts one that the kernel does not have where it belongs.
+    fn keep(&mut self, id: u16) {
+        let buffer = &mut self.buffers[usize::from(id)];
+        if !buffer.is_free() {
+            return self.lent.push_back(id);
+        }
+        self.shared -= usize::from(mem::take(&mut buffer.shared));
+        self.spare.push(id);
+    }
+
+    /// Gives up the memory of those that nobody needs.
+    fn shrink(&mut self) {
+        while self.spare.len() > usize::from(self.wanted)
+            && let Some(id) = self.spare.pop()
+        {
+            self.buffers[usize::from(id)] = Buffer::without_memory();
+            self.vacant.push(id);
+        }
     }
 
     /// Whether the kernel has any.
@@ -136,6 +174,10 @@ impl Buffers {
 
     /// One more, if there may be more.
     fn make(&mut self) -> Option<u16> {
+        if let Some(id) = self.vacant.pop() {
+            self.buffers[usize::from(id)] = Buffer::new();
+            return Some(id);
+        }
         let id = u16::try_from(self.buffers.len()).ok().filter(|id| *id < MAX_BUFFERS)?;
         self.buffers.push(Buffer::new());
         Some(id)
@@ -177,13 +219,19 @@ struct Buffer {
     start: *mut u8,
     /// All of it. Others may have parts.
     bytes: Bytes,
+    /// Whether others got any since it was spare.
+    shared: bool,
 }
 
 impl Buffer {
     fn new() -> Self {
         let mut memory = vec![0; BUFFER_BYTES];
         let start = memory.as_mut_ptr(); // which does not move
-        Self { start, bytes: Bytes::from(memory) }
+        Self { start, bytes: Bytes::from(memory), shared: false }
+    }
+
+    fn without_memory() -> Self {
+        Self { start: ptr::null_mut(), bytes: Bytes::new(), shared: false }
     }
 
     /// Whether nobody else has a part of it, nor will get one.
@@ -217,5 +265,68 @@ impl Drop for Mapping {
         // SAFETY: it is ours, and nobody has a reference into it. It fails only for arguments that
         // are no mapping.
         let _ = unsafe { mm::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Buffers of a ring that nothing is received by: who has one says so himself.
+    fn buffers() -> Option<(Buffers, Ring)> {
+        let ring = Ring::open().inspect_err(|error| eprintln!("SKIPPED: no io_uring: {error}"));
+        let ring = ring.ok()?;
+        Some((Buffers::register(&ring).unwrap(), ring))
+    }
+
+    fn with_memory(buffers: &Buffers) -> usize {
+        buffers.buffers.iter().filter(|buffer| !buffer.bytes.is_empty()).count()
+    }
+
+    #[test]
+    fn who_waits_for_buffers_doubles_them_once_in_a_wait_and_memory_goes_again() {
+        let Some((mut buffers, _ring)) = buffers() else { return };
+        let mut counts = Vec::new();
+        for _ in 0..7 {
+            (0..100).for_each(|_| buffers.exhausted());
+            buffers.reclaim();
+            counts.push(with_memory(&buffers));
+        }
+        assert_eq!(counts, [4, 8, 16, 32, 64, 64, 64]);
+        for _ in 0..20 * CALM {
+            let with_kernel =
+                |id: &u16| !buffers.spare.contains(id) && !buffers.vacant.contains(id);
+            let id = (0..MAX_BUFFERS).find(with_kernel).unwrap();
+            buffers.taken();
+            buffers.give_back(id);
+        }
+        assert!(with_memory(&buffers) <= 2 * usize::from(FEW), "{}", with_memory(&buffers));
+    }
+
+    #[test]
+    fn parts_of_so_many_are_lent_and_of_no_more() {
+        let Some((mut buffers, _ring)) = buffers() else { return };
+        for _ in 0..5 {
+            buffers.exhausted();
+            buffers.reclaim();
+        }
+        let mut parts = Vec::new();
+        for id in 0..MAX_BUFFERS {
+            let lent = usize::from(id) < MAX_LENT;
+            for part in [0..10, 10..BUFFER_BYTES] {
+                let part = buffers.lend(id, part);
+                assert_eq!(part.is_some(), lent);
+                parts.extend(part);
+            }
+        }
+        for id in 0..MAX_BUFFERS {
+            buffers.taken();
+            buffers.give_back(id);
+        }
+        assert_eq!(buffers.lent.len(), MAX_LENT);
+        drop(parts);
+        (0..MAX_LENT / LOOKS + 1).for_each(|_| buffers.reclaim());
+        assert_eq!((buffers.lent.len(), buffers.shared), (0, 0));
+        assert!(buffers.lend(0, 0..1).is_some());
     }
 }

@@ -35,8 +35,8 @@ const MIN_SHARED_BYTES: usize = 2 << 10;
 const COPIED_BYTES: usize = 1 << 10;
 /// Bytes that one receive takes into the ring's buffers while long segments are about: more of one would be copied.
 const MAX_BETWEEN_BYTES: u32 = 32 << 10;
-/// Of the ring's buffers, how many are enough for one socket.
-const ENOUGH: usize = 4;
+/// Bytes that may wait on a socket before the ring needs no more buffers for it.
+const ENOUGH_BYTES: usize = 512 << 10;
 /// Receives without a buffer of their own after which a socket is left to the kernel.
 const STEADY: u8 = 16;
 
@@ -257,8 +257,8 @@ impl Receiving {
         }
         match done.result {
             errno if errno == -libc::ENOBUFS => {
-                // Others may have them; who has enough himself goes on when these come back.
-                if self.ring_buffers() < ENOUGH {
+                // Others may have them; a socket that has enough itself goes on when these come back.
+                if self.waiting_bytes < ENOUGH_BYTES {
                     memory.buffers.exhausted();
                 }
             }
@@ -279,11 +279,6 @@ impl Receiving {
         let bytes = Box::from(&memory.buffers.bytes(id)[..len]);
         self.waiting.push_back(Piece::Copied { bytes, at: 0 });
         memory.buffers.give_back(id);
-    }
-
-    /// The ring's buffers in which something waits.
-    fn ring_buffers(&self) -> usize {
-        self.waiting.iter().filter(|piece| matches!(piece, Piece::Ring { .. })).count()
     }
 
     /// What the kernel put into the buffer given stays there, and what came beside it waits: both are
@@ -348,15 +343,14 @@ impl Receiving {
                 }
                 return;
             };
-            let bytes = piece.bytes(memory);
-            let taken = bytes.len().min(share);
+            let taken = piece.bytes(memory).len().min(share);
             let shared = match self.steady == STEADY {
                 true => piece.share(taken, memory),
                 false => None, // long segments are about, and want to be in one piece
             };
             let bytes = match &shared {
                 Some(shared) => Input::from(shared).copying(COPIED_BYTES),
-                None => Input::from(&bytes[..taken]),
+                None => Input::from(&piece.bytes(memory)[..taken]),
             };
             give(Delivery::Bytes { count: count + taken, fill: fill.take(), bytes });
             drop(shared);
@@ -452,10 +446,10 @@ impl Piece {
 
     /// The first `count` bytes, to be kept for as long as somebody wants them; none where that is not
     /// worth it, or would take more memory than may be taken.
-    fn share(&self, count: usize, memory: &Memory) -> Option<Bytes> {
+    fn share(&self, count: usize, memory: &mut Memory) -> Option<Bytes> {
         match self {
-            Self::Ring { id, at, .. } if count >= MIN_SHARED_BYTES && memory.buffers.may_lend() => {
-                Some(memory.buffers.bytes(*id).slice(*at..*at + count))
+            Self::Ring { id, at, .. } if count >= MIN_SHARED_BYTES => {
+                memory.buffers.lend(*id, *at..*at + count)
             }
             _ => None,
         }
