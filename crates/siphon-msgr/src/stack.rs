@@ -53,8 +53,8 @@ impl Load {
 }
 
 impl Stack {
-    /// Starts the stack that `ms_type` names, with `ms_async_op_threads` workers; where that is not set, with no
-    /// more than there are processors.
+    /// Starts the stack that `ms_type` names, with `ms_async_op_threads` workers; where that is not set, or is
+    /// assigned the 3 that it is by default, with no more than there are processors that this thread may run on.
     ///
     /// # Errors
     /// If `ms_type` names no stack that is built in, or `ms_tcp_congestion_control` nothing that the
@@ -66,10 +66,6 @@ impl Stack {
             public => public,
         };
         let kind = name.parse::<StackKind>().map_err(std::io::Error::other)?.here();
-        let processors = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
-        let count = worker_count(&config, processors);
-        let loads: Arc<[Load]> = (0..count).map(|_| Load::default()).collect();
-        let for_workers = Arc::clone(&loads);
         let (stack, rdma) = match kind {
             StackKind::Rdma => {
                 let (stack, device) = NetworkStack::rdma(rdma_options(&config)?)?;
@@ -89,6 +85,9 @@ impl Stack {
             .with_socket_failures(config.ms_inject_socket_failures, rand::random())
             .with_busy_poll(Duration::from_micros(config.ms_async_busy_poll_us.into()))
             .with_affinity(cores);
+        let count = worker_count(&config, stack.processors());
+        let loads: Arc<[Load]> = (0..count).map(|_| Load::default()).collect();
+        let for_workers = Arc::clone(&loads);
         let perf = context.perf().clone();
         let workers = stack.spawn(count, move |index, peers| {
             let counters = WorkerCounters::new(index);
@@ -192,8 +191,8 @@ impl Stack {
     }
 }
 
-/// As many workers as are asked for. Where nobody asks, no more than there are processors: they would only take
-/// turns, and those that share one are slower than the others.
+/// As many workers as are asked for. Where nobody asks, no more than there are processors for them: they would only
+/// take turns, and those that share one are slower than the others.
 fn worker_count(config: &Config, processors: usize) -> usize {
     let count = config.ms_async_op_threads as usize;
     if config.settings("ms_async_op_threads").is_empty() { count.min(processors) } else { count }

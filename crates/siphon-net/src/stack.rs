@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::thread::sched_getaffinity;
+
 use crate::driver::Driver;
 use crate::error::UnknownStack;
 use crate::faulty::FaultyDriver;
@@ -125,6 +127,23 @@ impl NetworkStack {
     pub fn with_affinity(mut self, cores: Vec<usize>) -> Self {
         self.schedule.cores = cores;
         self
+    }
+
+    /// Processors for its workers: those that the calling thread may run on, and so the threads that it starts, or
+    /// those that the workers [stay on](Self::with_affinity), if they are more. Any number where the system does not tell.
+    ///
+    /// A limit of time, as a container has it, is none of processors.
+    ///
+    /// ```
+    /// use siphon_net::{NetworkStack, StackKind};
+    ///
+    /// let stack = NetworkStack::new(StackKind::Posix);
+    /// assert!(stack.processors() > 0);
+    /// assert!(stack.with_affinity((0..2000).collect()).processors() >= 2000);
+    /// ```
+    pub fn processors(&self) -> usize {
+        let allowed = sched_getaffinity(None).map_or(usize::MAX, |set| set.count() as usize);
+        allowed.max(self.schedule.cores.len())
     }
 
     /// The same stack, of which one in `one_in` receives and sends breaks its connection: Ceph's

@@ -8,7 +8,8 @@ use siphon_verbs::{
     memlock_limit,
 };
 
-/// Memory that three workers register with a few connections, in bytes: docs/rdma.md counts it.
+/// Memory that three workers, which are the most by default, register with a few connections, in bytes: docs/rdma.md
+/// counts it.
 const MEMLOCK_NEEDED: u64 = 64 << 20;
 /// What Ceph asks of a device by default, in chunks that are posted.
 const RECEIVE_QUEUE: u32 = 4096;

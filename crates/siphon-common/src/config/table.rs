@@ -272,7 +272,7 @@ options! {
         "Kind of RDMA: ib is InfiniBand or RoCE; iwarp connects by RDMA-CM always";
     ms_async_op_threads: u32 = 3, OptionKind::Integer { min: 1, max: 24 },
         "Workers (threads with an event center each) of a network stack",
-        More::NONE.note("Where it is not set, no more than there are processors");
+        More::NONE.note("Where it is not set, no more than the process has processors");
     ms_async_affinity_cores: Vec<u32> = Vec::new(), OptionKind::Integers { min: 0, max: 1023 },
         "Processors that the workers stay on, one each, in turn; any if empty";
     ms_async_busy_poll_us: u32 = 0, OptionKind::Integer { min: 0, max: 1_000_000 },
