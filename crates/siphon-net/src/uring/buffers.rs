@@ -38,7 +38,7 @@ pub(super) const GROUP: u16 = 0;
 /// Buffers that come back without the kernel having been short before the ring shrinks, and gives up memory.
 const CALM: u32 = 4096;
 
-/// A ring of buffers, each with the kernel, in use, lent, or spare.
+/// A ring of buffers, each with the kernel, in use, lent, spare, or without memory.
 pub(super) struct Buffers {
     entries: Mapping,
     buffers: Vec<Buffer>,
@@ -113,8 +113,8 @@ impl Buffers {
         self.supply();
     }
 
-    /// The kernel had none. It will have more, as long as there are any, from the next
-    /// [`reclaim`](Self::reclaim) on: of those who wait, each says so.
+    /// The kernel had none. However often that is said, it will have twice as many, as long as there are any, from the
+    /// next [`reclaim`](Self::reclaim) on.
     pub(super) fn exhausted(&mut self) {
         self.calm = 0;
         self.short = true;
@@ -159,9 +159,8 @@ impl Buffers {
 
     /// Gives up the memory of those that nobody needs.
     fn shrink(&mut self) {
-        while self.spare.len() > usize::from(self.wanted)
-            && let Some(id) = self.spare.pop()
-        {
+        let needless = self.spare.len().saturating_sub(usize::from(self.wanted));
+        for id in self.spare.drain(..needless) {
             self.buffers[usize::from(id)] = Buffer::without_memory();
             self.vacant.push(id);
         }
@@ -270,9 +269,11 @@ impl Drop for Mapping {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
-    /// Buffers of a ring that nothing is received by: who has one says so himself.
+    /// Buffers of a ring by which nothing is received: a test says itself what the kernel took.
     fn buffers() -> Option<(Buffers, Ring)> {
         let ring = Ring::open().inspect_err(|error| eprintln!("SKIPPED: no io_uring: {error}"));
         let ring = ring.ok()?;
@@ -283,16 +284,19 @@ mod tests {
         buffers.buffers.iter().filter(|buffer| !buffer.bytes.is_empty()).count()
     }
 
+    /// The kernel is short again and again: buffers with memory after each time.
+    fn grow(buffers: &mut Buffers, expected: [usize; 7]) {
+        for expected in expected {
+            (0..100).for_each(|_| buffers.exhausted());
+            buffers.reclaim();
+            assert_eq!(with_memory(buffers), expected);
+        }
+    }
+
     #[test]
     fn who_waits_for_buffers_doubles_them_once_in_a_wait_and_memory_goes_again() {
         let Some((mut buffers, _ring)) = buffers() else { return };
-        let mut counts = Vec::new();
-        for _ in 0..7 {
-            (0..100).for_each(|_| buffers.exhausted());
-            buffers.reclaim();
-            counts.push(with_memory(&buffers));
-        }
-        assert_eq!(counts, [4, 8, 16, 32, 64, 64, 64]);
+        grow(&mut buffers, [4, 8, 16, 32, 64, 64, 64]);
         for _ in 0..20 * CALM {
             let with_kernel =
                 |id: &u16| !buffers.spare.contains(id) && !buffers.vacant.contains(id);
@@ -300,16 +304,16 @@ mod tests {
             buffers.taken();
             buffers.give_back(id);
         }
-        assert!(with_memory(&buffers) <= 2 * usize::from(FEW), "{}", with_memory(&buffers));
+        assert!(with_memory(&buffers) <= 2 * usize::from(FEW), "with the kernel, and spare");
+        grow(&mut buffers, [4, 8, 16, 32, 64, 64, 64]);
+        let starts: HashSet<_> = buffers.buffers.iter().map(|buffer| buffer.start).collect();
+        assert_eq!((starts.len(), starts.contains(&ptr::null_mut())), (64, false));
     }
 
     #[test]
     fn parts_of_so_many_are_lent_and_of_no_more() {
         let Some((mut buffers, _ring)) = buffers() else { return };
-        for _ in 0..5 {
-            buffers.exhausted();
-            buffers.reclaim();
-        }
+        grow(&mut buffers, [4, 8, 16, 32, 64, 64, 64]);
         let mut parts = Vec::new();
         for id in 0..MAX_BUFFERS {
             let lent = usize::from(id) < MAX_LENT;
@@ -323,10 +327,14 @@ mod tests {
             buffers.taken();
             buffers.give_back(id);
         }
-        assert_eq!(buffers.lent.len(), MAX_LENT);
-        drop(parts);
+        let mut all = parts.into_iter();
+        let firsts: Vec<_> = std::iter::from_fn(|| Some((all.next()?, all.next()?).0)).collect();
+        (0..MAX_LENT / LOOKS + 1).for_each(|_| buffers.reclaim());
+        assert_eq!((buffers.lent.len(), buffers.shared), (MAX_LENT, MAX_LENT));
+        assert!(buffers.lend(MAX_BUFFERS - 1, 0..1).is_none(), "a part of each is still kept");
+        drop(firsts);
         (0..MAX_LENT / LOOKS + 1).for_each(|_| buffers.reclaim());
         assert_eq!((buffers.lent.len(), buffers.shared), (0, 0));
-        assert!(buffers.lend(0, 0..1).is_some());
+        assert!(buffers.lend(MAX_BUFFERS - 1, 0..1).is_some());
     }
 }

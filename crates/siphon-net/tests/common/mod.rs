@@ -15,7 +15,7 @@ use siphon_net::{
 use siphon_wire::buf::Rope;
 
 /// A test that hangs fails after this long. None passes or fails by being faster or slower.
-const HUNG: Duration = Duration::from_secs(60);
+pub(crate) const HUNG: Duration = Duration::from_secs(60);
 
 /// Stacks whose connections the system makes and ends by itself, so that one side can be stepped
 /// without the other.
