@@ -54,7 +54,8 @@ impl Load {
 
 impl Stack {
     /// Starts the stack that `ms_type` names, with `ms_async_op_threads` workers; where that is not set, or is
-    /// assigned the 3 that it is by default, with no more than there are processors that this thread may run on.
+    /// assigned the 3 that it is by default, with no more than there are processors for them
+    /// ([`NetworkStack::processors`]).
     ///
     /// # Errors
     /// If `ms_type` names no stack that is built in, or `ms_tcp_congestion_control` nothing that the
