@@ -279,7 +279,8 @@ fn nothing_comes_of_a_connection_after_its_mark_down_in_fast_dispatch() {
     let client =
         messenger(&context, &stack, EntityType::CLIENT, Policy::LOSSY_CLIENT, &[of_client]);
     let connection = client.connect_to(EntityType::OSD, addrs);
-    (1..=100).for_each(|tid| connection.send(message(42, tid)).unwrap());
+    // The end may come before all are sent.
+    (1..=100).take_while(|tid| connection.send(message(42, *tid)).is_ok()).for_each(drop);
     let reason = next_reset(&told);
     assert!(
         matches!(reason, CloseReason::PeerClosed { .. } | CloseReason::Transport { .. }),
