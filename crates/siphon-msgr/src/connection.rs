@@ -126,7 +126,7 @@ impl Connection {
             }
         }
         trace::sent(self, &message);
-        self.mail(Mail::Send(self.inner.id, message));
+        self.inner.worker.send_with(|| Mail::Send(self.inner.id, message));
         Ok(())
     }
 
@@ -151,7 +151,7 @@ impl Connection {
         };
         message.set_charge(got);
         trace::sent(self, &message);
-        self.mail(Mail::Send(self.inner.id, message));
+        self.inner.worker.send_with(|| Mail::Send(self.inner.id, message));
         Ok(())
     }
 
