@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use siphon_proto::{EncodePayload, Message, MessageHeader, OutMessage, Payload};
+use siphon_proto::{EncodePayload, Message, MessageHeader, MessageParts, OutMessage, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::Features;
 
@@ -24,9 +24,9 @@ pub trait TypedMessage: fmt::Debug + Send + Sync + Sized + 'static {
     /// Whether the encoding depends on the peer's features.
     const BY_FEATURES: bool = false;
 
-    /// Encodes the fields for a peer with `features`. `header` comes with the constants above,
-    /// and is lowered to the version that was written.
-    fn encode_payload(&self, features: Features, header: &mut MessageHeader) -> Payload;
+    /// Encodes the fields for a peer with `features` into `payload`, which is empty. `header` comes with
+    /// the constants above, and is lowered to the version that was written.
+    fn encode_payload(&self, features: Features, header: &mut MessageHeader, payload: &mut Payload);
 
     /// Reads the fields back; `header` says of which version they are. Large parts share the
     /// payload's memory.
@@ -57,9 +57,11 @@ pub trait TypedMessage: fmt::Debug + Send + Sync + Sized + 'static {
 
     /// The message as a peer with `features` would receive it.
     fn to_message(&self, features: Features) -> Message {
-        let mut header = Self::header();
-        let payload = self.encode_payload(features, &mut header);
-        Message::new(header, payload)
+        let mut message = Message::default();
+        let MessageParts { header, payload, .. } = &mut *message;
+        *header = Self::header();
+        self.encode_payload(features, header, payload);
+        message
     }
 
     /// The message to be sent: encoded at once, or when the peer's features are known if the
@@ -165,8 +167,13 @@ impl fmt::Display for Named {
 struct Deferred<M>(M);
 
 impl<M: TypedMessage> EncodePayload for Deferred<M> {
-    fn encode_payload(&self, features: Features, header: &mut MessageHeader) -> Payload {
-        self.0.encode_payload(features, header)
+    fn encode_payload(
+        &self,
+        features: Features,
+        header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        self.0.encode_payload(features, header, payload)
     }
 }
 

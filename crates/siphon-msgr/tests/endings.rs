@@ -337,7 +337,7 @@ fn a_panic_in_fast_dispatch_ends_its_connection_and_nothing_else() {
 struct Cursed;
 
 impl EncodePayload for Cursed {
-    fn encode_payload(&self, _: Features, _: &mut MessageHeader) -> Payload {
+    fn encode_payload(&self, _: Features, _: &mut MessageHeader, _: &mut Payload) {
         panic!("the encoding that a test wants a panic for");
     }
 }

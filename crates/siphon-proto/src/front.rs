@@ -3,7 +3,9 @@ use std::fmt;
 use std::ops::Deref;
 
 use bytes::Bytes;
-use siphon_wire::buf::{Input, in_scratch};
+use siphon_wire::Encoder;
+use siphon_wire::buf::Input;
+use siphon_wire::types::Features;
 
 /// The encoded fields of a message: what is short in memory of its own, which a thread uses again for
 /// other messages, so that nobody counts who has a share in it; anything longer, and what arrived
@@ -77,26 +79,46 @@ impl Front {
     /// The longest that has memory of its own, in bytes.
     pub const MAX_OWN: usize = 1024;
 
-    /// What `fill` appends to an empty buffer, which may be one that was used before.
+    /// Makes it what `body` encodes for a peer with `features`.
     ///
     /// ```
     /// use siphon_proto::Front;
+    /// use siphon_wire::types::Features;
     ///
-    /// let front = Front::filled(|mut buffer| {
-    ///     buffer.extend_from_slice(b"fields");
-    ///     buffer
-    /// });
-    /// assert_eq!(&front[..], b"fields");
+    /// let mut front = Front::default();
+    /// front.encode(Features::ALL, |enc| enc.u16(7));
+    /// assert_eq!(front, [7, 0]);
     /// ```
     #[inline]
-    pub fn filled(fill: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Self {
-        in_scratch(fill, Self::MAX_OWN, Self::copy_of)
+    pub fn encode(&mut self, features: Features, body: impl FnOnce(&mut Encoder)) {
+        Encoder::in_scratch(features, body, |encoded| match encoded.len() {
+            ..=Self::MAX_OWN => self.set(encoded),
+            _ => *self = std::mem::take(encoded).into(),
+        });
     }
 
     /// A copy of `bytes`.
-    #[inline]
     pub fn copy_of(bytes: &[u8]) -> Self {
-        match bytes.len() {
+        let mut front = Self::default();
+        front.set(bytes);
+        front
+    }
+
+    /// Makes it a copy of `bytes`, in the memory that it has if there is room.
+    #[inline]
+    pub fn set(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            Place::Own(own) if bytes.len() <= own.0.capacity() => {
+                own.0.clear();
+                own.0.extend_from_slice(bytes);
+            }
+            _ => self.renew(bytes),
+        }
+    }
+
+    #[inline(never)]
+    fn renew(&mut self, bytes: &[u8]) {
+        *self = match bytes.len() {
             0 => Self::default(),
             1..=Self::MAX_OWN => {
                 let mut own = Own::with_room(bytes.len());
@@ -104,6 +126,15 @@ impl Front {
                 Self(Place::Own(own))
             }
             _ => Bytes::copy_from_slice(bytes).into(),
+        };
+    }
+
+    /// Removes everything, and the memory unless it is of the smaller kind.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        match &mut self.0 {
+            Place::Own(own) if own.0.capacity() <= ROOMS[0] => own.0.clear(),
+            _ => *self = Self::default(),
         }
     }
 
@@ -208,16 +239,27 @@ mod tests {
     }
 
     #[test]
-    fn one_within_another_is_filled_into_a_buffer_of_its_own() {
-        for len in [0, 5, 300, Front::MAX_OWN + 1, 5] {
-            let front = Front::filled(|mut buffer| {
-                assert!(buffer.is_empty());
-                buffer.resize(len, 1);
-                assert_eq!(Front::filled(|inner| [inner, vec![2]].concat()), [2]);
-                buffer
+    fn what_is_encoded_stays_at_its_place_where_it_has_room() {
+        let mut front = Front::copy_of(&[7; 100]);
+        let at = front.as_ptr();
+        for len in [0, 5, ROOMS[0]] {
+            front.encode(Features::ALL, |enc| {
+                let mut inner = Front::default();
+                inner.encode(Features::ALL, |enc| enc.u8(2));
+                enc.raw(&inner.repeat(len));
             });
+            assert_eq!((&front[..], front.as_ptr()), (&vec![2; len][..], at));
+        }
+        front.clear();
+        assert_eq!(front, [0; 0]);
+        front.set(&[3; 4]);
+        assert_eq!((&front[..], front.as_ptr()), (&[3; 4][..], at));
+        for len in [ROOMS[0] + 1, Front::MAX_OWN + 1, 5, 0, 100_000, Front::MAX_OWN] {
+            front.encode(Features::ALL, |enc| enc.raw(&vec![1; len]));
             assert_eq!(front, vec![1; len]);
         }
+        front.clear();
+        assert_eq!(SPARE.with_borrow(|[_, large]| large.len()), 1, "what is large is for others");
     }
 
     #[test]

@@ -68,8 +68,8 @@ fn what_will_never_be_sent_is_given_back() {
 struct TooLong;
 
 impl EncodePayload for TooLong {
-    fn encode_payload(&self, _: Features, _: &mut MessageHeader) -> Payload {
-        Payload { front: vec![0; 1000].into(), ..Payload::default() }
+    fn encode_payload(&self, _: Features, _: &mut MessageHeader, payload: &mut Payload) {
+        payload.front = vec![0; 1000].into();
     }
 }
 

@@ -133,9 +133,14 @@ fn a_deferred_payload_is_encoded_for_the_features_of_the_peer() {
     #[derive(Debug)]
     struct Body;
     impl EncodePayload for Body {
-        fn encode_payload(&self, features: Features, header: &mut MessageHeader) -> Payload {
+        fn encode_payload(
+            &self,
+            features: Features,
+            header: &mut MessageHeader,
+            payload: &mut Payload,
+        ) {
             header.version = 5;
-            Payload { front: features.0.to_le_bytes().to_vec().into(), ..Default::default() }
+            payload.front.set(&features.0.to_le_bytes());
         }
     }
     let mut config = client_config(Policy::LOSSY_CLIENT);
@@ -357,8 +362,8 @@ fn a_deferred_payload_beyond_the_limits_ends_the_connection_and_says_so() {
     #[derive(Debug)]
     struct Huge;
     impl EncodePayload for Huge {
-        fn encode_payload(&self, _: Features, _: &mut MessageHeader) -> Payload {
-            Payload { front: vec![0; 11].into(), ..Default::default() }
+        fn encode_payload(&self, _: Features, _: &mut MessageHeader, payload: &mut Payload) {
+            payload.front = vec![0; 11].into();
         }
     }
     let mut config = client_config(Policy::LOSSY_CLIENT);

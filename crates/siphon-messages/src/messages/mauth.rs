@@ -3,7 +3,7 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::Features;
 
-use super::{decode_front, front_only, paxos_version, put_paxos};
+use super::{decode_front, paxos_version, put_paxos};
 use crate::{TypedMessage, msg_type};
 
 /// A step of authentication with a monitor, as a message: all of it over msgr1, and the renewal of
@@ -24,8 +24,13 @@ impl TypedMessage for MAuth {
     const VERSION: u16 = 1;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        front_only(features, |enc| {
+    fn encode_payload(
+        &self,
+        features: Features,
+        _header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        payload.front.encode(features, |enc| {
             put_paxos(enc, 0);
             enc.u32(self.protocol);
             enc.value(&self.auth_payload);

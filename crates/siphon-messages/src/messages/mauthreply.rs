@@ -3,7 +3,7 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::{ByteString, Features};
 
-use super::{decode_front, front_only};
+use super::decode_front;
 use crate::{TypedMessage, msg_type};
 
 /// A monitor's answer to an [`MAuth`](super::MAuth).
@@ -27,8 +27,13 @@ impl TypedMessage for MAuthReply {
     const VERSION: u16 = 1;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        front_only(features, |enc| {
+    fn encode_payload(
+        &self,
+        features: Features,
+        _header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        payload.front.encode(features, |enc| {
             enc.u32(self.protocol);
             enc.i32(self.result);
             enc.u64(self.global_id);

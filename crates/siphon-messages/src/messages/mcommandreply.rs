@@ -3,7 +3,7 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::{ByteString, Features};
 
-use super::{decode_front, front_only};
+use super::decode_front;
 use crate::{TypedMessage, msg_type};
 
 /// A daemon's answer to an [`MCommand`](super::MCommand).
@@ -23,12 +23,17 @@ impl TypedMessage for MCommandReply {
     const VERSION: u16 = 1;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        let head = front_only(features, |enc| {
+    fn encode_payload(
+        &self,
+        features: Features,
+        _header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        payload.front.encode(features, |enc| {
             enc.i32(self.result);
             enc.value(&self.status);
         });
-        Payload { data: self.output.clone().into(), ..head }
+        payload.data = self.output.clone().into();
     }
 
     fn decode_payload(_header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {

@@ -5,7 +5,7 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::{ByteString, Features};
 
-use super::{decode_front, front_only};
+use super::decode_front;
 use crate::{TypedMessage, msg_type};
 
 /// The options that the monitors' central configuration has for whoever subscribed to it.
@@ -29,8 +29,13 @@ impl TypedMessage for MConfig {
     const VERSION: u16 = 1;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        front_only(features, |enc| enc.value(&self.config))
+    fn encode_payload(
+        &self,
+        features: Features,
+        _header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        payload.front.encode(features, |enc| enc.value(&self.config))
     }
 
     fn decode_payload(_header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {

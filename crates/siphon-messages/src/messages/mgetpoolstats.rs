@@ -4,7 +4,7 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::{ByteString, Features, Uuid};
 
-use super::{decode_front, front_only, paxos_version, put_paxos};
+use super::{decode_front, paxos_version, put_paxos};
 use crate::{TypedMessage, msg_type};
 
 /// Asks the monitors what pools hold; an [`MGetPoolStatsReply`](super::MGetPoolStatsReply) of the
@@ -26,8 +26,13 @@ impl TypedMessage for MGetPoolStats {
     /// Ceph leaves the field of this message at 0.
     const COMPAT_VERSION: u16 = 0;
 
-    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        front_only(features, |enc| {
+    fn encode_payload(
+        &self,
+        features: Features,
+        _header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        payload.front.encode(features, |enc| {
             put_paxos(enc, self.version);
             enc.value(&self.fsid);
             enc.value(&self.pools);

@@ -5,7 +5,7 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::{ByteString, Features, Uuid};
 
-use super::{decode_front, front_only, paxos_version, put_paxos};
+use super::{decode_front, paxos_version, put_paxos};
 use crate::mon::PoolStat;
 use crate::{TypedMessage, msg_type};
 
@@ -28,8 +28,13 @@ impl TypedMessage for MGetPoolStatsReply {
     const VERSION: u16 = 2;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        front_only(features, |enc| {
+    fn encode_payload(
+        &self,
+        features: Features,
+        _header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        payload.front.encode(features, |enc| {
             put_paxos(enc, self.version);
             enc.value(&self.fsid);
             enc.value(&self.pool_stats);

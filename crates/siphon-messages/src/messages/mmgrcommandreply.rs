@@ -18,8 +18,13 @@ impl TypedMessage for MMgrCommandReply {
     /// Ceph leaves the field of this message at 0.
     const COMPAT_VERSION: u16 = 0;
 
-    fn encode_payload(&self, features: Features, header: &mut MessageHeader) -> Payload {
-        self.0.encode_payload(features, header)
+    fn encode_payload(
+        &self,
+        features: Features,
+        header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        self.0.encode_payload(features, header, payload)
     }
 
     fn decode_payload(header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {

@@ -4,7 +4,7 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::Features;
 
-use super::{decode_front, front_only};
+use super::decode_front;
 use crate::mon::MgrMap;
 use crate::{TypedMessage, msg_type};
 
@@ -23,8 +23,13 @@ impl TypedMessage for MMgrMap {
     const COMPAT_VERSION: u16 = 0;
     const BY_FEATURES: bool = true;
 
-    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        front_only(features, |enc| enc.value(&self.map))
+    fn encode_payload(
+        &self,
+        features: Features,
+        _header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        payload.front.encode(features, |enc| enc.value(&self.map))
     }
 
     fn decode_payload(_header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {

@@ -3,7 +3,7 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::{ByteString, Features, Uuid};
 
-use super::{decode_front, front_only, paxos_version, put_paxos};
+use super::{decode_front, paxos_version, put_paxos};
 use crate::{TypedMessage, msg_type};
 
 /// A command to the monitors, answered by an [`MMonCommandAck`](super::MMonCommandAck) of the same
@@ -24,13 +24,18 @@ impl TypedMessage for MMonCommand {
     const VERSION: u16 = 1;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        let head = front_only(features, |enc| {
+    fn encode_payload(
+        &self,
+        features: Features,
+        _header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        payload.front.encode(features, |enc| {
             put_paxos(enc, 0);
             enc.value(&self.fsid);
             enc.value(&self.cmd);
         });
-        Payload { data: self.input.clone().into(), ..head }
+        payload.data = self.input.clone().into();
     }
 
     fn decode_payload(_header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {

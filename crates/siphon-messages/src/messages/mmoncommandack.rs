@@ -3,7 +3,7 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::{ByteString, Features};
 
-use super::{decode_front, front_only, paxos_version, put_paxos};
+use super::{decode_front, paxos_version, put_paxos};
 use crate::{TypedMessage, msg_type};
 
 /// The monitors' answer to an [`MMonCommand`](super::MMonCommand).
@@ -27,14 +27,19 @@ impl TypedMessage for MMonCommandAck {
     const VERSION: u16 = 1;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        let head = front_only(features, |enc| {
+    fn encode_payload(
+        &self,
+        features: Features,
+        _header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        payload.front.encode(features, |enc| {
             put_paxos(enc, self.version);
             enc.i32(self.result);
             enc.value(&self.status);
             enc.value(&self.cmd);
         });
-        Payload { data: self.output.clone().into(), ..head }
+        payload.data = self.output.clone().into();
     }
 
     fn decode_payload(_header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {

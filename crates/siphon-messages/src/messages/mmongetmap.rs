@@ -15,9 +15,7 @@ impl TypedMessage for MMonGetMap {
     const VERSION: u16 = 1;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(&self, _features: Features, _header: &mut MessageHeader) -> Payload {
-        Payload::default()
-    }
+    fn encode_payload(&self, _: Features, _: &mut MessageHeader, _: &mut Payload) {}
 
     fn decode_payload(_header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {
         decode_front(&payload.front, "MMonGetMap", |_| Ok(Self))

@@ -4,7 +4,7 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::{ByteString, Features};
 
-use super::{decode_front, front_only};
+use super::decode_front;
 use crate::{TypedMessage, msg_type};
 
 /// Asks a monitor which versions of a map there are; an
@@ -31,8 +31,13 @@ impl TypedMessage for MMonGetVersion {
     const VERSION: u16 = 1;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        front_only(features, |enc| {
+    fn encode_payload(
+        &self,
+        features: Features,
+        _header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        payload.front.encode(features, |enc| {
             enc.u64(self.handle);
             enc.value(&self.what);
         })

@@ -2,7 +2,7 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::Features;
 
-use super::{decode_front, front_only};
+use super::decode_front;
 use crate::mon::MonMap;
 use crate::{TypedMessage, msg_type};
 
@@ -20,8 +20,13 @@ impl TypedMessage for MMonMap {
     const COMPAT_VERSION: u16 = 1;
     const BY_FEATURES: bool = true;
 
-    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        front_only(features, |enc| enc.length_prefixed(|enc| enc.value(&self.monmap)))
+    fn encode_payload(
+        &self,
+        features: Features,
+        _header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        payload.front.encode(features, |enc| enc.length_prefixed(|enc| enc.value(&self.monmap)))
     }
 
     fn decode_payload(_header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {

@@ -5,7 +5,7 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::types::{ByteString, Features};
 use siphon_wire::{Decode, DecodeError, Decoder, Encode, Encoder};
 
-use super::{decode_front, front_only};
+use super::decode_front;
 use crate::{TypedMessage, msg_type};
 
 /// Subscribes to maps that a monitor publishes.
@@ -63,8 +63,13 @@ impl TypedMessage for MMonSubscribe {
     const VERSION: u16 = 3;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        front_only(features, |enc| {
+    fn encode_payload(
+        &self,
+        features: Features,
+        _header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        payload.front.encode(features, |enc| {
             enc.value(&self.what);
             enc.value(&self.hostname);
         })

@@ -58,22 +58,8 @@ pub use mstatfs::MStatfs;
 pub use mstatfsreply::MStatfsReply;
 pub use mwatchnotify::MWatchNotify;
 
-use siphon_proto::{Front, Payload};
-use siphon_wire::types::Features;
+use siphon_proto::Front;
 use siphon_wire::{DecodeError, DecodeErrorKind, Decoder, Encoder};
-
-/// A payload that has only a front, which `body` writes.
-fn front_only(features: Features, body: impl FnOnce(&mut Encoder)) -> Payload {
-    Payload { front: encode_front(features, body), ..Payload::default() }
-}
-
-fn encode_front(features: Features, body: impl FnOnce(&mut Encoder)) -> Front {
-    Front::filled(|buffer| {
-        let mut enc = Encoder::with_buffer(buffer, features);
-        body(&mut enc);
-        enc.into_buffer()
-    })
-}
 
 /// Reads `front` to its last byte.
 fn decode_front<T>(

@@ -4,7 +4,7 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::{Epoch, Features, HObject, SpgId};
 
-use super::{decode_front, front_only};
+use super::decode_front;
 use crate::osd::BackoffOp;
 use crate::{TypedMessage, msg_type};
 
@@ -51,8 +51,13 @@ impl TypedMessage for MOSDBackoff {
     const VERSION: u16 = 1;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        front_only(features, |enc| {
+    fn encode_payload(
+        &self,
+        features: Features,
+        _header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        payload.front.encode(features, |enc| {
             enc.value(&self.pgid);
             enc.value(&self.map_epoch);
             enc.u8(self.op.0);

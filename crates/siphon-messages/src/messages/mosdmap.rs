@@ -6,7 +6,7 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::{Epoch, Features, SnapId, Uuid};
 
-use super::{decode_front, front_only};
+use super::decode_front;
 use crate::{TypedMessage, msg_type};
 
 /// Epochs of the OSD map, in full or as what changed; from a monitor that was subscribed to, or from
@@ -63,8 +63,13 @@ impl TypedMessage for MOSDMap {
     const VERSION: u16 = 4;
     const COMPAT_VERSION: u16 = 3;
 
-    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        front_only(features, |enc| {
+    fn encode_payload(
+        &self,
+        features: Features,
+        _header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        payload.front.encode(features, |enc| {
             enc.value(&self.fsid);
             enc.value(&self.incremental_maps);
             enc.value(&self.maps);

@@ -8,7 +8,7 @@ use siphon_wire::types::{
 };
 use siphon_wire::{DecodeError, Decoder, Encoder};
 
-use super::{check_version, encode_front};
+use super::check_version;
 use crate::osd::{
     DataCursor, OsdFlags, OsdOp, OsdOpCode, OtelTrace, decode_ops, encode_ops, merge_data,
     print_ops,
@@ -193,7 +193,12 @@ impl TypedMessage for MOSDOp {
     const COMPAT_VERSION: u16 = 3;
     const BY_FEATURES: bool = true;
 
-    fn encode_payload(&self, features: Features, header: &mut MessageHeader) -> Payload {
+    fn encode_payload(
+        &self,
+        features: Features,
+        header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
         header.version = if !features.contains(Features::RESEND_ON_SPLIT) {
             7
         } else if !features.contains(Features::SERVER_SQUID) {
@@ -204,7 +209,7 @@ impl TypedMessage for MOSDOp {
         let first_extent = self.ops.iter().find_map(OsdOp::as_extent);
         // Only the position within a page matters, so the upper bits may go.
         header.data_off = first_extent.map_or(0, |extent| extent.offset as u16);
-        let front = encode_front(features, |enc| {
+        payload.front.encode(features, |enc| {
             if header.version == 7 {
                 self.encode_v7_head(enc);
             } else {
@@ -212,11 +217,8 @@ impl TypedMessage for MOSDOp {
             }
             self.encode_rest(enc);
         });
-        let mut data = merge_data(&self.ops);
-        if !self.loose_data.is_empty() {
-            data.append(&mut self.loose_data.clone());
-        }
-        Payload { front, data, ..Payload::default() }
+        merge_data(&self.ops, &mut payload.data);
+        payload.data.share(&self.loose_data);
     }
 
     fn decode_payload(header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {
@@ -247,8 +249,13 @@ impl TypedMessage for MOSDOp {
 /// let out = OutMessage::deferred(MOSDOp::header(), request.clone());
 /// ```
 impl EncodePayload for MOSDOp {
-    fn encode_payload(&self, features: Features, header: &mut MessageHeader) -> Payload {
-        TypedMessage::encode_payload(self, features, header)
+    fn encode_payload(
+        &self,
+        features: Features,
+        header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        TypedMessage::encode_payload(self, features, header, payload)
     }
 }
 

@@ -2,7 +2,7 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::Features;
 
-use super::{decode_front, front_only};
+use super::decode_front;
 use crate::{TypedMessage, msg_type};
 
 /// Asks a daemon whether it lives. A monitor answers with a ping that carries its status as JSON
@@ -31,14 +31,19 @@ impl TypedMessage for MPing {
     const VERSION: u16 = 1;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(&self, features: Features, header: &mut MessageHeader) -> Payload {
+    fn encode_payload(
+        &self,
+        features: Features,
+        header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
         let Some(text) = &self.text else {
-            return Payload::default();
+            return;
         };
         // Ceph's class never encodes: a monitor fills in the payload itself, by which it also
         // passes by where the compat version is set.
         header.compat_version = 0;
-        front_only(features, |enc| enc.value(text))
+        payload.front.encode(features, |enc| enc.value(text))
     }
 
     fn decode_payload(_header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {

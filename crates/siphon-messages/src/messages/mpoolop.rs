@@ -4,7 +4,7 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::types::{ByteString, Features, SnapId, Uuid};
 use siphon_wire::{Decode as _, DecodeError};
 
-use super::{decode_front, front_only, paxos_version, put_paxos};
+use super::{decode_front, paxos_version, put_paxos};
 use crate::{TypedMessage, msg_type};
 
 /// What an [`MPoolOp`] does to a pool (`POOL_OP_*` of Ceph's `include/ceph_fs.h`).
@@ -74,8 +74,13 @@ impl TypedMessage for MPoolOp {
     const VERSION: u16 = 4;
     const COMPAT_VERSION: u16 = 2;
 
-    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        front_only(features, |enc| {
+    fn encode_payload(
+        &self,
+        features: Features,
+        _header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        payload.front.encode(features, |enc| {
             put_paxos(enc, self.version);
             enc.value(&self.fsid);
             enc.u32(self.pool);

@@ -4,7 +4,7 @@ use siphon_proto::{MessageHeader, Payload};
 use siphon_wire::DecodeError;
 use siphon_wire::types::{Features, Uuid};
 
-use super::{decode_front, front_only};
+use super::decode_front;
 use crate::{TypedMessage, msg_type};
 
 /// The monitors' answer to an [`MStatfs`](super::MStatfs): the room there is (`ceph_statfs`).
@@ -31,8 +31,13 @@ impl TypedMessage for MStatfsReply {
     /// Ceph leaves the field of this message at 0.
     const COMPAT_VERSION: u16 = 0;
 
-    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        front_only(features, |enc| {
+    fn encode_payload(
+        &self,
+        features: Features,
+        _header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        payload.front.encode(features, |enc| {
             enc.value(&self.fsid);
             for number in [self.version, self.kb, self.kb_used, self.kb_avail, self.num_objects] {
                 enc.u64(number);

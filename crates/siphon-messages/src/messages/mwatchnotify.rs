@@ -6,7 +6,7 @@ use siphon_wire::DecodeError;
 use siphon_wire::buf::Rope;
 use siphon_wire::types::Features;
 
-use super::{check_version, decode_front, encode_front};
+use super::{check_version, decode_front};
 use crate::osd::WatchEventKind;
 use crate::{TypedMessage, msg_type};
 
@@ -49,8 +49,13 @@ impl TypedMessage for MWatchNotify {
     const VERSION: u16 = 3;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(&self, features: Features, _header: &mut MessageHeader) -> Payload {
-        let front = encode_front(features, |enc| {
+    fn encode_payload(
+        &self,
+        features: Features,
+        _header: &mut MessageHeader,
+        payload: &mut Payload,
+    ) {
+        payload.front.encode(features, |enc| {
             enc.u8(HAS_PAYLOAD);
             enc.u8(self.kind.0);
             enc.u64(self.cookie);
@@ -60,7 +65,7 @@ impl TypedMessage for MWatchNotify {
             enc.i32(self.return_code);
             enc.u64(self.notifier_gid);
         });
-        Payload { front, data: self.answers.clone(), ..Payload::default() }
+        payload.data = self.answers.clone();
     }
 
     fn decode_payload(header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {

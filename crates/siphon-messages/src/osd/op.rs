@@ -127,17 +127,11 @@ pub(crate) fn encode_ops(enc: &mut Encoder, ops: &[OsdOp]) {
     }
 }
 
-/// The data of all operations, one after the other.
-pub(crate) fn merge_data(ops: &[OsdOp]) -> Rope {
-    let mut data = ops.iter().map(|op| &op.data).filter(|data| !data.is_empty());
-    let Some(first) = data.next() else {
-        return Rope::new();
-    };
-    let mut merged = first.clone(); // with its checksum, if that is known
-    for more in data {
-        merged.append(&mut more.clone());
+/// Appends the data of all operations, one after the other.
+pub(crate) fn merge_data(ops: &[OsdOp], data: &mut Rope) {
+    for op in ops {
+        data.share(&op.data);
     }
-    merged
 }
 
 /// Reads `count` operations, and gives each its part of the message's data, if there is some: what it
@@ -393,7 +387,9 @@ mod tests {
         assert_eq!(decoded, ops);
         assert_eq!(rest, b"-rest"[..]);
         assert_eq!(decoded[2].data.segments()[1].as_ptr(), data.segments()[1].as_ptr());
-        assert_eq!(merge_data(&ops), rope(&[b"abcdefg"]));
+        let mut merged = Rope::new();
+        merge_data(&ops, &mut merged);
+        assert_eq!(merged, rope(&[b"abcdefg"]));
 
         let error = decode(&wire, 4, &rope(&[b"abcde"])).unwrap_err();
         assert_eq!(error.kind, DecodeErrorKind::Truncated { needed: 4, available: 3 });

@@ -1,4 +1,4 @@
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
@@ -119,7 +119,7 @@ const SHORT: (usize, usize) = (16 << 10, 16);
 const SHORT_PAGES: (usize, usize) = (9 * PAGE, 16);
 /// The same for frames that are put together.
 const GATHERING: (usize, usize) = (64 << 10, 12);
-/// What is encoded and longer than this has memory of its own, in bytes.
+/// What is copied and longer than this has memory of its own, in bytes.
 const MAX_SHARED: usize = 1024;
 
 /// What a thread cuts short buffers from.
@@ -127,8 +127,6 @@ struct Short {
     any: RefCell<ChunkRing>,
     pages: RefCell<ChunkRing>,
     gathering: RefCell<ChunkRing>,
-    /// Where it encodes.
-    scratch: Cell<Vec<u8>>,
 }
 
 thread_local! {
@@ -138,7 +136,6 @@ thread_local! {
         any: RefCell::new(ChunkRing::new(SHORT.0, SHORT.1)),
         pages: RefCell::new(ChunkRing::new(SHORT_PAGES.0, SHORT_PAGES.1)),
         gathering: RefCell::new(ChunkRing::new(GATHERING.0, GATHERING.1)),
-        scratch: Cell::new(Vec::new()),
     };
 }
 
@@ -202,43 +199,6 @@ pub(crate) fn copied(bytes: &[u8]) -> Bytes {
     }
 }
 
-/// The bytes that `fill` appends to an empty buffer. In a steady state, short ones ask nothing of the
-/// allocator.
-pub(crate) fn gathered(fill: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Bytes {
-    in_scratch(fill, MAX_SHARED, copied)
-}
-
-/// What `fill` appends to an empty buffer: up to `short` bytes as `copy` has it, and the buffer is used again for
-/// others of its thread; more as they are.
-///
-/// ```
-/// use bytes::Bytes;
-/// use siphon_wire::buf::in_scratch;
-///
-/// let fill = |mut buffer: Vec<u8>| {
-///     buffer.extend_from_slice(b"bytes");
-///     buffer
-/// };
-/// assert_eq!(in_scratch(fill, 16, Bytes::copy_from_slice), "bytes");
-/// ```
-#[inline]
-pub fn in_scratch<T: From<Vec<u8>>>(
-    fill: impl FnOnce(Vec<u8>) -> Vec<u8>,
-    short: usize,
-    copy: impl FnOnce(&[u8]) -> T,
-) -> T {
-    SHORT_BUFFERS.with(|thread| {
-        let mut filled = fill(thread.scratch.take());
-        if filled.len() > short {
-            return filled.into();
-        }
-        let own = copy(&filled);
-        filled.clear();
-        thread.scratch.set(filled);
-        own
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,27 +251,5 @@ mod tests {
             }
         }
         assert!(ring.take(65_000, None).capacity() >= 65_000);
-    }
-
-    #[test]
-    fn what_is_gathered_is_what_was_filled_in_at_any_length() {
-        for len in [0, 1, 300, MAX_SHARED, MAX_SHARED + 1, 50_000] {
-            for _ in 0..3 {
-                let bytes = gathered(|mut buffer| {
-                    assert!(buffer.is_empty());
-                    buffer.resize(len, 9);
-                    // One within another has a buffer of its own.
-                    assert_eq!(
-                        gathered(|mut inner| {
-                            inner.extend_from_slice(b"in");
-                            inner
-                        }),
-                        "in"
-                    );
-                    buffer
-                });
-                assert_eq!(bytes, vec![9; len]);
-            }
-        }
     }
 }

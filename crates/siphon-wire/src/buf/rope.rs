@@ -83,6 +83,17 @@ impl Rope {
         }
     }
 
+    /// Appends the bytes of `other` without copying them: both share them, and their checksum if there are no
+    /// others.
+    #[inline]
+    pub fn share(&mut self, other: &Self) {
+        if !other.is_empty() {
+            self.crc = other.crc.filter(|_| self.is_empty());
+            self.len += other.len;
+            self.segments.extend(other.segments.iter().cloned());
+        }
+    }
+
     /// Removes everything, and the capacity of more than one segment: what a new one is, in its place.
     #[inline]
     pub fn reset(&mut self) {
@@ -457,10 +468,15 @@ mod tests {
         let mut appended = rope(&[]);
         appended.append(&mut known.clone());
         assert_eq!(appended.crc, known.crc);
-        let changes: [fn(&mut Rope); 7] = [
+        let mut shared = rope(&[]);
+        shared.share(&known);
+        shared.share(&rope(&[]));
+        assert_eq!((&shared, shared.crc), (&known, known.crc));
+        let changes: [fn(&mut Rope); 8] = [
             |it| it.push(Bytes::from_static(b"x")),
             |it| it.push_front(Bytes::from_static(b"x")),
             |it| it.append(&mut rope(&["xyz"])),
+            |it| it.share(&it.clone()),
             |it| it.drain_front(2),
             |it| it.truncate(4),
             |it| drop(it.split_to(3)),

@@ -1,3 +1,6 @@
+use std::cell::Cell;
+use std::mem;
+
 use bytes::Bytes;
 
 use super::Fixed;
@@ -31,6 +34,14 @@ pub struct Encoder {
     features: Features,
 }
 
+thread_local! {
+    /// Where a thread encodes what is copied from there: boxed, so that it moves as one word.
+    static SCRATCH: Cell<Option<Box<Encoder>>> = const { Cell::new(None) };
+}
+
+/// What is gathered and longer than this has memory of its own, in bytes.
+const MAX_GATHERED: usize = 1024;
+
 /// Bytes that [`Encoder::fixed`] appends at most.
 const MAX_FIXED: usize = 128;
 
@@ -63,11 +74,35 @@ impl Encoder {
     /// assert_eq!(Encoder::gathered(Features::ALL, |enc| enc.u16(7)), [7, 0][..]);
     /// ```
     pub fn gathered(features: Features, body: impl FnOnce(&mut Self)) -> Bytes {
-        buf::gathered(|buffer| {
-            let mut enc = Self::with_buffer(buffer, features);
-            body(&mut enc);
-            enc.buf
+        Self::in_scratch(features, body, |encoded| match encoded.len() {
+            ..=MAX_GATHERED => buf::copied(encoded),
+            _ => mem::take(encoded).into(),
         })
+    }
+
+    /// What `take` makes of what `body` encodes. Memory that it leaves there is used again by who encodes next on
+    /// this thread; so what is short is to be copied, and what is long to be taken.
+    ///
+    /// ```
+    /// use siphon_wire::{Encoder, types::Features};
+    /// let sum = |encoded: &mut Vec<u8>| encoded.iter().sum::<u8>();
+    /// assert_eq!(Encoder::in_scratch(Features::ALL, |enc| enc.u16(0x0107), sum), 8);
+    /// ```
+    #[inline]
+    pub fn in_scratch<T>(
+        features: Features,
+        body: impl FnOnce(&mut Self),
+        take: impl FnOnce(&mut Vec<u8>) -> T,
+    ) -> T {
+        // None is there within another's body, and where the thread ends.
+        let spare = SCRATCH.try_with(Cell::take).ok().flatten();
+        let mut enc = spare.unwrap_or_else(|| Box::new(Self::new(features)));
+        enc.features = features;
+        body(&mut enc);
+        let taken = take(&mut enc.buf);
+        enc.buf.clear();
+        let _ = SCRATCH.try_with(|scratch| scratch.set(Some(enc)));
+        taken
     }
 
     /// The features of the peer that will decode this.
@@ -190,6 +225,24 @@ mod tests {
         });
         let wire = b"\x03\x02\x0c\0\0\0\x07\x01\x01\x05\0\0\0\x01\0\0\0x";
         assert_eq!(&enc.finish()[..], wire);
+    }
+
+    #[test]
+    fn what_is_gathered_is_what_was_encoded_at_any_length_and_within_another() {
+        for len in [0, 1, 300, MAX_GATHERED, MAX_GATHERED + 1, 50_000] {
+            for features in [Features::ALL, Features::NONE, Features::ALL] {
+                let bytes = Encoder::gathered(features, |enc| {
+                    assert!(enc.is_empty() && enc.features() == features);
+                    enc.raw(&vec![9; len]);
+                    let inner = Encoder::gathered(Features(7), |enc| {
+                        assert!(enc.is_empty() && enc.features() == Features(7));
+                        enc.u8(5);
+                    });
+                    assert_eq!(inner, [5][..]);
+                });
+                assert_eq!(bytes, vec![9; len]);
+            }
+        }
     }
 
     #[test]

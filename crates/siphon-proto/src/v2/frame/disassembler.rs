@@ -14,7 +14,6 @@ use super::{
     Tag, preamble_crc,
 };
 use crate::SessionCounters;
-use crate::front::Front;
 use crate::message::{Grants, Message, Payload};
 use crate::part::{MIN_DIRECT, Part, Shape};
 use crate::v2::compression::{Algorithm, Decompressor, FLAG_COMPRESSED};
@@ -408,13 +407,12 @@ impl Disassembler {
             }
         }
         let mut message = frame.message.take().unwrap_or_default();
-        message.payload.front = match rest.shares(front) {
-            true => rest.take_bytes(front).into(),
-            false => {
-                self.copied += front as u64;
-                Front::copy_of(rest.take(front))
-            }
-        };
+        if rest.shares(front) {
+            message.payload.front = rest.take_bytes(front).into();
+        } else {
+            self.copied += front as u64;
+            message.payload.front.set(rest.take(front));
+        }
         // Mostly there is nothing else, or only data.
         let mut parts = Bytes::new();
         if middle + data > 0 {
