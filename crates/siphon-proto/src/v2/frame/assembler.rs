@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use siphon_wire::buf::{Input, MAX_GATHERING, Rope, SegmentPool, put_gathering, take_gathering};
-use siphon_wire::crc32c::crc32c;
+use siphon_wire::crc32c::{Aligned, crc32c};
 
 use super::header::MessageHeader2;
 use super::seal::{BLOCK, Sealer, TAG, padded};
@@ -143,37 +143,50 @@ impl Assembler {
     /// Appends a message to `out`, whose lengths were checked against [`super::Limits`].
     pub fn message(&mut self, header: &MessageHeader2, payload: &Payload, out: &mut Rope) {
         self.is_busy = true;
-        let first = header.encode();
         if let Some(compressor) = &mut self.compressor {
-            let parts =
-                [Bytes::copy_from_slice(&first), payload.front.to_bytes(), payload.middle.clone()];
+            let first = Bytes::copy_from_slice(&header.encode());
+            let parts = [first, payload.front.to_bytes(), payload.middle.clone()];
             let [first, front, middle] = parts.map(Rope::from);
             let segments = [first, front, middle, payload.data.clone()];
             if let Some([first, front, middle, data]) = compressor.compress(&segments) {
                 let packed = Payload { front: front.into(), middle, data: data.into() };
-                return self.message_frame(&first, &packed, FLAG_COMPRESSED, out);
+                return self.packed_message(&first, &packed, out);
             }
         }
-        self.message_frame(&first, payload, 0, out);
+        let (segments, used) = segments(MessageHeader2::LEN, payload);
+        let segments = &segments[..used];
+        if self.seal.is_some() {
+            return self.sealed_message(&header.encode(), payload, segments, 0, out);
+        }
+        self.make_room(PREAMBLE + MessageHeader2::LEN + FIRST_CRC, out);
+        self.gather.put_slice(self.preambles.of(Tag::MESSAGE, segments, 0));
+        // Twice, and not copied: what was written by words is not there yet to be read as anything larger.
+        let mut first = Aligned([0; MessageHeader2::LEN]);
+        header.put(&mut first.0);
+        let at = self.gather.len();
+        self.gather.put_slice(&[0; MessageHeader2::LEN]);
+        if let Some(place) = self.gather[at..].first_chunk_mut() {
+            header.put(place);
+        }
+        self.behind_header(first.crc32c(), payload, used, out);
     }
 
-    fn message_frame(&mut self, first: &[u8], payload: &Payload, flags: u8, out: &mut Rope) {
-        let lengths = [payload.front.len(), payload.middle.len(), payload.data.len()];
-        // Trailing empty segments are left out, but for the first.
-        let used = 1 + lengths.iter().rposition(|len| *len > 0).map_or(0, |last| last + 1);
-        let mut segments = [(first.len() as u32, DEFAULT_ALIGNMENT); MAX_SEGMENTS];
-        for (segment, length) in segments[1..].iter_mut().zip(lengths) {
-            segment.0 = u32::try_from(length).expect("lengths were checked");
-        }
-        segments[3].1 = PAGE_ALIGNMENT;
+    /// A message of which the segments are compressed.
+    fn packed_message(&mut self, first: &[u8], payload: &Payload, out: &mut Rope) {
+        let (segments, used) = segments(first.len(), payload);
+        let segments = &segments[..used];
         if self.seal.is_some() {
-            return self.sealed_message(first, payload, &segments[..used], flags, out);
+            return self.sealed_message(first, payload, segments, FLAG_COMPRESSED, out);
         }
-
         self.make_room(PREAMBLE + first.len() + FIRST_CRC, out);
-        self.gather.put_slice(self.preambles.of(Tag::MESSAGE, &segments[..used], flags));
+        self.gather.put_slice(self.preambles.of(Tag::MESSAGE, segments, FLAG_COMPRESSED));
         self.gather.put_slice(first);
-        let header_crc = crc32c(SEGMENT_SEED, first);
+        self.behind_header(crc32c(SEGMENT_SEED, first), payload, used, out);
+    }
+
+    /// Ends a message that is not sealed, and of which the first of `used` segments has this checksum.
+    #[inline]
+    fn behind_header(&mut self, header_crc: u32, payload: &Payload, used: usize, out: &mut Rope) {
         if self.framing.revision == Revision::Rev1 {
             self.gather.put_u32_le(header_crc);
             if used == 1 {
@@ -381,6 +394,20 @@ impl Assembler {
         self.reserve(epilogue.len());
         self.gather.put_slice(&epilogue);
     }
+}
+
+/// Lengths and alignments of a message's segments, and how many there are: empty ones at the end are left out, but
+/// for the first.
+#[inline]
+fn segments(first: usize, payload: &Payload) -> ([(u32, u16); MAX_SEGMENTS], usize) {
+    let lengths = [payload.front.len(), payload.middle.len(), payload.data.len()];
+    let used = 1 + lengths.iter().rposition(|len| *len > 0).map_or(0, |last| last + 1);
+    let mut segments = [(first as u32, DEFAULT_ALIGNMENT); MAX_SEGMENTS];
+    for (segment, length) in segments[1..].iter_mut().zip(lengths) {
+        segment.0 = u32::try_from(length).expect("lengths were checked");
+    }
+    segments[3].1 = PAGE_ALIGNMENT;
+    (segments, used)
 }
 
 /// Makes preambles, and keeps the last: the next frame is often of the same shape, and needs no other.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use siphon_wire::buf::{Input, Rope, SegmentBuf, SegmentPool, take_short};
-use siphon_wire::crc32c::crc32c;
+use siphon_wire::crc32c::{Aligned, crc32c};
 
 use super::header::MessageHeader2;
 use super::seal::Opener;
@@ -384,7 +384,7 @@ impl Disassembler {
         }
         let mut rest = *input;
         let (header, header_crc) = (rest.take_array()?, rest.take_array()?);
-        if crc32c(SEGMENT_SEED, header) != u32::from_le_bytes(*header_crc) {
+        if Aligned(*header).crc32c() != u32::from_le_bytes(*header_crc) {
             return None;
         }
         let (payload, epilogue) = rest.rest().split_at(payload_len);
