@@ -42,8 +42,8 @@ thread_local! {
 /// What is gathered and longer than this has memory of its own, in bytes.
 const MAX_GATHERED: usize = 1024;
 
-/// Bytes that [`Encoder::fixed`] appends at most.
-const MAX_FIXED: usize = 128;
+/// Room for what [`Encoder::fixed`] appends.
+const ZEROS: [u8; 128] = [0; 128];
 
 macro_rules! put {
     ($($name:ident: $ty:ty;)*) => {$(
@@ -144,10 +144,11 @@ impl Encoder {
     /// ```
     #[inline]
     pub fn fixed<T: Fixed>(&mut self, values: T) {
-        const { assert!(T::SIZE <= MAX_FIXED, "more than is appended at once") };
-        let mut bytes = [0; MAX_FIXED];
-        values.put(&mut bytes[..T::SIZE]);
-        self.raw(&bytes[..T::SIZE]);
+        const { assert!(T::SIZE <= ZEROS.len(), "more than is appended at once") };
+        // Where they belong: what is put together elsewhere, by pieces, is not there yet to be copied.
+        let at = self.buf.len();
+        self.raw(&ZEROS[..T::SIZE]);
+        values.put(&mut self.buf[at..]);
     }
 
     /// Appends a container's element count.

@@ -15,7 +15,7 @@ use crate::{Decode, DecodeError, Decoder, Encode, Encoder};
 /// assert_eq!(format!("{name}"), "rbd_directory");
 /// assert_eq!(format!("{:?}", ByteString::from(&b"a\xff"[..])), r#""a\xff""#);
 /// ```
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteString(Bytes);
 
 impl ByteString {
@@ -37,6 +37,14 @@ impl ByteString {
     /// The text, if it is UTF-8.
     pub fn to_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
+    }
+}
+
+impl Clone for ByteString {
+    #[inline]
+    fn clone(&self) -> Self {
+        // Many of an object's names are empty.
+        if self.is_empty() { Self::new() } else { Self(self.0.clone()) }
     }
 }
 

@@ -252,15 +252,12 @@ impl Disassembler {
     pub fn next_message(&mut self, input: &mut Input<'_>) -> Option<MessageFrame> {
         let may_be = self.stage == Stage::Preamble && self.small.len == 0 && !self.gated;
         let is_plain = self.sealed.is_none() && self.frame.tag == Tag::MESSAGE;
-        let mut rest = *input;
-        let preamble = rest.take_array()?;
+        let preamble = input.rest().first_chunk()?;
         if !(may_be && is_plain && !self.frame.compressed && self.known.as_ref() == Some(preamble))
         {
             return None;
         }
-        let message = self.take_whole(&mut rest)?;
-        *input = rest;
-        Some(message)
+        self.take_whole(PREAMBLE, input)
     }
 
     /// The buffer of the current segment, if enough of it is to come. While it is lent, bytes
@@ -319,7 +316,7 @@ impl Disassembler {
                 }
                 Stage::Header => {
                     if self.frame.header.len == 0
-                        && let Some(message) = self.take_whole(input)
+                        && let Some(message) = self.take_whole(0, input)
                     {
                         self.next_is(Stage::Preamble);
                         return Ok(Some(Frame::Message(message)));
@@ -370,24 +367,25 @@ impl Disassembler {
         self.stage = stage;
     }
 
-    /// Takes the message of which the preamble is known, if what follows is there as a whole and in order.
-    /// Else it takes nothing: what is not there yet, damaged or given up goes from stage to stage.
-    fn take_whole(&mut self, input: &mut Input<'_>) -> Option<MessageFrame> {
+    /// Takes the message of which the preamble is known, which are the first `known` bytes of `input`, if what
+    /// follows is there as a whole and in order. Else it takes nothing: what is not there yet, damaged or given up
+    /// goes from stage to stage.
+    fn take_whole(&mut self, known: usize, input: &mut Input<'_>) -> Option<MessageFrame> {
         let Self { framing, frame, .. } = self;
         let [_, front, middle, data] = frame.lengths.map(|length| length as usize);
         let payload_len = front + middle + data;
         let epilogue_len = framing.epilogue_len(frame.count);
         let len = MessageHeader2::LEN + FIRST_CRC + payload_len + epilogue_len;
         let has_place = input.is_shared() || payload_len < MIN_DIRECT;
-        if framing.revision != Revision::Rev1 || !has_place || input.len() < len {
+        if framing.revision != Revision::Rev1 || !has_place || input.len() < known + len {
             return None;
         }
-        let mut rest = *input;
-        let (header, header_crc) = (rest.take_array()?, rest.take_array()?);
+        let (header, rest) = input.rest()[known..].split_first_chunk()?;
+        let (header_crc, rest) = rest.split_first_chunk()?;
         if Aligned(*header).crc32c() != u32::from_le_bytes(*header_crc) {
             return None;
         }
-        let (payload, epilogue) = rest.rest().split_at(payload_len);
+        let (payload, epilogue) = rest.split_at(payload_len);
         let mut data_crc = None;
         if let Some((late, crcs)) = epilogue[..epilogue_len].split_first() {
             if late & LATE_STATUS_MASK != LATE_STATUS_COMPLETE {
@@ -406,28 +404,28 @@ impl Disassembler {
                 }
             }
         }
+        input.take(known + MessageHeader2::LEN + FIRST_CRC);
         let mut message = frame.message.take().unwrap_or_default();
-        if rest.shares(front) {
-            message.payload.front = rest.take_bytes(front).into();
+        if input.shares(front) {
+            message.payload.front = input.take_bytes(front).into();
         } else {
             self.copied += front as u64;
-            message.payload.front.set(rest.take(front));
+            message.payload.front.set(input.take(front));
         }
         // Mostly there is nothing else, or only data.
         let mut parts = Bytes::new();
         if middle + data > 0 {
-            parts = if rest.is_shared() {
-                rest.take_bytes(middle + data)
+            parts = if input.is_shared() {
+                input.take_bytes(middle + data)
             } else {
                 self.copied += (middle + data) as u64;
                 let page_at = (data > 0 && frame.page_aligned[3]).then_some(middle);
                 let mut own = take_short(middle + data, page_at);
-                own.extend_from_slice(rest.take(middle + data));
+                own.extend_from_slice(input.take(middle + data));
                 own.freeze()
             };
         }
-        rest.take(epilogue_len);
-        *input = rest;
+        input.take(epilogue_len);
         let header = MessageHeader2::decode(header);
         message.header = header.message;
         message.seq = header.seq;
