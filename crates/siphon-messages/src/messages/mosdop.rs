@@ -115,8 +115,9 @@ impl MOSDOp {
             return Self::from_message(message);
         }
         let mut dec = Decoder::named("MOSDOp", &message.payload.front);
-        match Head::decode(&mut dec, message.header.version) {
-            Ok(head) => Ok(head.into()),
+        let mut request = Self::empty();
+        match request.read_head(&mut dec, message.header.version) {
+            Ok(()) => Ok(request),
             Err(error) => Err(MessageError::Decode { msg_type: Self::TYPE, error }),
         }
     }
@@ -227,8 +228,10 @@ impl TypedMessage for MOSDOp {
         match header.version {
             ..7 => Self::decode_v6(&mut dec, header.version, &payload.data),
             version => {
-                let head = Head::decode(&mut dec, version)?;
-                Self::decode_rest(head, &mut dec, &payload.data)
+                let mut request = Self::empty();
+                request.read_head(&mut dec, version)?;
+                request.read_rest(&mut dec, &payload.data)?;
+                Ok(request)
             }
         }
     }
@@ -293,42 +296,57 @@ impl MOSDOp {
         enc.fixed((self.retry_attempt, enc.features().0));
     }
 
-    fn decode_rest(head: Head, dec: &mut Decoder<'_>, data: &Rope) -> Result<Self, DecodeError> {
-        let (client_inc, mtime) = dec.value()?;
-        let (locator, oid) = (dec.value()?, dec.value()?);
+    /// A request to be read.
+    fn empty() -> Self {
+        Self::new(0, HObject::min(), SpgId::default())
+    }
+
+    /// Reads what comes first in versions 7 to 9, each field to its place: moved together, they would wait for the
+    /// processor's store buffer.
+    fn read_head(&mut self, dec: &mut Decoder<'_>, version: u16) -> Result<(), DecodeError> {
+        if version >= 8 {
+            self.pgid = dec.value()?;
+            self.hash = dec.u32()?;
+        } else {
+            self.pgid = dec.value::<PgId>()?.into();
+            self.hash = self.pgid.pg.seed;
+        }
+        self.osdmap_epoch = dec.value()?;
+        self.flags = OsdFlags(dec.u32()?);
+        if version == 7 {
+            let _reassert_version: EVersion = dec.value()?;
+        }
+        self.reqid = dec.value()?;
+        if version >= 8 {
+            self.trace = dec.value()?;
+        }
+        if version >= 9 {
+            self.otel_trace = dec.value()?;
+        }
+        Ok(())
+    }
+
+    fn read_rest(&mut self, dec: &mut Decoder<'_>, data: &Rope) -> Result<(), DecodeError> {
+        (self.client_inc, self.mtime) = dec.value()?;
+        self.locator = dec.value()?;
+        self.oid = dec.value()?;
         let count = dec.u16()?;
         let mut data = DataCursor::new(data);
-        let ops = decode_ops(dec, count.into(), Some(&mut data))?;
-        let (snapid, snap_seq) = dec.value()?;
-        let snaps = dec.value()?;
-        let (retry_attempt, _features): (i32, u64) = dec.value()?;
-        dec.finish()?;
-        let Head { pgid, hash, osdmap_epoch, flags, reqid, trace, otel_trace } = head;
-        Ok(Self {
-            pgid,
-            hash,
-            osdmap_epoch,
-            flags,
-            reqid,
-            trace,
-            otel_trace,
-            client_inc,
-            mtime,
-            locator,
-            oid,
-            ops,
-            loose_data: data.rest(),
-            snapid,
-            snap_seq,
-            snaps,
-            retry_attempt,
-        })
+        self.ops = decode_ops(dec, count.into(), Some(&mut data))?;
+        self.loose_data = data.rest();
+        (self.snapid, self.snap_seq) = dec.value()?;
+        self.snaps = dec.value()?;
+        self.retry_attempt = dec.i32()?;
+        let _features = dec.u64()?;
+        dec.finish()
     }
 
     /// Versions 2 to 6, which were not read in two steps.
     #[cold]
     fn decode_v6(dec: &mut Decoder<'_>, version: u16, data: &Rope) -> Result<Self, DecodeError> {
-        let mut request = Self::new(dec.u32()?, HObject::min(), SpgId::default());
+        let mut request = Self::empty();
+        request.client_inc = dec.u32()?;
+        request.reqid.incarnation = request.client_inc.cast_signed();
         request.osdmap_epoch = dec.value()?;
         request.flags = OsdFlags(dec.u32()?);
         request.mtime = dec.value()?;
@@ -359,57 +377,6 @@ impl MOSDOp {
         }
         dec.finish()?;
         Ok(request)
-    }
-}
-
-/// What an OSD reads first of versions 7 to 9.
-struct Head {
-    pgid: SpgId,
-    hash: u32,
-    osdmap_epoch: Epoch,
-    flags: OsdFlags,
-    reqid: ReqId,
-    trace: BlkinTrace,
-    otel_trace: OtelTrace,
-}
-
-impl Head {
-    fn decode(dec: &mut Decoder<'_>, version: u16) -> Result<Self, DecodeError> {
-        let (pgid, hash) = if version >= 8 {
-            dec.value()?
-        } else {
-            let raw_pg: PgId = dec.value()?;
-            (SpgId::from(raw_pg), raw_pg.seed)
-        };
-        let (osdmap_epoch, flags) = dec.value()?;
-        if version == 7 {
-            let _reassert_version: EVersion = dec.value()?;
-        }
-        Ok(Self {
-            pgid,
-            hash,
-            osdmap_epoch,
-            flags: OsdFlags(flags),
-            reqid: dec.value()?,
-            trace: if version >= 8 { dec.value()? } else { BlkinTrace::default() },
-            otel_trace: if version >= 9 { dec.value()? } else { OtelTrace::default() },
-        })
-    }
-}
-
-/// A request without an object and operations.
-impl From<Head> for MOSDOp {
-    fn from(head: Head) -> Self {
-        let Head { pgid, hash, osdmap_epoch, flags, reqid, trace, otel_trace } = head;
-        Self {
-            hash,
-            osdmap_epoch,
-            flags,
-            reqid,
-            trace,
-            otel_trace,
-            ..Self::new(0, HObject::min(), pgid)
-        }
     }
 }
 

@@ -123,7 +123,7 @@ const ENCODED_LEN: usize = 2 + 4 + OsdOp::ARGS_LEN + 4;
 pub(crate) fn encode_ops(enc: &mut Encoder, ops: &[OsdOp]) {
     for op in ops {
         let length = u32::try_from(op.data.len()).expect("an operation's data is below 4 GiB");
-        enc.fixed((op.code.0, op.flags.0, op.args, length));
+        enc.fixed((op.code.0, op.flags.0, &op.args, length));
     }
 }
 

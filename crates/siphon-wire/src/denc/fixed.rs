@@ -38,6 +38,15 @@ macro_rules! numbers {
 
 numbers! { u8 u16 u32 u64 i8 i16 i32 i64 f32 f64 }
 
+impl<const N: usize> Fixed for &[u8; N] {
+    const SIZE: usize = N;
+
+    #[inline]
+    fn put(self, out: &mut [u8]) {
+        out.copy_from_slice(self);
+    }
+}
+
 impl<const N: usize> Fixed for [u8; N] {
     const SIZE: usize = N;
 
