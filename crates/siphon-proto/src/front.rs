@@ -38,7 +38,7 @@ impl Default for Place {
 struct Own(Vec<u8>);
 
 /// Bytes of fronts' memory: most requests and answers have room in the first.
-const ROOMS: [usize; 2] = [256, Front::MAX_OWN];
+const ROOMS: [usize; 2] = [384, Front::MAX_OWN];
 /// Of each of these, how many a thread keeps.
 const MAX_SPARE: [usize; 2] = [1024, 256];
 

@@ -120,7 +120,7 @@ pub struct MessageParts {
     deferred: Option<Arc<dyn EncodePayload>>,
 }
 
-/// Messages of which a thread keeps the memory: about 200 bytes each, and 256 of a front.
+/// Messages of which a thread keeps the memory: about 200 bytes each, and 384 of a front.
 const MAX_SPARE: usize = 1024;
 
 thread_local! {

@@ -79,14 +79,9 @@ impl MOSDOp {
         Self {
             pgid,
             hash: object.hash,
-            osdmap_epoch: Epoch::default(),
-            flags: OsdFlags::NONE,
             // An OSD can tell the sender's lives apart before it has read `client_inc`.
             reqid: ReqId { incarnation: client_inc.cast_signed(), ..ReqId::default() },
-            trace: BlkinTrace::default(),
-            otel_trace: OtelTrace::default(),
             client_inc,
-            mtime: Utime::default(),
             locator: ObjectLocator {
                 pool: object.pool,
                 key: if hash == -1 { object.key } else { ByteString::new() },
@@ -94,9 +89,29 @@ impl MOSDOp {
                 hash,
             },
             oid: object.oid,
+            snapid: object.snap,
+            ..Self::empty()
+        }
+    }
+
+    /// A request for [`HObject::min`], to be read.
+    #[inline]
+    fn empty() -> Self {
+        Self {
+            pgid: SpgId::default(),
+            hash: 0,
+            osdmap_epoch: Epoch::default(),
+            flags: OsdFlags::NONE,
+            reqid: ReqId::default(),
+            trace: BlkinTrace::default(),
+            otel_trace: OtelTrace::default(),
+            client_inc: 0,
+            mtime: Utime::default(),
+            locator: ObjectLocator { hash: 0, ..ObjectLocator::new(HObject::min().pool) },
+            oid: ByteString::new(),
             ops: Vec::new(),
             loose_data: Rope::new(),
-            snapid: object.snap,
+            snapid: SnapId::default(),
             snap_seq: SnapId::default(),
             snaps: Vec::new(),
             retry_attempt: -1,
@@ -104,8 +119,8 @@ impl MOSDOp {
     }
 
     /// Reads only what an OSD reads first of a request, to find the queue that it goes to: the
-    /// placement group, the epoch, the flags and the request's id. The object and the operations
-    /// are as in [`new`](Self::new). Versions before 7 were not made to be read in two steps, and
+    /// placement group, the epoch, the flags and the request's id. The object is [`HObject::min`], and there
+    /// are no operations. Versions before 7 were not made to be read in two steps, and
     /// are read whole.
     ///
     /// # Errors
@@ -115,11 +130,14 @@ impl MOSDOp {
             return Self::from_message(message);
         }
         let mut dec = Decoder::named("MOSDOp", &message.payload.front);
-        let mut request = Self::empty();
-        match request.read_head(&mut dec, message.header.version) {
-            Ok(()) => Ok(request),
-            Err(error) => Err(MessageError::Decode { msg_type: Self::TYPE, error }),
+        // Made where it is returned: it is too large to be moved.
+        let mut read = Ok(Self::empty());
+        if let Ok(request) = &mut read
+            && let Err(error) = request.read_head(&mut dec, message.header.version)
+        {
+            read = Err(MessageError::Decode { msg_type: Self::TYPE, error });
         }
+        read
     }
 
     /// Adds an operation that writes `data` at `offset`.
@@ -294,11 +312,6 @@ impl MOSDOp {
         // The features are those of the connection; whoever forwards a request tells the OSD by them
         // what its client understands.
         enc.fixed((self.retry_attempt, enc.features().0));
-    }
-
-    /// A request to be read.
-    fn empty() -> Self {
-        Self::new(0, HObject::min(), SpgId::default())
     }
 
     /// Reads what comes first in versions 7 to 9, each field to its place: moved together, they would wait for the
