@@ -64,7 +64,7 @@ fn decode_checked<T>(
         let length = dec.u32()?;
         let base = dec.offset();
         let within = dec.raw(length as usize)?;
-        let moved = |error: DecodeError| DecodeError { offset: base + error.offset, ..error };
+        let moved = |error| behind(base, error);
         let mut inner = Decoder::new(&within);
         let mut value = inner.typed(name, |dec| body(dec)).map_err(moved)?;
         if version >= CHECKED {
@@ -99,12 +99,17 @@ fn decode_release_name(dec: &mut Decoder<'_>) -> Result<Release, DecodeError> {
     Ok(found.unwrap_or(Release::UNKNOWN))
 }
 
+/// An error of what begins at byte `base`.
+fn behind(base: usize, mut error: DecodeError) -> DecodeError {
+    error.offset += base;
+    error
+}
+
 /// Reads what stands behind its own length, if anything does.
 fn decode_within<T>(
     bytes: &Bytes,
     base: usize,
     body: impl FnOnce(&mut Decoder<'_>) -> Result<T, DecodeError>,
 ) -> Result<T, DecodeError> {
-    body(&mut Decoder::new(bytes))
-        .map_err(|error| DecodeError { offset: base + error.offset, ..error })
+    body(&mut Decoder::new(bytes)).map_err(|error| behind(base, error))
 }

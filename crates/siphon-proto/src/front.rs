@@ -232,7 +232,7 @@ mod tests {
         assert_eq!((second.as_ptr(), &second[..]), (at, &[8; 200][..]));
         assert_eq!(spare(), (0, 0));
         drop(second);
-        let long = Front::copy_of(&[9; 300]);
+        let long = Front::copy_of(&[9; ROOMS[0] + 1]);
         assert_eq!(spare(), (1, ROOMS[0]), "what is short does not hold what long ones need");
         drop(long);
         assert_eq!(spare(), (2, ROOMS[0] + ROOMS[1]));

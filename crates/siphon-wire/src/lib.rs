@@ -11,5 +11,7 @@ pub mod crc32c;
 pub mod denc;
 pub mod types;
 
-pub use denc::{Decode, DecodeError, DecodeErrorKind, Decoder, Encode, Encoder, Fixed};
+pub use denc::{
+    Decode, DecodeError, DecodeErrorKind, DecodeErrorParts, Decoder, Encode, Encoder, Fixed,
+};
 pub use siphon_wire_derive::{Decode, Encode};

@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use crate::buf::Input;
 
-use super::error::{DecodeError, DecodeErrorKind};
+use super::error::{DecodeError, DecodeErrorKind, DecodeErrorParts};
 
 /// A value that can be read from Ceph's wire format.
 pub trait Decode: Sized {
@@ -96,7 +96,7 @@ impl<'a> Decoder<'a> {
     /// An error of `kind` at the current byte; its type is named by what encloses it.
     #[cold]
     pub fn error(&self, kind: DecodeErrorKind) -> DecodeError {
-        DecodeError { type_name: self.type_name, offset: self.offset(), kind }
+        DecodeErrorParts { type_name: self.type_name, offset: self.offset(), kind }.into()
     }
 
     /// An error that says which value was expected and which was `found`.
@@ -321,9 +321,11 @@ impl<'a> Decoder<'a> {
     /// An error of a body: named, if no type within has one. It is taken by value: where the body's whole
     /// result were lent, it would have to lie in memory.
     #[cold]
-    fn within(&self, name: &'static str, error: DecodeError) -> DecodeError {
-        let unnamed = error.type_name == self.type_name;
-        DecodeError { type_name: if unnamed { name } else { error.type_name }, ..error }
+    fn within(&self, name: &'static str, mut error: DecodeError) -> DecodeError {
+        if error.type_name == self.type_name {
+            error.type_name = name;
+        }
+        error
     }
 
     #[inline]

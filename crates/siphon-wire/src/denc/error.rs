@@ -1,8 +1,21 @@
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
-/// What a decoder found wrong, where, and in which type.
+/// What a decoder found wrong, where, and in which type: its [parts](DecodeErrorParts) in memory of their own, so that
+/// a value that is decoded need not pass through memory that an error has room in.
+///
+/// ```
+/// use siphon_wire::{Decode, DecodeErrorKind};
+/// let error = u32::from_bytes(&bytes::Bytes::from_static(&[1])).unwrap_err();
+/// assert_eq!((error.type_name, error.offset), ("value", 0));
+/// assert_eq!(error.kind, DecodeErrorKind::Truncated { needed: 4, available: 1 });
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DecodeError {
+pub struct DecodeError(Box<DecodeErrorParts>);
+
+/// What a [`DecodeError`] consists of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodeErrorParts {
     /// Ceph's name of the innermost type being decoded (`entity_addr_t`).
     pub type_name: &'static str,
     /// Byte offset from the start of the decoder's input.
@@ -57,6 +70,26 @@ pub enum DecodeErrorKind {
         /// How many.
         count: usize,
     },
+}
+
+impl From<DecodeErrorParts> for DecodeError {
+    fn from(parts: DecodeErrorParts) -> Self {
+        Self(Box::new(parts))
+    }
+}
+
+impl Deref for DecodeError {
+    type Target = DecodeErrorParts;
+
+    fn deref(&self) -> &DecodeErrorParts {
+        &self.0
+    }
+}
+
+impl DerefMut for DecodeError {
+    fn deref_mut(&mut self) -> &mut DecodeErrorParts {
+        &mut self.0
+    }
 }
 
 impl fmt::Display for DecodeError {

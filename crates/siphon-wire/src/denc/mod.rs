@@ -20,5 +20,5 @@ mod impls;
 
 pub use decode::{Decode, Decoder};
 pub use encode::{Encode, Encoder};
-pub use error::{DecodeError, DecodeErrorKind};
+pub use error::{DecodeError, DecodeErrorKind, DecodeErrorParts};
 pub use fixed::Fixed;
