@@ -12,11 +12,11 @@ use siphon_messages::{
     MPoolOpReply, MStatfs, MStatfsReply, MWatchNotify, PoolOpCode, SubscribeItem, TypedMessage,
     describe,
 };
-use siphon_proto::{Message, MessageHeader, Payload};
+use siphon_proto::{Front, Message, MessageHeader, Payload};
 use siphon_wire::buf::Rope;
 use siphon_wire::types::{
-    ByteString, EVersion, EntityAddr, Epoch, Features, HObject, PgId, RequestRedirect, SnapId,
-    SpgId, Utime, Uuid, Version,
+    BlkinTrace, ByteString, EVersion, EntityAddr, EntityName, EntityType, Epoch, Features, HObject,
+    PgId, ReqId, RequestRedirect, SnapId, SpgId, Utime, Uuid, Version,
 };
 
 /// Luminous is the oldest peer, Squid the first that gets version 9 of a request.
@@ -184,6 +184,26 @@ proptest! {
     fn requests_survive(request in request()) {
         for features in [LUMINOUS, Features::REEF, SQUID] {
             survives(&request, features);
+        }
+    }
+
+    #[test]
+    fn the_head_of_a_request_is_that_of_the_whole(request in request(), ids in any::<(i64, u64)>(), cut in 0..60_usize) {
+        let name = EntityName::new(EntityType::CLIENT, ids.0);
+        let reqid = ReqId { name, tid: ids.1, ..request.reqid };
+        let trace = BlkinTrace { trace_id: ids.0, span_id: 2, parent_span_id: 3 };
+        let request = MOSDOp { reqid, trace, ..request };
+        for features in [LUMINOUS, Features::REEF, SQUID] {
+            let mut message = request.to_message(features);
+            let (whole, head) = (MOSDOp::from_message(&message).unwrap(), MOSDOp::head_of(&message).unwrap());
+            let fields = |it: &MOSDOp| {
+                (it.pgid, it.hash, it.osdmap_epoch, it.flags, it.reqid, it.trace, it.otel_trace)
+            };
+            prop_assert_eq!(fields(&head), fields(&whole));
+            prop_assert_eq!(head.reqid, reqid);
+            prop_assert!(head.oid.is_empty() && head.ops.is_empty() && head.loose_data.is_empty());
+            message.payload.front = Front::copy_of(&message.payload.front[..cut]);
+            prop_assert_eq!(MOSDOp::head_of(&message).unwrap_err(), MOSDOp::from_message(&message).unwrap_err());
         }
     }
 

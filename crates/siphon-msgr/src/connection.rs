@@ -446,7 +446,7 @@ impl Connection {
 /// it takes to hold it.
 fn held(message: &OutMessage) -> u64 {
     let payload = message.payload().map_or(0, Payload::len);
-    (payload + size_of::<MessageParts>()) as u64
+    (payload + MessageParts::HELD) as u64
 }
 
 /// Waits for room on a connection.

@@ -267,7 +267,7 @@ impl Item {
 /// Bytes that a waiting message is held against the throttle for: its payload, and what it takes to
 /// hold it.
 fn cost(message: &Message) -> usize {
-    message.payload.len() + size_of::<MessageParts>() + size_of::<Connection>()
+    message.payload.len() + MessageParts::HELD + size_of::<Connection>()
 }
 
 fn deliver(chain: &Chain, connection: &Connection, item: Item) {

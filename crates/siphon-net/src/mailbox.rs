@@ -110,16 +110,18 @@ impl<M: 'static> MailSender<M> {
     }
 
     /// As [`send`](Self::send), of mail that is made where it is kept, not moved there: for what comes by the
-    /// hundred thousand a second.
+    /// hundred thousand a second. `make` must do nothing else, and above all send nothing to this mailbox.
     ///
     /// ```
     /// let (sender, mut mailbox) = siphon_net::mailbox();
-    /// sender.send_with(|| ("to", [0; 64]));
-    /// assert!(mailbox.take(&mut Vec::new()));
+    /// let mut batch = Vec::new();
+    /// sender.send_with(|| ("answer", 7));
+    /// assert!(mailbox.take(&mut batch));
+    /// assert_eq!(batch, [("answer", 7)]);
     /// ```
     #[inline(always)]
     pub fn send_with(&self, make: impl FnOnce() -> M) {
-        match self.own().as_deref().and_then(<dyn Any>::downcast_ref::<RefCell<Vec<M>>>) {
+        match self.mail_at_work().as_deref().and_then(<dyn Any>::downcast_ref::<RefCell<Vec<M>>>) {
             // Not `push`, which makes it elsewhere first.
             Some(own) => own.borrow_mut().extend(iter::once_with(make)),
             None => self.send_to_other(make()),
@@ -146,7 +148,7 @@ impl<M: 'static> MailSender<M> {
     /// Where the mailbox's owner puts its mail, if that is who sends. It must not overtake what came from
     /// elsewhere: with such mail there, it goes the same way.
     #[inline]
-    fn own(&self) -> Option<Rc<dyn Any>> {
+    fn mail_at_work(&self) -> Option<Rc<dyn Any>> {
         // It fails where the thread ends and drops what it has.
         AT_WORK
             .try_with(|at_work| match &*at_work.borrow() {

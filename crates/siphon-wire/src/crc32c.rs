@@ -44,7 +44,7 @@ pub fn crc32c_from_zero<const N: usize>(bytes: &[u8; N]) -> u32 {
     !crc32_iscsi(bytes) ^ const { over_zeros(SEED, N) }
 }
 
-/// Few bytes, at a place that is a multiple of a word: what stands before a word the library takes byte by byte,
+/// Few bytes, at a place that is a multiple of eight: what stands before such a place the library takes byte by byte,
 /// which costs as much as the rest.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(8))]

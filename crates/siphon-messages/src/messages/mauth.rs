@@ -24,12 +24,7 @@ impl TypedMessage for MAuth {
     const VERSION: u16 = 1;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(
-        &self,
-        features: Features,
-        _header: &mut MessageHeader,
-        payload: &mut Payload,
-    ) {
+    fn encode_payload(&self, features: Features, _: &mut MessageHeader, payload: &mut Payload) {
         payload.front.encode(features, |enc| {
             put_paxos(enc, 0);
             enc.u32(self.protocol);

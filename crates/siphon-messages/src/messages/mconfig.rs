@@ -29,12 +29,7 @@ impl TypedMessage for MConfig {
     const VERSION: u16 = 1;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(
-        &self,
-        features: Features,
-        _header: &mut MessageHeader,
-        payload: &mut Payload,
-    ) {
+    fn encode_payload(&self, features: Features, _: &mut MessageHeader, payload: &mut Payload) {
         payload.front.encode(features, |enc| enc.value(&self.config))
     }
 

@@ -26,12 +26,7 @@ impl TypedMessage for MGetPoolStats {
     /// Ceph leaves the field of this message at 0.
     const COMPAT_VERSION: u16 = 0;
 
-    fn encode_payload(
-        &self,
-        features: Features,
-        _header: &mut MessageHeader,
-        payload: &mut Payload,
-    ) {
+    fn encode_payload(&self, features: Features, _: &mut MessageHeader, payload: &mut Payload) {
         payload.front.encode(features, |enc| {
             put_paxos(enc, self.version);
             enc.value(&self.fsid);

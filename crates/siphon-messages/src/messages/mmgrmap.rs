@@ -23,12 +23,7 @@ impl TypedMessage for MMgrMap {
     const COMPAT_VERSION: u16 = 0;
     const BY_FEATURES: bool = true;
 
-    fn encode_payload(
-        &self,
-        features: Features,
-        _header: &mut MessageHeader,
-        payload: &mut Payload,
-    ) {
+    fn encode_payload(&self, features: Features, _: &mut MessageHeader, payload: &mut Payload) {
         payload.front.encode(features, |enc| enc.value(&self.map))
     }
 

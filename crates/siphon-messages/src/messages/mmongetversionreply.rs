@@ -25,12 +25,7 @@ impl TypedMessage for MMonGetVersionReply {
     /// Ceph leaves the field of this message at 0.
     const COMPAT_VERSION: u16 = 0;
 
-    fn encode_payload(
-        &self,
-        features: Features,
-        _header: &mut MessageHeader,
-        payload: &mut Payload,
-    ) {
+    fn encode_payload(&self, features: Features, _: &mut MessageHeader, payload: &mut Payload) {
         payload.front.encode(features, |enc| {
             enc.u64(self.handle);
             enc.u64(self.version);

@@ -20,12 +20,7 @@ impl TypedMessage for MMonMap {
     const COMPAT_VERSION: u16 = 1;
     const BY_FEATURES: bool = true;
 
-    fn encode_payload(
-        &self,
-        features: Features,
-        _header: &mut MessageHeader,
-        payload: &mut Payload,
-    ) {
+    fn encode_payload(&self, features: Features, _: &mut MessageHeader, payload: &mut Payload) {
         payload.front.encode(features, |enc| enc.length_prefixed(|enc| enc.value(&self.monmap)))
     }
 

@@ -63,12 +63,7 @@ impl TypedMessage for MMonSubscribe {
     const VERSION: u16 = 3;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(
-        &self,
-        features: Features,
-        _header: &mut MessageHeader,
-        payload: &mut Payload,
-    ) {
+    fn encode_payload(&self, features: Features, _: &mut MessageHeader, payload: &mut Payload) {
         payload.front.encode(features, |enc| {
             enc.value(&self.what);
             enc.value(&self.hostname);

@@ -51,12 +51,7 @@ impl TypedMessage for MOSDBackoff {
     const VERSION: u16 = 1;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(
-        &self,
-        features: Features,
-        _header: &mut MessageHeader,
-        payload: &mut Payload,
-    ) {
+    fn encode_payload(&self, features: Features, _: &mut MessageHeader, payload: &mut Payload) {
         payload.front.encode(features, |enc| {
             enc.value(&self.pgid);
             enc.value(&self.map_epoch);

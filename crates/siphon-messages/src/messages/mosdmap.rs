@@ -63,12 +63,7 @@ impl TypedMessage for MOSDMap {
     const VERSION: u16 = 4;
     const COMPAT_VERSION: u16 = 3;
 
-    fn encode_payload(
-        &self,
-        features: Features,
-        _header: &mut MessageHeader,
-        payload: &mut Payload,
-    ) {
+    fn encode_payload(&self, features: Features, _: &mut MessageHeader, payload: &mut Payload) {
         payload.front.encode(features, |enc| {
             enc.value(&self.fsid);
             enc.value(&self.incremental_maps);

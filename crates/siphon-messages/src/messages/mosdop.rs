@@ -10,7 +10,7 @@ use siphon_wire::{DecodeError, Decoder, Encoder};
 
 use super::check_version;
 use crate::osd::{
-    DataCursor, OsdFlags, OsdOp, OsdOpCode, OtelTrace, decode_ops, encode_ops, merge_data,
+    DataCursor, OsdFlags, OsdOp, OsdOpCode, OtelTrace, append_data, decode_ops, encode_ops,
     print_ops,
 };
 use crate::{MessageError, TypedMessage, msg_type};
@@ -94,7 +94,7 @@ impl MOSDOp {
         }
     }
 
-    /// A request for [`HObject::min`], to be read.
+    /// What a request is before it is filled in.
     #[inline]
     fn empty() -> Self {
         Self {
@@ -107,7 +107,7 @@ impl MOSDOp {
             otel_trace: OtelTrace::default(),
             client_inc: 0,
             mtime: Utime::default(),
-            locator: ObjectLocator { hash: 0, ..ObjectLocator::new(HObject::min().pool) },
+            locator: ObjectLocator::default(),
             oid: ByteString::new(),
             ops: Vec::new(),
             loose_data: Rope::new(),
@@ -119,9 +119,8 @@ impl MOSDOp {
     }
 
     /// Reads only what an OSD reads first of a request, to find the queue that it goes to: the
-    /// placement group, the epoch, the flags and the request's id. The object is [`HObject::min`], and there
-    /// are no operations. Versions before 7 were not made to be read in two steps, and
-    /// are read whole.
+    /// placement group, the epoch, the flags, the request's id and traces. Of the object only the hash is known, and
+    /// there are no operations. Versions before 7 were not made to be read in two steps, and are read whole.
     ///
     /// # Errors
     /// As [`from_message`](TypedMessage::from_message).
@@ -130,14 +129,11 @@ impl MOSDOp {
             return Self::from_message(message);
         }
         let mut dec = Decoder::named("MOSDOp", &message.payload.front);
-        // Made where it is returned: it is too large to be moved.
-        let mut read = Ok(Self::empty());
-        if let Ok(request) = &mut read
-            && let Err(error) = request.read_head(&mut dec, message.header.version)
-        {
-            read = Err(MessageError::Decode { msg_type: Self::TYPE, error });
+        let mut request = Self::empty();
+        match request.read_head(&mut dec, message.header.version) {
+            Ok(()) => Ok(request),
+            Err(error) => Err(MessageError::Decode { msg_type: Self::TYPE, error }),
         }
-        read
     }
 
     /// Adds an operation that writes `data` at `offset`.
@@ -236,8 +232,8 @@ impl TypedMessage for MOSDOp {
             }
             self.encode_rest(enc);
         });
-        merge_data(&self.ops, &mut payload.data);
-        payload.data.share(&self.loose_data);
+        append_data(&self.ops, &mut payload.data);
+        payload.data.append_shared(&self.loose_data);
     }
 
     fn decode_payload(header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {

@@ -8,7 +8,7 @@ use siphon_wire::types::{
 use siphon_wire::{DecodeError, Decoder, Encoder};
 
 use super::{MOSDOp, check_version};
-use crate::osd::{DataCursor, OsdFlags, OsdOp, decode_ops, encode_ops, merge_data, print_ops};
+use crate::osd::{DataCursor, OsdFlags, OsdOp, append_data, decode_ops, encode_ops, print_ops};
 use crate::{TypedMessage, msg_type};
 
 /// An OSD's answer to an [`MOSDOp`], of whose transaction it is.
@@ -79,14 +79,9 @@ impl TypedMessage for MOSDOpReply {
     const VERSION: u16 = 8;
     const COMPAT_VERSION: u16 = 2;
 
-    fn encode_payload(
-        &self,
-        features: Features,
-        _header: &mut MessageHeader,
-        payload: &mut Payload,
-    ) {
+    fn encode_payload(&self, features: Features, _: &mut MessageHeader, payload: &mut Payload) {
         payload.front.encode(features, |enc| self.encode_front(enc));
-        merge_data(&self.ops, &mut payload.data);
+        append_data(&self.ops, &mut payload.data);
     }
 
     fn decode_payload(header: &MessageHeader, payload: &Payload) -> Result<Self, DecodeError> {

@@ -25,12 +25,7 @@ impl TypedMessage for MStatfs {
     const VERSION: u16 = 2;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(
-        &self,
-        features: Features,
-        _header: &mut MessageHeader,
-        payload: &mut Payload,
-    ) {
+    fn encode_payload(&self, features: Features, _: &mut MessageHeader, payload: &mut Payload) {
         payload.front.encode(features, |enc| {
             put_paxos(enc, self.version);
             enc.value(&self.fsid);

@@ -31,12 +31,7 @@ impl TypedMessage for MStatfsReply {
     /// Ceph leaves the field of this message at 0.
     const COMPAT_VERSION: u16 = 0;
 
-    fn encode_payload(
-        &self,
-        features: Features,
-        _header: &mut MessageHeader,
-        payload: &mut Payload,
-    ) {
+    fn encode_payload(&self, features: Features, _: &mut MessageHeader, payload: &mut Payload) {
         payload.front.encode(features, |enc| {
             enc.value(&self.fsid);
             for number in [self.version, self.kb, self.kb_used, self.kb_avail, self.num_objects] {

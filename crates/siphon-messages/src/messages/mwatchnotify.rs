@@ -49,12 +49,7 @@ impl TypedMessage for MWatchNotify {
     const VERSION: u16 = 3;
     const COMPAT_VERSION: u16 = 1;
 
-    fn encode_payload(
-        &self,
-        features: Features,
-        _header: &mut MessageHeader,
-        payload: &mut Payload,
-    ) {
+    fn encode_payload(&self, features: Features, _: &mut MessageHeader, payload: &mut Payload) {
         payload.front.encode(features, |enc| {
             enc.u8(HAS_PAYLOAD);
             enc.u8(self.kind.0);

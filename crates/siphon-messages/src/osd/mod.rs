@@ -20,4 +20,4 @@ pub use outputs::{
 };
 pub use session::{BackoffOp, WatchEventKind, WatchOp};
 
-pub(crate) use op::{DataCursor, decode_ops, encode_ops, merge_data, print_ops};
+pub(crate) use op::{DataCursor, append_data, decode_ops, encode_ops, print_ops};

@@ -128,9 +128,9 @@ pub(crate) fn encode_ops(enc: &mut Encoder, ops: &[OsdOp]) {
 }
 
 /// Appends the data of all operations, one after the other.
-pub(crate) fn merge_data(ops: &[OsdOp], data: &mut Rope) {
+pub(crate) fn append_data(ops: &[OsdOp], data: &mut Rope) {
     for op in ops {
-        data.share(&op.data);
+        data.append_shared(&op.data);
     }
 }
 
@@ -388,7 +388,7 @@ mod tests {
         assert_eq!(rest, b"-rest"[..]);
         assert_eq!(decoded[2].data.segments()[1].as_ptr(), data.segments()[1].as_ptr());
         let mut merged = Rope::new();
-        merge_data(&ops, &mut merged);
+        append_data(&ops, &mut merged);
         assert_eq!(merged, rope(&[b"abcdefg"]));
 
         let error = decode(&wire, 4, &rope(&[b"abcde"])).unwrap_err();

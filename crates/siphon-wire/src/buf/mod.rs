@@ -8,6 +8,6 @@ mod rope;
 
 pub use input::Input;
 pub use pool::{SegmentBuf, SegmentPool};
-pub(crate) use ring::copied;
 pub use ring::{MAX_GATHERING, put_gathering, take_gathering, take_short};
+pub(crate) use ring::{MAX_SHARED, copied};
 pub use rope::Rope;

@@ -120,7 +120,7 @@ const SHORT_PAGES: (usize, usize) = (9 * PAGE, 16);
 /// The same for frames that are put together.
 const GATHERING: (usize, usize) = (64 << 10, 12);
 /// What is copied and longer than this has memory of its own, in bytes.
-const MAX_SHARED: usize = 1024;
+pub(crate) const MAX_SHARED: usize = 1024;
 
 /// What a thread cuts short buffers from.
 struct Short {
@@ -130,8 +130,7 @@ struct Short {
 }
 
 thread_local! {
-    /// Of the thread, and not of who takes: so nothing is locked, and whoever encodes has no other place
-    /// to keep it.
+    /// Of the thread, and not of who takes: so nothing is locked.
     static SHORT_BUFFERS: Short = Short {
         any: RefCell::new(ChunkRing::new(SHORT.0, SHORT.1)),
         pages: RefCell::new(ChunkRing::new(SHORT_PAGES.0, SHORT_PAGES.1)),

@@ -86,7 +86,7 @@ impl Rope {
     /// Appends the bytes of `other` without copying them: both share them, and their checksum if there are no
     /// others.
     #[inline]
-    pub fn share(&mut self, other: &Self) {
+    pub fn append_shared(&mut self, other: &Self) {
         if !other.is_empty() {
             self.crc = other.crc.filter(|_| self.is_empty());
             self.len += other.len;
@@ -469,14 +469,14 @@ mod tests {
         appended.append(&mut known.clone());
         assert_eq!(appended.crc, known.crc);
         let mut shared = rope(&[]);
-        shared.share(&known);
-        shared.share(&rope(&[]));
+        shared.append_shared(&known);
+        shared.append_shared(&rope(&[]));
         assert_eq!((&shared, shared.crc), (&known, known.crc));
         let changes: [fn(&mut Rope); 8] = [
             |it| it.push(Bytes::from_static(b"x")),
             |it| it.push_front(Bytes::from_static(b"x")),
             |it| it.append(&mut rope(&["xyz"])),
-            |it| it.share(&it.clone()),
+            |it| it.append_shared(&it.clone()),
             |it| it.drain_front(2),
             |it| it.truncate(4),
             |it| drop(it.split_to(3)),

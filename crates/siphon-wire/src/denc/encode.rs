@@ -4,7 +4,7 @@ use std::mem;
 use bytes::Bytes;
 
 use super::Fixed;
-use crate::buf;
+use crate::buf::{self, MAX_SHARED};
 use crate::types::Features;
 
 /// A value with a place in Ceph's wire format.
@@ -39,11 +39,12 @@ thread_local! {
     static SCRATCH: Cell<Option<Box<Encoder>>> = const { Cell::new(None) };
 }
 
-/// What is gathered and longer than this has memory of its own, in bytes.
-const MAX_GATHERED: usize = 1024;
+/// Of longer memory, in bytes, a thread keeps none: what is copied is shorter, and no more than twice that is taken
+/// for it.
+const MAX_SCRATCH: usize = 2 * MAX_SHARED;
 
 /// Room for what [`Encoder::fixed`] appends.
-const ZEROS: [u8; 128] = [0; 128];
+static ZEROS: [u8; 128] = [0; 128];
 
 macro_rules! put {
     ($($name:ident: $ty:ty;)*) => {$(
@@ -75,13 +76,14 @@ impl Encoder {
     /// ```
     pub fn gathered(features: Features, body: impl FnOnce(&mut Self)) -> Bytes {
         Self::in_scratch(features, body, |encoded| match encoded.len() {
-            ..=MAX_GATHERED => buf::copied(encoded),
+            ..=MAX_SHARED => buf::copied(encoded),
             _ => mem::take(encoded).into(),
         })
     }
 
-    /// What `take` makes of what `body` encodes. Memory that it leaves there is used again by who encodes next on
-    /// this thread; so what is short is to be copied, and what is long to be taken.
+    /// What `take` makes of what `body` encodes. Up to 2 KiB of memory that it leaves there are used again by who
+    /// encodes next on this thread, but not within `body`; so what is short is to be copied, and what is long to be
+    /// taken.
     ///
     /// ```
     /// use siphon_wire::{Encoder, types::Features};
@@ -94,14 +96,16 @@ impl Encoder {
         body: impl FnOnce(&mut Self),
         take: impl FnOnce(&mut Vec<u8>) -> T,
     ) -> T {
-        // None is there within another's body, and where the thread ends.
+        // Within the body of another it is that one's; a thread that ends has none.
         let spare = SCRATCH.try_with(Cell::take).ok().flatten();
         let mut enc = spare.unwrap_or_else(|| Box::new(Self::new(features)));
         enc.features = features;
         body(&mut enc);
         let taken = take(&mut enc.buf);
         enc.buf.clear();
-        let _ = SCRATCH.try_with(|scratch| scratch.set(Some(enc)));
+        if enc.buf.capacity() <= MAX_SCRATCH {
+            let _ = SCRATCH.try_with(|scratch| scratch.set(Some(enc)));
+        }
         taken
     }
 
@@ -230,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_is_gathered_is_what_was_encoded_at_any_length_and_within_another() {
-        for len in [0, 1, 300, MAX_GATHERED, MAX_GATHERED + 1, 50_000] {
+        for len in [0, 1, 300, MAX_SHARED, MAX_SHARED + 1, 50_000] {
             for features in [Features::ALL, Features::NONE, Features::ALL] {
                 let bytes = Encoder::gathered(features, |enc| {
                     assert!(enc.is_empty() && enc.features() == features);
@@ -244,6 +248,17 @@ mod tests {
                 assert_eq!(bytes, vec![9; len]);
             }
         }
+    }
+
+    #[test]
+    fn short_memory_is_used_again_and_long_memory_is_not_kept() {
+        let place = |len| {
+            let body = |enc: &mut Encoder| enc.raw(&vec![1; len]);
+            Encoder::in_scratch(Features::ALL, body, |encoded| encoded.as_ptr().addr())
+        };
+        assert_eq!(place(100), place(50));
+        place(1 << 20);
+        assert!(SCRATCH.take().is_none());
     }
 
     #[test]

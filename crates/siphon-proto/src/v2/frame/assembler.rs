@@ -153,27 +153,26 @@ impl Assembler {
                 return self.packed_message(&first, &packed, out);
             }
         }
-        let (segments, used) = segments(MessageHeader2::LEN, payload);
+        let (segments, used) = shape_of(MessageHeader2::LEN, payload);
         let segments = &segments[..used];
         if self.seal.is_some() {
             return self.sealed_message(&header.encode(), payload, segments, 0, out);
         }
         self.make_room(PREAMBLE + MessageHeader2::LEN + FIRST_CRC, out);
         self.gather.put_slice(self.preambles.of(Tag::MESSAGE, segments, 0));
-        // Twice, and not copied: what was written by words is not there yet to be read as anything larger.
+        // The header is written twice, not copied: what was written by words is not there yet to be read as
+        // anything larger.
         let mut first = Aligned([0; MessageHeader2::LEN]);
         header.put(&mut first.0);
         let at = self.gather.len();
         self.gather.put_slice(&[0; MessageHeader2::LEN]);
-        if let Some(place) = self.gather[at..].first_chunk_mut() {
-            header.put(place);
-        }
+        header.put(self.gather[at..].first_chunk_mut().expect("it was just appended"));
         self.behind_header(first.crc32c(), payload, used, out);
     }
 
     /// A message of which the segments are compressed.
     fn packed_message(&mut self, first: &[u8], payload: &Payload, out: &mut Rope) {
-        let (segments, used) = segments(first.len(), payload);
+        let (segments, used) = shape_of(first.len(), payload);
         let segments = &segments[..used];
         if self.seal.is_some() {
             return self.sealed_message(first, payload, segments, FLAG_COMPRESSED, out);
@@ -399,7 +398,7 @@ impl Assembler {
 /// Lengths and alignments of a message's segments, and how many there are: empty ones at the end are left out, but
 /// for the first.
 #[inline]
-fn segments(first: usize, payload: &Payload) -> ([(u32, u16); MAX_SEGMENTS], usize) {
+fn shape_of(first: usize, payload: &Payload) -> ([(u32, u16); MAX_SEGMENTS], usize) {
     let lengths = [payload.front.len(), payload.middle.len(), payload.data.len()];
     let used = 1 + lengths.iter().rposition(|len| *len > 0).map_or(0, |last| last + 1);
     let mut segments = [(first as u32, DEFAULT_ALIGNMENT); MAX_SEGMENTS];

@@ -367,20 +367,19 @@ impl Disassembler {
         self.stage = stage;
     }
 
-    /// Takes the message of which the preamble is known, which are the first `known` bytes of `input`, if what
-    /// follows is there as a whole and in order. Else it takes nothing: what is not there yet, damaged or given up
-    /// goes from stage to stage.
-    fn take_whole(&mut self, known: usize, input: &mut Input<'_>) -> Option<MessageFrame> {
+    /// Takes the message of which the preamble is known, behind the first `skip` bytes, if it is there as a whole and
+    /// in order. Else it takes nothing: what is not there yet, damaged or given up goes from stage to stage.
+    fn take_whole(&mut self, skip: usize, input: &mut Input<'_>) -> Option<MessageFrame> {
         let Self { framing, frame, .. } = self;
         let [_, front, middle, data] = frame.lengths.map(|length| length as usize);
         let payload_len = front + middle + data;
         let epilogue_len = framing.epilogue_len(frame.count);
         let len = MessageHeader2::LEN + FIRST_CRC + payload_len + epilogue_len;
         let has_place = input.is_shared() || payload_len < MIN_DIRECT;
-        if framing.revision != Revision::Rev1 || !has_place || input.len() < known + len {
+        if framing.revision != Revision::Rev1 || !has_place || input.len() < skip + len {
             return None;
         }
-        let (header, rest) = input.rest()[known..].split_first_chunk()?;
+        let (header, rest) = input.rest()[skip..].split_first_chunk()?;
         let (header_crc, rest) = rest.split_first_chunk()?;
         if Aligned(*header).crc32c() != u32::from_le_bytes(*header_crc) {
             return None;
@@ -404,7 +403,7 @@ impl Disassembler {
                 }
             }
         }
-        input.take(known + MessageHeader2::LEN + FIRST_CRC);
+        input.take(skip + MessageHeader2::LEN + FIRST_CRC);
         let mut message = frame.message.take().unwrap_or_default();
         if input.shares(front) {
             message.payload.front = input.take_bytes(front).into();

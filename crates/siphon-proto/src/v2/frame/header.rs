@@ -84,23 +84,26 @@ mod tests {
     #[test]
     fn every_field_has_its_place() {
         let header = MessageHeader2 {
-            seq: 0x0102_0304_0506_0708,
-            ack_seq: 0x1112_1314_1516_1718,
-            flags: 1,
+            seq: 0x0807_0605_0403_0201,
+            ack_seq: 0x2423_2221_201f_1e1d,
+            flags: 0x25,
             message: MessageHeader {
-                msg_type: 42,
-                tid: 7,
-                priority: Priority(127),
-                version: 8,
-                compat_version: 3,
-                data_off: 0xabcd,
+                tid: 0x100f_0e0d_0c0b_0a09,
+                msg_type: 0x1211,
+                priority: Priority(0x1413),
+                version: 0x1615,
+                data_off: 0x1c1b,
+                compat_version: 0x2726,
             },
         };
-        let bytes = header.encode();
-        assert_eq!(bytes[..8], [8, 7, 6, 5, 4, 3, 2, 1]);
-        assert_eq!(bytes[16..22], [42, 0, 127, 0, 8, 0], "type, priority, version");
-        assert_eq!(bytes[26..28], [0xcd, 0xab], "data_off behind the padding length");
-        assert_eq!(bytes[36..41], [1, 3, 0, 0, 0], "flags, compat_version, reserved");
-        assert_eq!(MessageHeader2::decode(&bytes), header);
+        let mut wire: [u8; MessageHeader2::LEN] = std::array::from_fn(|at| at as u8 + 1);
+        assert_eq!(MessageHeader2::decode(&wire), header, "whatever is padding or reserved");
+        let mut written = [0xff; MessageHeader2::LEN];
+        header.put(&mut written);
+        wire[22..26].fill(0); // data_pre_padding_len
+        wire[39..].fill(0); // reserved
+        assert_eq!((written, header.encode()), (wire, wire));
+        let most = MessageHeader2::decode(&[0xff; MessageHeader2::LEN]);
+        assert_eq!((most.seq, most.message.compat_version), (u64::MAX, u16::MAX));
     }
 }
