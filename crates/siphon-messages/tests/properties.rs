@@ -188,14 +188,20 @@ proptest! {
     }
 
     #[test]
-    fn the_head_of_a_request_is_that_of_the_whole(request in request(), ids in any::<(i64, u64)>(), cut in 0..60_usize) {
+    fn the_head_of_a_request_is_that_of_the_whole(
+        request in request(),
+        ids in any::<(i64, u64)>(),
+        cut in 0..60_usize,
+    ) {
         let name = EntityName::new(EntityType::CLIENT, ids.0);
         let reqid = ReqId { name, tid: ids.1, ..request.reqid };
         let trace = BlkinTrace { trace_id: ids.0, span_id: 2, parent_span_id: 3 };
         let request = MOSDOp { reqid, trace, ..request };
         for features in [LUMINOUS, Features::REEF, SQUID] {
             let mut message = request.to_message(features);
-            let (whole, head) = (MOSDOp::from_message(&message).unwrap(), MOSDOp::head_of(&message).unwrap());
+            let whole = MOSDOp::from_message(&message).unwrap();
+            let mut head = MOSDOp::default();
+            head.read_head(&message).unwrap();
             let fields = |it: &MOSDOp| {
                 (it.pgid, it.hash, it.osdmap_epoch, it.flags, it.reqid, it.trace, it.otel_trace)
             };
@@ -203,7 +209,8 @@ proptest! {
             prop_assert_eq!(head.reqid, reqid);
             prop_assert!(head.oid.is_empty() && head.ops.is_empty() && head.loose_data.is_empty());
             message.payload.front = Front::copy_of(&message.payload.front[..cut]);
-            prop_assert_eq!(MOSDOp::head_of(&message).unwrap_err(), MOSDOp::from_message(&message).unwrap_err());
+            let error = MOSDOp::default().read_head(&message).unwrap_err();
+            prop_assert_eq!(error, MOSDOp::from_message(&message).unwrap_err());
         }
     }
 

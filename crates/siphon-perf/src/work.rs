@@ -85,16 +85,12 @@ pub(crate) fn request(op: &MOSDOp, tid: u64, features: Features) -> Message {
 /// The answer to a request. Like Ceph's `ceph_perf_msgr_server`, it reads the request's head only,
 /// so that the answer names neither object nor operations.
 pub(crate) fn answer(request: &Message) -> Result<Message, MessageError> {
-    // By reference: to take it out of the result would copy it.
-    match &MOSDOp::head_of(request) {
-        Ok(head) => {
-            // The reply's encoding does not depend on features.
-            let mut message = MOSDOpReply::new(head, 0, OsdFlags::NONE).to_message(Features::ALL);
-            message.header.tid = request.header.tid;
-            Ok(message)
-        }
-        Err(error) => Err(error.clone()),
-    }
+    let mut head = MOSDOp::default();
+    head.read_head(request)?;
+    // The reply's encoding does not depend on features.
+    let mut message = MOSDOpReply::new(&head, 0, OsdFlags::NONE).to_message(Features::ALL);
+    message.header.tid = request.header.tid;
+    Ok(message)
 }
 
 /// Bytes on the wire of a request with `size` bytes of data, and of its answer.

@@ -90,50 +90,35 @@ impl MOSDOp {
             },
             oid: object.oid,
             snapid: object.snap,
-            ..Self::empty()
-        }
-    }
-
-    /// What a request is before it is filled in.
-    #[inline]
-    fn empty() -> Self {
-        Self {
-            pgid: SpgId::default(),
-            hash: 0,
-            osdmap_epoch: Epoch::default(),
-            flags: OsdFlags::NONE,
-            reqid: ReqId::default(),
-            trace: BlkinTrace::default(),
-            otel_trace: OtelTrace::default(),
-            client_inc: 0,
-            mtime: Utime::default(),
-            locator: ObjectLocator::default(),
-            oid: ByteString::new(),
-            ops: Vec::new(),
-            loose_data: Rope::new(),
-            snapid: SnapId::default(),
-            snap_seq: SnapId::default(),
-            snaps: Vec::new(),
-            retry_attempt: -1,
+            ..Self::default()
         }
     }
 
     /// Reads only what an OSD reads first of a request, to find the queue that it goes to: the
-    /// placement group, the epoch, the flags, the request's id and traces. Of the object only the hash is known, and
-    /// there are no operations. Versions before 7 were not made to be read in two steps, and are read whole.
+    /// placement group, the epoch, the flags, the object's hash, the request's id and traces. Versions before 7 were
+    /// not made to be read in two steps, and are read whole. It is filled in, not returned: it is large.
+    ///
+    /// ```
+    /// use siphon_messages::{MOSDOp, TypedMessage};
+    /// use siphon_wire::types::{Epoch, Features};
+    ///
+    /// let sent = MOSDOp { osdmap_epoch: Epoch(7), oid: "name".into(), ..MOSDOp::default() };
+    /// let mut head = MOSDOp::default();
+    /// head.read_head(&sent.to_message(Features::ALL))?;
+    /// assert_eq!((head.osdmap_epoch, &head.oid[..]), (Epoch(7), &b""[..]));
+    /// # Ok::<_, siphon_messages::MessageError>(())
+    /// ```
     ///
     /// # Errors
     /// As [`from_message`](TypedMessage::from_message).
-    pub fn head_of(message: &Message) -> Result<Self, MessageError> {
+    pub fn read_head(&mut self, message: &Message) -> Result<(), MessageError> {
         if message.header.msg_type != Self::TYPE || !(7..=9).contains(&message.header.version) {
-            return Self::from_message(message);
+            *self = Self::from_message(message)?;
+            return Ok(());
         }
         let mut dec = Decoder::named("MOSDOp", &message.payload.front);
-        let mut request = Self::empty();
-        match request.read_head(&mut dec, message.header.version) {
-            Ok(()) => Ok(request),
-            Err(error) => Err(MessageError::Decode { msg_type: Self::TYPE, error }),
-        }
+        self.decode_head(&mut dec, message.header.version)
+            .map_err(|error| MessageError::Decode { msg_type: Self::TYPE, error })
     }
 
     /// Adds an operation that writes `data` at `offset`.
@@ -201,6 +186,32 @@ impl MOSDOp {
     }
 }
 
+/// What a request is before it is filled in.
+impl Default for MOSDOp {
+    #[inline]
+    fn default() -> Self {
+        Self {
+            pgid: SpgId::default(),
+            hash: 0,
+            osdmap_epoch: Epoch::default(),
+            flags: OsdFlags::NONE,
+            reqid: ReqId::default(),
+            trace: BlkinTrace::default(),
+            otel_trace: OtelTrace::default(),
+            client_inc: 0,
+            mtime: Utime::default(),
+            locator: ObjectLocator::default(),
+            oid: ByteString::new(),
+            ops: Vec::new(),
+            loose_data: Rope::new(),
+            snapid: SnapId::default(),
+            snap_seq: SnapId::default(),
+            snaps: Vec::new(),
+            retry_attempt: -1,
+        }
+    }
+}
+
 impl TypedMessage for MOSDOp {
     const TYPE: u16 = msg_type::CEPH_MSG_OSD_OP;
     const NAME: &'static str = "osd_op";
@@ -242,9 +253,9 @@ impl TypedMessage for MOSDOp {
         match header.version {
             ..7 => Self::decode_v6(&mut dec, header.version, &payload.data),
             version => {
-                let mut request = Self::empty();
-                request.read_head(&mut dec, version)?;
-                request.read_rest(&mut dec, &payload.data)?;
+                let mut request = Self::default();
+                request.decode_head(&mut dec, version)?;
+                request.decode_rest(&mut dec, &payload.data)?;
                 Ok(request)
             }
         }
@@ -312,7 +323,7 @@ impl MOSDOp {
 
     /// Reads what comes first in versions 7 to 9, each field to its place: moved together, they would wait for the
     /// processor's store buffer.
-    fn read_head(&mut self, dec: &mut Decoder<'_>, version: u16) -> Result<(), DecodeError> {
+    fn decode_head(&mut self, dec: &mut Decoder<'_>, version: u16) -> Result<(), DecodeError> {
         if version >= 8 {
             self.pgid = dec.value()?;
             self.hash = dec.u32()?;
@@ -335,7 +346,7 @@ impl MOSDOp {
         Ok(())
     }
 
-    fn read_rest(&mut self, dec: &mut Decoder<'_>, data: &Rope) -> Result<(), DecodeError> {
+    fn decode_rest(&mut self, dec: &mut Decoder<'_>, data: &Rope) -> Result<(), DecodeError> {
         (self.client_inc, self.mtime) = dec.value()?;
         self.locator = dec.value()?;
         self.oid = dec.value()?;
@@ -353,8 +364,7 @@ impl MOSDOp {
     /// Versions 2 to 6, which were not read in two steps.
     #[cold]
     fn decode_v6(dec: &mut Decoder<'_>, version: u16, data: &Rope) -> Result<Self, DecodeError> {
-        let mut request = Self::empty();
-        request.client_inc = dec.u32()?;
+        let mut request = Self { client_inc: dec.u32()?, ..Self::default() };
         request.reqid.incarnation = request.client_inc.cast_signed();
         request.osdmap_epoch = dec.value()?;
         request.flags = OsdFlags(dec.u32()?);
