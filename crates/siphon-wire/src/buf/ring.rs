@@ -85,7 +85,8 @@ impl ChunkRing {
     fn renew(&mut self, spent: Option<BytesMut>) -> BytesMut {
         debug_assert!(spent.as_ref().is_none_or(BytesMut::is_empty), "what is in it would be lost");
         self.spent.extend(spent);
-        let free = self.spent.iter_mut().position(|chunk| chunk.try_reclaim(self.chunk));
+        // The newest that is free: it is still in the cache.
+        let free = self.spent.iter_mut().rposition(|chunk| chunk.try_reclaim(self.chunk));
         if let Some(chunk) = free.and_then(|at| self.spent.remove(at)) {
             return chunk;
         }
