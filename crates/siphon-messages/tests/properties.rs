@@ -21,6 +21,7 @@ use siphon_wire::types::{
 
 /// Luminous is the oldest peer, Squid the first that gets version 9 of a request.
 const SQUID: Features = Features(Features::REEF.0 | Features::SERVER_SQUID.0);
+const BEFORE_LUMINOUS: Features = Features(Features::REEF.0 & !Features::RESEND_ON_SPLIT.0);
 const LUMINOUS: Features =
     Features(Features::REEF.0 & !(Features::SERVER_NAUTILUS.0 & !Features::SERVER_LUMINOUS.0));
 
@@ -197,19 +198,21 @@ proptest! {
         let reqid = ReqId { name, tid: ids.1, ..request.reqid };
         let trace = BlkinTrace { trace_id: ids.0, span_id: 2, parent_span_id: 3 };
         let request = MOSDOp { reqid, trace, ..request };
-        for features in [LUMINOUS, Features::REEF, SQUID] {
+        let mut head = MOSDOp { trace, ..MOSDOp::default() };
+        for (version, features) in [(9, SQUID), (8, Features::REEF), (7, BEFORE_LUMINOUS)] {
             let mut message = request.to_message(features);
             let whole = MOSDOp::from_message(&message).unwrap();
-            let mut head = MOSDOp::default();
-            head.read_head(&message).unwrap();
+            prop_assert_eq!(message.header.version, version);
+            head.fill_head(&message).unwrap();
             let fields = |it: &MOSDOp| {
                 (it.pgid, it.hash, it.osdmap_epoch, it.flags, it.reqid, it.trace, it.otel_trace)
             };
             prop_assert_eq!(fields(&head), fields(&whole));
-            prop_assert_eq!(head.reqid, reqid);
+            let sent = if version >= 8 { trace } else { BlkinTrace::default() };
+            prop_assert_eq!((head.reqid, head.trace), (reqid, sent));
             prop_assert!(head.oid.is_empty() && head.ops.is_empty() && head.loose_data.is_empty());
             message.payload.front = Front::copy_of(&message.payload.front[..cut]);
-            let error = MOSDOp::default().read_head(&message).unwrap_err();
+            let error = MOSDOp::default().fill_head(&message).unwrap_err();
             prop_assert_eq!(error, MOSDOp::from_message(&message).unwrap_err());
         }
     }

@@ -110,7 +110,10 @@ impl<M: 'static> MailSender<M> {
     }
 
     /// As [`send`](Self::send), of mail that is made where it is kept, not moved there: for what comes by the
-    /// hundred thousand a second. `make` must do nothing else, and above all send nothing to this mailbox.
+    /// hundred thousand a second. `make` must do nothing else.
+    ///
+    /// # Panics
+    /// If `make` sends to this mailbox, on the thread of its owner.
     ///
     /// ```
     /// let (sender, mut mailbox) = siphon_net::mailbox();

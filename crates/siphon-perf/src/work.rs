@@ -86,7 +86,7 @@ pub(crate) fn request(op: &MOSDOp, tid: u64, features: Features) -> Message {
 /// so that the answer names neither object nor operations.
 pub(crate) fn answer(request: &Message) -> Result<Message, MessageError> {
     let mut head = MOSDOp::default();
-    head.read_head(request)?;
+    head.fill_head(request)?;
     // The reply's encoding does not depend on features.
     let mut message = MOSDOpReply::new(&head, 0, OsdFlags::NONE).to_message(Features::ALL);
     message.header.tid = request.header.tid;

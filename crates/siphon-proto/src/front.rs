@@ -37,8 +37,8 @@ impl Default for Place {
 /// Invariant: its capacity is 0 or one of [`ROOMS`].
 struct Own(Vec<u8>);
 
-/// Bytes of fronts' memory: most requests and answers have room in the first. An `MOSDOp` of one operation takes 209
-/// bytes and its object's name, and 38 for each further operation.
+/// Bytes of fronts' memory: most requests and answers have room in the first. An `MOSDOp` of one operation takes 216
+/// bytes and its object's names, and 38 for each further operation.
 const ROOMS: [usize; 2] = [384, Front::MAX_OWN];
 /// Of each of these, how many a thread keeps.
 const MAX_SPARE: [usize; 2] = [1024, 256];
@@ -275,11 +275,15 @@ mod tests {
             fn drop(&mut self) {
                 self.0.encode(Features::ALL, |enc| enc.u8(7));
                 assert_eq!(self.0, [7]);
+                assert!(
+                    [10, 1000].map(|len| Front::copy_of(&vec![8; len])).iter().all(|it| it[9] == 8)
+                );
             }
         }
         thread_local!(static LAST: RefCell<Option<Late>> = const { RefCell::new(None) });
         let front = Front::copy_of(b"sent");
         let there = std::thread::spawn(move || {
+            LAST.set(None); // what comes first here ends last
             LAST.set(Some(Late(Front::copy_of(b"kept until the end"))));
             Front::default().encode(Features::ALL, |enc| enc.u8(1));
             assert_eq!(front, b"sent");

@@ -96,7 +96,8 @@ impl MOSDOp {
 
     /// Reads only what an OSD reads first of a request, to find the queue that it goes to: the
     /// placement group, the epoch, the flags, the object's hash, the request's id and traces. Versions before 7 were
-    /// not made to be read in two steps, and are read whole. It is filled in, not returned: it is large.
+    /// not made to be read in two steps, and are read whole. Other fields stay as they are: a request is filled in, not
+    /// returned, since it is large. After an error its fields mean nothing.
     ///
     /// ```
     /// use siphon_messages::{MOSDOp, TypedMessage};
@@ -104,20 +105,22 @@ impl MOSDOp {
     ///
     /// let sent = MOSDOp { osdmap_epoch: Epoch(7), oid: "name".into(), ..MOSDOp::default() };
     /// let mut head = MOSDOp::default();
-    /// head.read_head(&sent.to_message(Features::ALL))?;
+    /// head.fill_head(&sent.to_message(Features::ALL))?;
     /// assert_eq!((head.osdmap_epoch, &head.oid[..]), (Epoch(7), &b""[..]));
     /// # Ok::<_, siphon_messages::MessageError>(())
     /// ```
     ///
     /// # Errors
-    /// As [`from_message`](TypedMessage::from_message).
-    pub fn read_head(&mut self, message: &Message) -> Result<(), MessageError> {
-        if message.header.msg_type != Self::TYPE || !(7..=9).contains(&message.header.version) {
+    /// As [`from_message`](TypedMessage::from_message), but for what is wrong behind the head.
+    pub fn fill_head(&mut self, message: &Message) -> Result<(), MessageError> {
+        let MessageHeader { msg_type, version, compat_version, .. } = message.header;
+        let in_two_steps = (7..=9).contains(&version) && compat_version <= Self::VERSION;
+        if msg_type != Self::TYPE || !in_two_steps {
             *self = Self::from_message(message)?;
             return Ok(());
         }
         let mut dec = Decoder::named("MOSDOp", &message.payload.front);
-        self.decode_head(&mut dec, message.header.version)
+        self.decode_head(&mut dec, version)
             .map_err(|error| MessageError::Decode { msg_type: Self::TYPE, error })
     }
 
@@ -186,7 +189,8 @@ impl MOSDOp {
     }
 }
 
-/// What a request is before it is filled in.
+/// What a request is before it is filled in: in no pool, with no hash in place of a key's, and not known to be sent
+/// again.
 impl Default for MOSDOp {
     #[inline]
     fn default() -> Self {
@@ -337,12 +341,8 @@ impl MOSDOp {
             let _reassert_version: EVersion = dec.value()?;
         }
         self.reqid = dec.value()?;
-        if version >= 8 {
-            self.trace = dec.value()?;
-        }
-        if version >= 9 {
-            self.otel_trace = dec.value()?;
-        }
+        self.trace = if version >= 8 { dec.value()? } else { BlkinTrace::default() };
+        self.otel_trace = if version >= 9 { dec.value()? } else { OtelTrace::default() };
         Ok(())
     }
 

@@ -39,8 +39,7 @@ thread_local! {
     static SCRATCH: Cell<Option<Box<Encoder>>> = const { Cell::new(None) };
 }
 
-/// Of longer memory, in bytes, a thread keeps none: what is copied is shorter, and no more than twice that is taken
-/// for it.
+/// The longest memory that a thread keeps to encode in, in bytes: what is to be copied fits, however it grew.
 const MAX_SCRATCH: usize = 2 * MAX_SHARED;
 
 /// Room for what [`Encoder::fixed`] appends.
@@ -81,7 +80,7 @@ impl Encoder {
         })
     }
 
-    /// What `take` makes of what `body` encodes. Up to 2 KiB of memory that it leaves there are used again by who
+    /// What `take` makes of what `body` encodes. Memory of no more than 2 KiB that it leaves there is kept for who
     /// encodes next on this thread, but not within `body`; so what is short is to be copied, and what is long to be
     /// taken.
     ///

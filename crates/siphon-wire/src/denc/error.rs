@@ -13,6 +13,8 @@ use std::ops::{Deref, DerefMut};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeError(Box<DecodeErrorParts>);
 
+const _: () = assert!(size_of::<DecodeError>() == size_of::<usize>(), "one word");
+
 /// What a [`DecodeError`] consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeErrorParts {

@@ -52,7 +52,7 @@ impl<const N: usize> Fixed for [u8; N] {
 
     #[inline]
     fn put(self, out: &mut [u8]) {
-        (&self).put(out);
+        out.copy_from_slice(&self);
     }
 }
 
