@@ -21,6 +21,7 @@ use siphon_wire::types::{
 
 /// Luminous is the oldest peer, Squid the first that gets version 9 of a request.
 const SQUID: Features = Features(Features::REEF.0 | Features::SERVER_SQUID.0);
+/// What gets version 7, which has no traces.
 const BEFORE_LUMINOUS: Features = Features(Features::REEF.0 & !Features::RESEND_ON_SPLIT.0);
 const LUMINOUS: Features =
     Features(Features::REEF.0 & !(Features::SERVER_NAUTILUS.0 & !Features::SERVER_LUMINOUS.0));
